@@ -1,0 +1,246 @@
+//! Evidence: the latest facts, each with the moment its question was sent, and nothing older kept beside them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::cluster::{
+    ClusterConfig, LeaderKey, Member, MemberName, Revision, ServerAddr, SystemId, Timeline,
+};
+use crate::moment::{Moment, Stamped};
+use crate::observation::{Observation, ProbeFailure, ProbePath, Word};
+
+/// Whether the DCS can be believed to push what changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dcs {
+    /// It never answered.
+    Unseen,
+    /// It answers.
+    Live,
+    /// It has not given a linearizable answer since that moment.
+    Silent(Moment),
+}
+
+/// How long a leadership was said to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseEvidence {
+    /// The leadership that hangs on the lease.
+    pub create_revision: Revision,
+    /// The time to live, stamped with when it was asked for.
+    pub remaining: Stamped<Duration>,
+}
+
+impl LeaseEvidence {
+    /// The first moment at which another member might hold the key.
+    pub fn end(&self) -> Moment {
+        self.remaining.sent + self.remaining.fact
+    }
+}
+
+/// What is known of one server from asking it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Testimony {
+    /// Where it was asked.
+    pub addr: ServerAddr,
+    /// Its last word, unless something contradicted it since.
+    pub word: Option<Stamped<Word>>,
+    /// The last failure, unless it answered since.
+    pub failure: Option<Stamped<ProbeFailure>>,
+    /// The last failure to connect afresh while the kept connection answers: a postmaster that hangs.
+    pub takes_no_connections: Option<Stamped<ProbeFailure>>,
+}
+
+impl Testimony {
+    const fn new(addr: ServerAddr) -> Self {
+        Self { addr, word: None, failure: None, takes_no_connections: None }
+    }
+
+    /// The word, if it is no older than `limit` at `now`.
+    pub fn fresh_word(&self, now: Moment, limit: Duration) -> Option<Stamped<Word>> {
+        self.word.filter(|word| now < word.sent + limit)
+    }
+
+    fn hear(&mut self, path: ProbePath, sent: Moment, outcome: Result<Word, ProbeFailure>) {
+        match outcome {
+            Ok(word) => self.hear_word(path, Stamped { sent, fact: word }),
+            Err(failure) => self.hear_failure(path, Stamped { sent, fact: failure }),
+        }
+    }
+
+    fn hear_word(&mut self, path: ProbePath, word: Stamped<Word>) {
+        if path == ProbePath::Fresh {
+            self.takes_no_connections = None;
+        }
+        if self.newest().is_none_or(|newest| word.sent >= newest) {
+            self.word = Some(word);
+            self.failure = None;
+        }
+    }
+
+    fn hear_failure(&mut self, path: ProbePath, failure: Stamped<ProbeFailure>) {
+        let late = self.newest().is_some_and(|newest| failure.sent < newest);
+        if path == ProbePath::Fresh && !failure.fact.contradicts() {
+            if failure.fact == ProbeFailure::TimedOut {
+                self.takes_no_connections = Some(failure);
+            }
+            return;
+        }
+        if late {
+            return;
+        }
+        if failure.fact.contradicts() {
+            self.word = None;
+        }
+        self.failure = Some(failure);
+    }
+
+    fn newest(&self) -> Option<Moment> {
+        self.word.map(|word| word.sent).max(self.failure.map(|failure| failure.sent))
+    }
+}
+
+/// The latest facts about the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    dcs: Dcs,
+    leader_key: Option<Stamped<LeaderKey>>,
+    last_holder: Option<MemberName>,
+    vacant_since: Option<Moment>,
+    lease: Option<LeaseEvidence>,
+    members: BTreeMap<MemberName, Member>,
+    config: ClusterConfig,
+    switchover_announced: bool,
+    initialize: Option<SystemId>,
+    testimonies: BTreeMap<MemberName, Testimony>,
+}
+
+impl Evidence {
+    pub(crate) const fn new() -> Self {
+        Self {
+            dcs: Dcs::Unseen,
+            leader_key: None,
+            last_holder: None,
+            vacant_since: None,
+            lease: None,
+            members: BTreeMap::new(),
+            config: ClusterConfig { paused: false, standby_cluster: false, failsafe_mode: false },
+            switchover_announced: false,
+            initialize: None,
+            testimonies: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the DCS answers.
+    pub const fn dcs(&self) -> Dcs {
+        self.dcs
+    }
+
+    /// The leader key, stamped with when this leadership was first seen.
+    pub const fn leader_key(&self) -> Option<&Stamped<LeaderKey>> {
+        self.leader_key.as_ref()
+    }
+
+    /// Who holds the leader key, or held it last.
+    pub const fn last_holder(&self) -> Option<&MemberName> {
+        self.last_holder.as_ref()
+    }
+
+    /// Since when the leader key is known to be absent.
+    pub const fn vacant_since(&self) -> Option<Moment> {
+        self.vacant_since
+    }
+
+    /// The lease of the present leadership, once confirmed.
+    pub fn lease(&self) -> Option<&LeaseEvidence> {
+        let key = self.leader_key.as_ref()?;
+        self.lease.as_ref().filter(|lease| lease.create_revision == key.fact.create_revision)
+    }
+
+    /// All members that the cluster has.
+    pub const fn members(&self) -> &BTreeMap<MemberName, Member> {
+        &self.members
+    }
+
+    /// The cluster's dynamic configuration.
+    pub const fn config(&self) -> ClusterConfig {
+        self.config
+    }
+
+    /// Whether a change of leader has been asked for.
+    pub const fn switchover_announced(&self) -> bool {
+        self.switchover_announced
+    }
+
+    /// The system identifier of the cluster.
+    pub const fn initialize(&self) -> Option<SystemId> {
+        self.initialize
+    }
+
+    /// What is known of `member` from asking it where it is now.
+    pub fn testimony(&self, member: &MemberName) -> Option<&Testimony> {
+        self.testimonies.get(member)
+    }
+
+    /// The highest timeline that a member of this cluster reported within `limit`.
+    ///
+    /// Older words do not count: a member that died on a higher timeline must not fence its heirs for ever.
+    pub fn highest_timeline(&self, now: Moment, limit: Duration) -> Option<Timeline> {
+        self.fresh_words(now, limit).filter_map(|(_, word)| word.timeline()).max()
+    }
+
+    /// The fresh words of the members that belong to this cluster.
+    pub fn fresh_words(&self, now: Moment, limit: Duration) -> impl Iterator<Item = (&MemberName, Word)> {
+        self.testimonies
+            .iter()
+            .filter_map(move |(member, testimony)| Some((member, testimony.fresh_word(now, limit)?.fact)))
+            .filter(|(_, word)| self.initialize.is_none_or(|id| id == word.system_id))
+    }
+
+    pub(crate) fn observe(&mut self, observation: Observation) {
+        match observation {
+            Observation::LeaderKey { key, lease, seen } => self.observe_leader_key(key, lease, seen),
+            Observation::Members(members) => self.observe_members(members),
+            Observation::Config(config) => self.config = config,
+            Observation::Switchover { announced } => self.switchover_announced = announced,
+            Observation::Initialize(id) => self.initialize = id,
+            Observation::DcsSilent { since } => {
+                if self.dcs == Dcs::Live {
+                    self.dcs = Dcs::Silent(since);
+                }
+            }
+            Observation::Probe { member, addr, sent, path, outcome } => {
+                if let Some(testimony) = self.testimonies.get_mut(&member).filter(|known| known.addr == addr)
+                {
+                    testimony.hear(path, sent, outcome);
+                }
+            }
+        }
+    }
+
+    fn observe_leader_key(&mut self, key: Option<LeaderKey>, lease: Option<Stamped<Duration>>, seen: Moment) {
+        self.dcs = Dcs::Live;
+        let Some(key) = key else {
+            self.leader_key = None;
+            self.lease = None;
+            self.vacant_since.get_or_insert(seen);
+            return;
+        };
+        self.vacant_since = None;
+        if let Some(remaining) = lease {
+            self.lease = Some(LeaseEvidence { create_revision: key.create_revision, remaining });
+        }
+        if self.leader_key.as_ref().is_none_or(|known| known.fact != key) {
+            self.last_holder = Some(key.holder.clone());
+            self.leader_key = Some(Stamped { sent: seen, fact: key });
+        }
+    }
+
+    /// Keeps what is known of members that stay at their address, and forgets the rest.
+    fn observe_members(&mut self, members: BTreeMap<MemberName, Member>) {
+        self.testimonies
+            .retain(|name, testimony| members.get(name).is_some_and(|member| member.addr == testimony.addr));
+        for (name, member) in &members {
+            self.testimonies.entry(name.clone()).or_insert_with(|| Testimony::new(member.addr.clone()));
+        }
+        self.members = members;
+    }
+}

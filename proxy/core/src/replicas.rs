@@ -1,0 +1,73 @@
+//! Replicas: which servers may be read from, and which of them take new sessions.
+
+use crate::cluster::{Lsn, MemberName};
+use crate::evidence::Evidence;
+use crate::moment::Moment;
+use crate::observation::Stance;
+use crate::policy::{Policy, ReadFallback};
+use crate::routing::Standing;
+
+/// A server fit for the read route, before it has an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) member: MemberName,
+    pub(crate) standing: Standing,
+}
+
+/// The servers that sessions of the read route may be on at `now`; `leader` is the confirmed one.
+///
+/// A replica keeps its sessions while it answers and belongs to the cluster; it admits new ones only while it also
+/// streams, is within the allowed lag and is not tagged `noloadbalance`. The leader keeps the sessions of the replica
+/// it was, and admits new ones only as the fallback.
+pub(crate) fn candidates(
+    evidence: &Evidence,
+    policy: &Policy,
+    leader: Option<&MemberName>,
+    now: Moment,
+) -> Vec<Candidate> {
+    let newest = newest_lsn(evidence, policy, now);
+    let mut candidates: Vec<Candidate> = evidence
+        .fresh_words(now, policy.terms().evidence_limit)
+        .filter_map(|(member, word)| match word.stance {
+            Stance::Primary { .. } => None,
+            Stance::Replica { replayed, streaming, .. } => {
+                let tagged = evidence.members().get(member).is_none_or(|member| member.no_load_balance);
+                let near = within(policy.terms().max_lag_bytes, newest, replayed);
+                let hung =
+                    evidence.testimony(member).is_some_and(|known| known.takes_no_connections.is_some());
+                let admits = streaming && near && !tagged && !hung;
+                Some(Candidate { member: member.clone(), standing: standing(admits) })
+            }
+        })
+        .collect();
+    if let Some(leader) = leader {
+        let needed = candidates.iter().all(|candidate| candidate.standing == Standing::Keeps);
+        let admits = needed && policy.terms().read_fallback == ReadFallback::Leader;
+        candidates.push(Candidate { member: leader.clone(), standing: standing(admits) });
+    }
+    candidates
+}
+
+const fn standing(admits: bool) -> Standing {
+    if admits { Standing::Admits } else { Standing::Keeps }
+}
+
+/// The end of the log as far as anybody knows: what a primary wrote, or the most that a replica received.
+fn newest_lsn(evidence: &Evidence, policy: &Policy, now: Moment) -> Option<Lsn> {
+    evidence
+        .fresh_words(now, policy.terms().evidence_limit)
+        .filter_map(|(_, word)| match word.stance {
+            Stance::Primary { written, .. } => Some(written),
+            Stance::Replica { received, replayed, .. } => received.max(replayed),
+        })
+        .max()
+}
+
+/// Whether `replayed` is at most `max_lag` bytes behind `newest`. A replica that cannot tell has not earned a limit.
+fn within(max_lag: Option<u64>, newest: Option<Lsn>, replayed: Option<Lsn>) -> bool {
+    match (max_lag, newest, replayed) {
+        (None, _, _) => true,
+        (Some(max_lag), Some(Lsn(newest)), Some(Lsn(replayed))) => newest.saturating_sub(replayed) <= max_lag,
+        (Some(_), _, _) => false,
+    }
+}

@@ -1,0 +1,155 @@
+//! Failover reports: when each step of a change of leader was seen, assembled from the same observations.
+
+use std::collections::VecDeque;
+
+use crate::cluster::{MemberName, Timeline};
+use crate::moment::Moment;
+use crate::observation::{Observation, Stance};
+use crate::reason::Reason;
+use crate::routing::{Leader, RouteEpoch, WriteRoute};
+
+/// How many finished reports are kept; older ones are forgotten.
+const KEPT: usize = 32;
+
+/// A step of a change of leader. The order of the variants is the order within one moment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The `failover` key: somebody asked for it.
+    Announced,
+    /// The leader key was deleted, or its lease ran out.
+    KeyDeleted,
+    /// This member took the leader key.
+    KeyPut(MemberName),
+    /// Forwarding stopped and the open sessions were severed.
+    Severed,
+    /// This member was seen to have left recovery.
+    LeftRecovery(MemberName),
+    /// Forwarding began again, to this member.
+    Routed(MemberName),
+}
+
+/// One change of leader, from the loss of the old one to the confirmation of the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverReport {
+    /// The leader that was lost.
+    pub from: (MemberName, Timeline),
+    /// The epoch that ended.
+    pub from_epoch: RouteEpoch,
+    /// The next leader, once there is one; the same member when it only restarted.
+    pub to: Option<(MemberName, Timeline)>,
+    /// The epoch that began.
+    pub to_epoch: Option<RouteEpoch>,
+    /// Why forwarding stopped.
+    pub cause: Reason,
+    /// When each step was seen, in order.
+    pub steps: Vec<(Moment, Step)>,
+}
+
+impl FailoverReport {
+    /// When forwarding stopped.
+    pub fn severed(&self) -> Option<Moment> {
+        self.when(|step| *step == Step::Severed)
+    }
+
+    /// When forwarding began again.
+    pub fn routed(&self) -> Option<Moment> {
+        self.when(|step| matches!(step, Step::Routed(_)))
+    }
+
+    fn when(&self, is: impl Fn(&Step) -> bool) -> Option<Moment> {
+        self.steps.iter().find(|(_, step)| is(step)).map(|(moment, _)| *moment)
+    }
+
+    fn add(&mut self, now: Moment, step: Step) {
+        if !self.steps.iter().any(|(_, known)| *known == step) {
+            self.steps.push((now, step));
+            self.steps.sort();
+        }
+    }
+}
+
+/// Writes the reports: tell it of every observation and every write route, in that order.
+#[derive(Clone, Debug, Default)]
+pub struct Chronicle {
+    announced: Option<Moment>,
+    open: Option<FailoverReport>,
+    finished: VecDeque<FailoverReport>,
+}
+
+impl Chronicle {
+    /// All reports, the oldest first; the last one may still be open.
+    pub fn reports(&self) -> impl Iterator<Item = &FailoverReport> {
+        self.finished.iter().chain(&self.open)
+    }
+
+    /// Takes in what the router was told at `now`, and the write route before and after.
+    pub fn note(
+        &mut self,
+        observation: Option<&Observation>,
+        before: &WriteRoute,
+        after: &WriteRoute,
+        now: Moment,
+    ) {
+        if let Some(Observation::Switchover { announced }) = observation {
+            self.announced = announced.then_some(now);
+        }
+        if let Some(lost) =
+            before.leader().filter(|lost| after.leader().map(Leader::epoch) != Some(lost.epoch()))
+        {
+            self.begin(lost, after, now);
+        }
+        let Some(report) = &mut self.open else { return };
+        match observation {
+            Some(Observation::LeaderKey { key: None, .. }) => report.add(now, Step::KeyDeleted),
+            Some(Observation::LeaderKey { key: Some(key), .. }) if key.holder != report.from.0 => {
+                report.add(now, Step::KeyPut(key.holder.clone()));
+            }
+            Some(Observation::Probe { member, outcome: Ok(word), .. })
+                if matches!(word.stance, Stance::Primary { .. }) && *member != report.from.0 =>
+            {
+                report.add(now, Step::LeftRecovery(member.clone()));
+            }
+            _ => {}
+        }
+        if let Some(leader) = after.leader() {
+            self.finish(leader, now);
+        }
+    }
+
+    fn begin(&mut self, lost: &Leader, after: &WriteRoute, now: Moment) {
+        if let Some(unfinished) = self.open.take() {
+            self.keep(unfinished);
+        }
+        let mut report = FailoverReport {
+            from: (lost.member().clone(), lost.timeline()),
+            from_epoch: lost.epoch(),
+            to: None,
+            to_epoch: None,
+            cause: match after {
+                WriteRoute::Hold(reason) => reason.clone(),
+                WriteRoute::Forward(_) => Reason::NoLeader,
+            },
+            steps: vec![(now, Step::Severed)],
+        };
+        if let Some(announced) = self.announced {
+            report.add(announced, Step::Announced);
+        }
+        self.open = Some(report);
+    }
+
+    fn finish(&mut self, leader: &Leader, now: Moment) {
+        if let Some(mut report) = self.open.take() {
+            report.to = Some((leader.member().clone(), leader.timeline()));
+            report.to_epoch = Some(leader.epoch());
+            report.add(now, Step::Routed(leader.member().clone()));
+            self.keep(report);
+        }
+    }
+
+    fn keep(&mut self, report: FailoverReport) {
+        if self.finished.len() == KEPT {
+            self.finished.pop_front();
+        }
+        self.finished.push_back(report);
+    }
+}

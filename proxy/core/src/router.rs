@@ -1,0 +1,244 @@
+//! The router: takes observations in, keeps the standing decision, and numbers the leaderships.
+
+use std::collections::BTreeMap;
+
+use crate::cluster::{MemberName, Revision, ServerAddr, Timeline};
+use crate::evidence::Evidence;
+use crate::leadership::{self, Confirmed};
+use crate::moment::Moment;
+use crate::observation::{Observation, Stance};
+use crate::policy::{Policy, Witness};
+use crate::reason::Reason;
+use crate::replicas::{self, Candidate};
+use crate::routing::{Attention, Basis, Leader, ReadRoute, ReadServer, RouteEpoch, Routing, WriteRoute};
+
+/// Turns observations into a [`Routing`].
+///
+/// Call [`observe`](Self::observe) for each observation and [`advance`](Self::advance) when
+/// [`deadline`](Self::deadline) has come; both say whether the routing changed.
+#[derive(Clone, Debug)]
+pub struct Router {
+    policy: Policy,
+    evidence: Evidence,
+    routing: Routing,
+    /// Identifies the leadership of the present epoch.
+    leadership: Option<Leadership>,
+    trusted_until: Option<Moment>,
+    last_epoch: RouteEpoch,
+    read_epochs: BTreeMap<(MemberName, ServerAddr), RouteEpoch>,
+    last_read_epoch: RouteEpoch,
+    deadline: Option<Moment>,
+}
+
+/// What must stay the same for sessions to go on: another value is another epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Leadership {
+    member: MemberName,
+    addr: ServerAddr,
+    timeline: Timeline,
+    create_revision: Option<Revision>,
+}
+
+impl Leadership {
+    fn of(confirmed: &Confirmed) -> Self {
+        Self {
+            member: confirmed.member.clone(),
+            addr: confirmed.addr.clone(),
+            timeline: confirmed.timeline,
+            create_revision: confirmed.create_revision,
+        }
+    }
+}
+
+impl Router {
+    /// A router that knows nothing and refuses.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            evidence: Evidence::new(),
+            routing: Routing {
+                write: WriteRoute::Hold(Reason::Starting),
+                read: ReadRoute::Hold(Reason::Starting),
+                attention: Attention::Watchful,
+                two_primaries: Vec::new(),
+            },
+            leadership: None,
+            trusted_until: None,
+            last_epoch: RouteEpoch::default(),
+            read_epochs: BTreeMap::new(),
+            last_read_epoch: RouteEpoch::default(),
+            deadline: None,
+        }
+    }
+
+    /// Takes in one fact, at `now`. Returns whether the routing changed.
+    pub fn observe(&mut self, observation: Observation, now: Moment) -> bool {
+        self.evidence.observe(observation);
+        self.advance(now)
+    }
+
+    /// Lets time pass until `now`. Returns whether the routing changed.
+    pub fn advance(&mut self, now: Moment) -> bool {
+        let verdict = leadership::judge(&self.evidence, &self.policy, now);
+        let attention = self.attention(&verdict);
+        self.trusted_until = verdict.as_ref().ok().map(|confirmed| confirmed.until);
+        let write = self.write_route(verdict);
+        let read = self.read_route(write.leader().map(Leader::member), now);
+        let routing = Routing { write, read, attention, two_primaries: self.two_primaries(now) };
+        self.deadline = self.next_expiry(now);
+        let changed = routing != self.routing;
+        self.routing = routing;
+        changed
+    }
+
+    /// Changes the policy in the middle of things, at `now`. Returns whether the routing changed.
+    pub fn set_policy(&mut self, policy: Policy, now: Moment) -> bool {
+        self.policy = policy;
+        self.advance(now)
+    }
+
+    /// The standing decision.
+    pub const fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// What the decision rests on.
+    pub const fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// The policy in force.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The moment from which the write route must not forward unless a later call moved it; `None` while it holds.
+    ///
+    /// It moves with every probe, so it is not part of the [`Routing`]: a relay reads it before each byte it passes.
+    pub const fn trusted_until(&self) -> Option<Moment> {
+        self.trusted_until
+    }
+
+    /// When [`advance`](Self::advance) must be called at the latest.
+    pub const fn deadline(&self) -> Option<Moment> {
+        self.deadline
+    }
+
+    fn write_route(&mut self, verdict: Result<Confirmed, Reason>) -> WriteRoute {
+        match verdict {
+            Ok(confirmed) => {
+                let leadership = Leadership::of(&confirmed);
+                if self.leadership.as_ref() != Some(&leadership) {
+                    self.last_epoch = self.last_epoch.next();
+                    self.leadership = Some(leadership);
+                }
+                WriteRoute::Forward(Leader::new(self.last_epoch, confirmed))
+            }
+            Err(reason) => {
+                self.leadership = None;
+                WriteRoute::Hold(reason)
+            }
+        }
+    }
+
+    fn read_route(&mut self, leader: Option<&MemberName>, now: Moment) -> ReadRoute {
+        let candidates = replicas::candidates(&self.evidence, &self.policy, leader, now);
+        let mut epochs = BTreeMap::new();
+        let servers: Vec<ReadServer> =
+            candidates.into_iter().filter_map(|candidate| self.read_server(candidate, &mut epochs)).collect();
+        self.read_epochs = epochs;
+        if servers.is_empty() { ReadRoute::Hold(Reason::NoReplica) } else { ReadRoute::Serve(servers) }
+    }
+
+    fn read_server(
+        &mut self,
+        candidate: Candidate,
+        epochs: &mut BTreeMap<(MemberName, ServerAddr), RouteEpoch>,
+    ) -> Option<ReadServer> {
+        let addr = self.evidence.members().get(&candidate.member)?.addr.clone();
+        let key = (candidate.member.clone(), addr.clone());
+        let epoch = match self.read_epochs.get(&key) {
+            Some(epoch) => *epoch,
+            None => {
+                self.last_read_epoch = self.last_read_epoch.next();
+                self.last_read_epoch
+            }
+        };
+        epochs.insert(key, epoch);
+        Some(ReadServer { member: candidate.member, addr, epoch, standing: candidate.standing })
+    }
+
+    fn attention(&self, verdict: &Result<Confirmed, Reason>) -> Attention {
+        match verdict {
+            Ok(confirmed) if confirmed.basis == Basis::Evidence => Attention::Watchful,
+            Ok(_) if self.evidence.switchover_announced() => Attention::Watchful,
+            Ok(_) => Attention::Steady,
+            Err(reason) => match reason {
+                Reason::LeaseUnread(member)
+                | Reason::HolderUnasked(member)
+                | Reason::HolderInRecovery(member)
+                | Reason::HolderFailed(member, _)
+                | Reason::HolderSilent(member) => Attention::Burst(member.clone()),
+                Reason::StandbyCluster => Attention::Steady,
+                Reason::Starting
+                | Reason::NoLeader
+                | Reason::HolderUnknown(_)
+                | Reason::LeaseEnding(_)
+                | Reason::HolderTakesNoConnections(_)
+                | Reason::OtherCluster(..)
+                | Reason::Bootstrapping
+                | Reason::TimelineBehind { .. }
+                | Reason::DcsSilent
+                | Reason::NoMembers
+                | Reason::RivalSilent(_)
+                | Reason::NoPrimary
+                | Reason::TwoPrimaries(..)
+                | Reason::NotLastHolder(_)
+                | Reason::NoReplica => Attention::Watchful,
+            },
+        }
+    }
+
+    fn two_primaries(&self, now: Moment) -> Vec<(MemberName, Timeline)> {
+        let mut primaries: Vec<(MemberName, Timeline)> = self
+            .evidence
+            .fresh_words(now, self.policy.terms().evidence_limit)
+            .filter_map(|(member, word)| match word.stance {
+                Stance::Primary { timeline, .. } => Some((member.clone(), timeline)),
+                Stance::Replica { .. } => None,
+            })
+            .collect();
+        if primaries.len() < 2 {
+            primaries.clear();
+        }
+        primaries
+    }
+
+    /// The next moment at which something that is known grows too old.
+    fn next_expiry(&self, now: Moment) -> Option<Moment> {
+        let terms = self.policy.terms();
+        let lease = match terms.witness {
+            Witness::DcsAndServers => self.evidence.lease().map(|lease| lease.end() - terms.lease_margin),
+            Witness::Servers => None,
+        };
+        let words = self.evidence.members().keys().filter_map(|member| self.evidence.testimony(member)?.word);
+        words
+            .flat_map(|word| [word.sent + terms.evidence_limit, word.sent + terms.rival_limit])
+            .chain(lease)
+            .filter(|expiry| *expiry > now)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_router_refuses() {
+        let router = Router::new(Policy::default());
+        assert_eq!(router.routing().write, WriteRoute::Hold(Reason::Starting));
+        assert_eq!(router.routing().read, ReadRoute::Hold(Reason::Starting));
+        assert_eq!(router.trusted_until(), None);
+    }
+}

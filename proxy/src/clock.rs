@@ -1,0 +1,25 @@
+//! The one place that reads the clock.
+
+use std::time::Duration;
+
+use pg_leader_proxy_core::Moment;
+use rustix::time::{ClockId, clock_gettime};
+
+/// The present moment on `CLOCK_BOOTTIME`, which counts the time the machine spent suspended.
+pub fn now() -> Moment {
+    let time = clock_gettime(ClockId::Boottime);
+    let since_boot = Duration::try_from(time).unwrap_or_default();
+    Moment::from_boot(since_boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_forward_and_is_not_at_its_zero() {
+        let first = now();
+        assert!(first > Moment::default());
+        assert!(now() >= first);
+    }
+}

@@ -1,0 +1,179 @@
+//! The checked configuration: what the settings mean, with nothing left to check.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pg_leader_proxy_core::{Policy, ServerAddr};
+
+/// Everything an operator can choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How the leader is learned.
+    pub witnesses: Witnesses,
+    /// How servers are asked.
+    pub probe: Probe,
+    /// What the router may conclude.
+    pub policy: Policy,
+    /// The route for sessions that write.
+    pub write: Route,
+    /// The route for sessions that only read.
+    pub read: Option<Route>,
+    /// What holds for every session.
+    pub session: Session,
+    /// The address of the admin page, metrics and health answers.
+    pub admin: Option<SocketAddr>,
+    /// How to log.
+    pub log: Log,
+}
+
+/// How the leader is learned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Witnesses {
+    /// From Patroni's keys in etcd and from the servers.
+    Etcd(Box<Etcd>),
+    /// From the servers alone, which are these.
+    Members(Vec<ServerAddr>),
+}
+
+/// Patroni's keys in etcd, and how to reach them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Etcd {
+    /// The prefix of this cluster's keys, with a slash at both ends: `/service/<scope>/`, Citus: `/service/<scope>/<group>/`.
+    pub prefix: String,
+    /// The endpoints as URLs; at least one.
+    pub endpoints: Vec<String>,
+    /// User and password, when etcd asks for them.
+    pub login: Option<(String, Secret)>,
+    /// How to speak TLS with `https` endpoints.
+    pub tls: EtcdTls,
+    /// How often everything is read again and the lease is confirmed.
+    pub refresh_interval: Duration,
+    /// How long one request may take before the next endpoint is tried.
+    pub timeout: Duration,
+    /// Whether `proxy_url` of a member is preferred to its `conn_url`.
+    pub prefer_proxy_url: bool,
+    /// Published address to reachable address, for members behind NAT.
+    pub address_map: BTreeMap<ServerAddr, ServerAddr>,
+}
+
+/// Certificates for etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EtcdTls {
+    /// The authority that signed the endpoints' certificates (PEM); the system's authorities without it.
+    pub ca_file: Option<PathBuf>,
+    /// The client certificate and its key (PEM).
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How servers are asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// The monitoring user; it needs no privilege beyond the defaults.
+    pub user: String,
+    /// Its password, where the server wants one.
+    pub password: Option<Secret>,
+    /// The database it connects to.
+    pub database: String,
+    /// How often each server is asked when nothing is happening.
+    pub interval: Duration,
+    /// How often a server is asked on whose word clients wait.
+    pub burst_interval: Duration,
+    /// How often a fresh connection is tried beside the kept one.
+    pub fresh_interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// Whether to speak TLS, and what to verify.
+    pub sslmode: SslMode,
+    /// The authority that signed the servers' certificates (PEM).
+    pub ca_file: Option<PathBuf>,
+}
+
+/// libpq's `sslmode`, for probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never TLS.
+    Disable,
+    /// TLS if the server offers it, unverified.
+    Prefer,
+    /// TLS, unverified.
+    Require,
+    /// TLS, with a certificate from the authority.
+    VerifyCa,
+    /// TLS, with a certificate from the authority for this host.
+    VerifyFull,
+}
+
+/// A route: where it listens, and how clients wait for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The addresses to listen on; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// How long a client waits for a server.
+    pub hold: Duration,
+    /// How many clients may wait at once.
+    pub max_held: usize,
+    /// How many server connections may be in the making at once; the others wait in the order of their arrival.
+    pub max_connecting: usize,
+}
+
+/// What holds for every session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// How many sessions there may be at once, over both routes.
+    pub max_sessions: usize,
+    /// How long a client may take to send its first packet.
+    pub startup_timeout: Duration,
+    /// How long a server may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// After how long without traffic TCP asks whether the other side is still there.
+    pub keepalive: Duration,
+    /// How long sent bytes may stay unacknowledged before TCP gives up (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Duration,
+    /// How long sessions may go on after a request to stop.
+    pub drain: Duration,
+    /// How many threads relay.
+    pub workers: usize,
+}
+
+/// How to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// What to log, in the syntax of `tracing_subscriber::EnvFilter`, such as `info` or `pg_leader_proxy=debug`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// A password that does not show itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `secret`.
+    pub const fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
+    /// Shows it, to whoever has to send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}

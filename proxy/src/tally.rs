@@ -1,0 +1,219 @@
+//! Tallies: what was counted of sessions, by route and by epoch, without a lock.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pg_leader_proxy_core::{Moment, RouteEpoch};
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// How many epochs are remembered: as many as there are failover reports, and the present one.
+const EPOCHS_KEPT: usize = 33;
+
+/// A counter that only grows, or a gauge, depending on its name.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub fn up(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// One fewer.
+    pub fn down(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    /// `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The count now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Which of the two routes a session is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RouteKind {
+    /// Sessions that write.
+    Write,
+    /// Sessions that only read.
+    Read,
+}
+
+impl RouteKind {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Write, Self::Read];
+
+    /// The name in logs and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+        }
+    }
+}
+
+/// Why a client was turned away, as the client is told; the label of `proxy_refusals_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// No server within the hold time.
+    NoServer,
+    /// As many clients wait as are allowed to.
+    TooManyHeld,
+    /// As many sessions are open as are allowed to.
+    TooManySessions,
+    /// The first packet made no sense.
+    BadPacket,
+    /// The first packet did not come in time.
+    Silent,
+    /// The proxy is being stopped.
+    Stopping,
+}
+
+impl RefusalKind {
+    /// Every kind, for metrics that name them all.
+    pub const ALL: [Self; 6] = [
+        Self::NoServer,
+        Self::TooManyHeld,
+        Self::TooManySessions,
+        Self::BadPacket,
+        Self::Silent,
+        Self::Stopping,
+    ];
+
+    /// The name in logs and metrics.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NoServer => "no_server",
+            Self::TooManyHeld => "too_many_held",
+            Self::TooManySessions => "too_many_sessions",
+            Self::BadPacket => "bad_packet",
+            Self::Silent => "silent",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What was counted on one route.
+#[derive(Debug, Default)]
+pub struct RouteTally {
+    /// Client connections accepted.
+    pub accepted: Count,
+    /// Sessions open now, held ones included.
+    pub open: Count,
+    /// Clients waiting for a server now.
+    pub held: Count,
+    /// Clients that had to wait.
+    pub waited: Count,
+    /// Sessions connected to a server.
+    pub connected: Count,
+    /// Sessions severed.
+    pub severed: Count,
+    /// Attempts to connect to a server that failed.
+    pub connect_failures: Count,
+    /// Cancel requests forwarded.
+    pub cancels: Count,
+    /// Bytes from clients to servers, counted when a session ends.
+    pub bytes_to_server: Count,
+    /// Bytes from servers to clients, counted when a session ends.
+    pub bytes_to_client: Count,
+    refusals: [Count; RefusalKind::ALL.len()],
+}
+
+impl RouteTally {
+    /// Clients turned away for `kind`.
+    pub const fn refusals(&self, kind: RefusalKind) -> &Count {
+        &self.refusals[kind as usize]
+    }
+}
+
+/// What happened to the sessions of one epoch of the write route.
+#[derive(Debug, Default)]
+pub struct EpochTally {
+    /// Sessions connected to the leader of this epoch.
+    pub connected: Count,
+    /// Sessions severed at its end.
+    pub severed: Count,
+    /// Clients that waited for this epoch to begin.
+    pub waited: Count,
+    first_served: AtomicU64,
+    last_passed: AtomicU64,
+}
+
+impl EpochTally {
+    /// The first byte from this epoch's leader reached a client at `now`; later calls change nothing.
+    pub fn served(&self, now: Moment) {
+        if self.first_served.load(Relaxed) == 0 {
+            let _ = self.first_served.compare_exchange(0, nanos(now), Relaxed, Relaxed);
+        }
+    }
+
+    /// A severed session had passed its last byte at `at`.
+    pub fn passed(&self, at: Moment) {
+        self.last_passed.fetch_max(nanos(at), Relaxed);
+    }
+
+    /// When the first byte from this epoch's leader reached a client.
+    pub fn first_served(&self) -> Option<Moment> {
+        moment(self.first_served.load(Relaxed))
+    }
+
+    /// When the severed sessions had passed their last byte.
+    pub fn last_passed(&self) -> Option<Moment> {
+        moment(self.last_passed.load(Relaxed))
+    }
+}
+
+fn nanos(moment: Moment) -> u64 {
+    u64::try_from(moment.since_boot().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn moment(nanos: u64) -> Option<Moment> {
+    (nanos > 0).then(|| Moment::from_boot(Duration::from_nanos(nanos)))
+}
+
+/// Everything that was counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    write: RouteTally,
+    read: RouteTally,
+    epochs: Mutex<VecDeque<(RouteEpoch, Arc<EpochTally>)>>,
+}
+
+impl Tally {
+    /// What was counted on one route.
+    pub const fn route(&self, kind: RouteKind) -> &RouteTally {
+        match kind {
+            RouteKind::Write => &self.write,
+            RouteKind::Read => &self.read,
+        }
+    }
+
+    /// Sessions open now, over both routes.
+    pub fn open_sessions(&self) -> u64 {
+        self.write.open.value() + self.read.open.value()
+    }
+
+    /// Begins to count for an epoch of the write route.
+    pub fn begin_epoch(&self, epoch: RouteEpoch) -> Arc<EpochTally> {
+        let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        if epochs.len() == EPOCHS_KEPT {
+            epochs.pop_front();
+        }
+        let tally = Arc::new(EpochTally::default());
+        epochs.push_back((epoch, Arc::clone(&tally)));
+        tally
+    }
+
+    /// What was counted for an epoch, if it is still remembered.
+    pub fn epoch(&self, epoch: RouteEpoch) -> Option<Arc<EpochTally>> {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        epochs.iter().find(|(known, _)| *known == epoch).map(|(_, tally)| Arc::clone(tally))
+    }
+}
