@@ -1,0 +1,216 @@
+//! A recorder on a TCP connection: passes both directions on and keeps every byte.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::wait::wait_for;
+
+/// A listener that connects each client to `target` and records the connection.
+#[derive(Debug)]
+pub struct Tap {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+/// What passed on one connection.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Recording {
+    /// Everything the client sent.
+    pub from_client: Vec<u8>,
+    /// Everything the server sent.
+    pub from_server: Vec<u8>,
+}
+
+impl Tap {
+    /// Listens on `address`.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub fn start(address: SocketAddr, target: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(address).with_context(|| format!("record on {address}"))?;
+        let shared = Arc::new(Shared::default());
+        let acceptor = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, target, &shared)
+        });
+        Ok(Self { address, shared, acceptor: Some(acceptor) })
+    }
+
+    /// The recordings so far, once every connection that `wanted` accepts has ended in both directions.
+    ///
+    /// # Errors
+    /// When one is still open after `bound`.
+    pub fn recordings(&self, bound: Duration, wanted: impl Fn(&Recording) -> bool) -> Result<Vec<Recording>> {
+        wait_for("the end of every recorded connection", bound, || {
+            let connections = lock(&self.shared.connections);
+            let mut ended = Vec::new();
+            for connection in connections.iter() {
+                let recording = lock(&connection.recording);
+                if !wanted(&recording) {
+                    continue;
+                }
+                if *lock(&connection.directions_open) > 0 {
+                    return Ok(None);
+                }
+                ended.push(recording.clone());
+            }
+            Ok(Some(ended))
+        })
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        // The acceptor looks at the flag when it accepts, so it gets one more connection.
+        let _ = TcpStream::connect(self.address);
+        for connection in lock(&self.shared.connections).iter() {
+            connection.close();
+        }
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+/// Says that both sides of the proxy saw the same bytes: each of `front` is in `back`, and only `probe`s are left over.
+/// Gives the number of connections compared.
+///
+/// # Errors
+/// When a connection differs; the error says where.
+pub fn same_bytes(
+    front: &[Recording],
+    back: &[Recording],
+    probe: impl Fn(&Recording) -> bool,
+) -> Result<usize> {
+    let mut rest: Vec<&Recording> = back.iter().collect();
+    for recording in front {
+        match rest.iter().position(|other| *other == recording) {
+            Some(found) => drop(rest.swap_remove(found)),
+            None => bail!("a connection passed changed: {}", nearest(recording, &rest)),
+        }
+    }
+    if let Some(extra) = rest.iter().find(|recording| !probe(recording)) {
+        bail!("the server got a connection that no client made: {:?}", excerpt(&extra.from_client, 0));
+    }
+    Ok(front.len())
+}
+
+/// Describes where `recording` leaves the most similar of `others`.
+fn nearest(recording: &Recording, others: &[&Recording]) -> String {
+    let likeness = |other: &Recording| {
+        common(&recording.from_client, &other.from_client)
+            + common(&recording.from_server, &other.from_server)
+    };
+    let Some(other) = others.iter().max_by_key(|other| likeness(other)) else {
+        return format!("nothing like it arrived; it began {:?}", excerpt(&recording.from_client, 0));
+    };
+    let direction = |name: &str, before: &[u8], after: &[u8]| {
+        let at = common(before, after);
+        let (was, is) = (excerpt(before, at), excerpt(after, at));
+        format!(
+            "{name}: {} and {} bytes, the same up to {at}, then {was:?} and {is:?}",
+            before.len(),
+            after.len()
+        )
+    };
+    let from_client = direction("from the client", &recording.from_client, &other.from_client);
+    let from_server = direction("from the server", &recording.from_server, &other.from_server);
+    format!("(client's side of the proxy and server's side) {from_client}; {from_server}")
+}
+
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+fn excerpt(bytes: &[u8], at: usize) -> String {
+    bytes[at..].iter().take(64).copied().flat_map(std::ascii::escape_default).map(char::from).collect()
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    recording: Mutex<Recording>,
+    directions_open: Mutex<u8>,
+}
+
+impl Connection {
+    fn close(&self) {
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.server.shutdown(Shutdown::Both);
+    }
+}
+
+fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept() {
+        if shared.stop.load(Ordering::SeqCst) {
+            return;
+        }
+        // Without a server the client sees its connection end, as it would without us.
+        let Ok(server) = TcpStream::connect(target) else { continue };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let connection = Arc::new(Connection {
+            client,
+            server,
+            recording: Mutex::default(),
+            directions_open: Mutex::new(2),
+        });
+        lock(&shared.connections).push(Arc::clone(&connection));
+        let other = Arc::clone(&connection);
+        std::thread::spawn(move || {
+            pass(&connection, &connection.client, &connection.server, |recording| &mut recording.from_client);
+        });
+        std::thread::spawn(move || {
+            pass(&other, &other.server, &other.client, |recording| &mut recording.from_server);
+        });
+    }
+}
+
+/// Copies one direction until its source ends. A sink that is gone does not stop the reading: what the source still
+/// sends was sent, and belongs into the recording.
+fn pass(
+    connection: &Connection,
+    mut source: &TcpStream,
+    mut sink: &TcpStream,
+    side: fn(&mut Recording) -> &mut Vec<u8>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut sink_open = true;
+    loop {
+        match source.read(&mut buffer) {
+            Ok(0) => {
+                let _ = sink.shutdown(Shutdown::Write);
+                break;
+            }
+            Ok(length) => {
+                side(&mut lock(&connection.recording)).extend_from_slice(&buffer[..length]);
+                sink_open = sink_open && sink.write_all(&buffer[..length]).is_ok();
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => {
+                connection.close();
+                break;
+            }
+        }
+    }
+    *lock(&connection.directions_open) -= 1;
+}
+
+/// A test that panicked while holding a lock has failed already; the others go on.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,46 @@
+//! Each client program through the proxy, on the newest server, with every byte compared on both sides of the proxy.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "what a client measured is part of the test's output")]
+
+use std::process::Command;
+use std::time::Duration;
+
+use clients::{Major, Route, program};
+
+#[test]
+fn tokio_postgres() {
+    run(&mut || Command::new(env!("CARGO_BIN_EXE_tokio-postgres-client")), TOKIO_POSTGRES);
+}
+
+/// Runs one program on a route of its own and says that nothing changed on the way.
+fn run(command: &mut dyn FnMut() -> Command, expected: &[&str]) {
+    let route = Route::recorded(Major::NEWEST).unwrap();
+    let mut command = command();
+    program::add_arguments(&mut command, route.address(), &route.server, program::LARGE);
+    let lines = program::run(command, expected, BOUND).unwrap();
+    let connections = route.same_bytes().unwrap();
+    eprintln!("{}\n{connections} connections, byte for byte", lines.join("\n"));
+}
+
+const TOKIO_POSTGRES: &[&str] = &[
+    "tls_disable",
+    "tls_require",
+    "tls_verify_full",
+    "tls_wrong_ca_refused",
+    "channel_binding",
+    "scram_wrong_password_refused",
+    "prepared",
+    "large_parameter",
+    "copy_in",
+    "copy_out",
+    "listen_notify",
+    "cancel",
+    "cancel_tls",
+    "pipeline",
+    "large_result",
+    "error_keeps_session",
+    "clean_close",
+];
+
+/// For a whole program; each behaviour has a bound of its own.
+const BOUND: Duration = Duration::from_secs(240);
