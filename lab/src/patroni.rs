@@ -1,0 +1,146 @@
+//! Patroni's configuration file for one member.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::setup::Setup;
+
+/// Name and password of a PostgreSQL user.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user.
+    pub user: &'static str,
+    /// Its password.
+    pub password: &'static str,
+}
+
+/// The superuser that Patroni works as.
+pub(crate) const SUPERUSER: Credentials = Credentials { user: "postgres", password: "lab-super" };
+/// The user of the replicas.
+const REPLICATOR: Credentials = Credentials { user: "replicator", password: "lab-replica" };
+
+/// What differs between the members.
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    /// Where PostgreSQL and REST listen.
+    pub(crate) listen: (SocketAddr, SocketAddr),
+    /// Where others reach them.
+    pub(crate) connect: (SocketAddr, SocketAddr),
+    /// This member's own links to etcd.
+    pub(crate) etcd: &'a [SocketAddr],
+    pub(crate) directory: &'a Path,
+    pub(crate) postgres_bin: &'a Path,
+}
+
+/// The whole file.
+pub(crate) fn configuration(setup: &Setup, place: &Place<'_>) -> String {
+    let etcd: Vec<String> = place.etcd.iter().map(|address| format!("'{address}'")).collect();
+    let Setup { scope, ttl, loop_wait, retry_timeout, failsafe_mode, synchronous_mode, .. } = setup;
+    let directory = place.directory.display();
+    let Credentials { user: superuser, password: super_password } = SUPERUSER;
+    let Credentials { user: replicator, password: replica_password } = REPLICATOR;
+    // use_proxies: else Patroni would ask etcd for its members' addresses and go round the links.
+    // use_unix_socket: Patroni and its own server are one host; a partition does not come between them.
+    format!(
+        "scope: '{scope}'
+name: '{name}'
+restapi:
+  listen: '{rest_listen}'
+  connect_address: '{rest_connect}'
+etcd3:
+  hosts: [{etcd}]
+  use_proxies: true
+bootstrap:
+  dcs:
+    ttl: {ttl}
+    loop_wait: {loop_wait}
+    retry_timeout: {retry_timeout}
+    maximum_lag_on_failover: 1048576
+    failsafe_mode: {failsafe_mode}
+    synchronous_mode: {synchronous_mode}
+    postgresql:
+      use_pg_rewind: true
+      use_slots: true
+      parameters:
+{parameters}
+  initdb:
+  - encoding: UTF8
+  - locale: C
+  - data-checksums
+postgresql:
+  listen: '{listen}'
+  connect_address: '{connect}'
+  data_dir: '{directory}/data'
+  bin_dir: '{bin}'
+  pgpass: '{directory}/pgpass'
+  use_unix_socket: true
+  use_unix_socket_repl: true
+  authentication:
+    superuser: {{username: {superuser}, password: {super_password}}}
+    replication: {{username: {replicator}, password: {replica_password}}}
+  parameters:
+    unix_socket_directories: '{directory}'
+{tls}  pg_hba:
+  - local all all scram-sha-256
+  - local replication all scram-sha-256
+  - host all all 127.0.0.0/8 scram-sha-256
+  - host replication all 127.0.0.0/8 scram-sha-256
+",
+        name = place.name,
+        rest_listen = place.listen.1,
+        rest_connect = place.connect.1,
+        etcd = etcd.join(", "),
+        parameters = parameters(setup),
+        listen = place.listen.0,
+        connect = place.connect.0,
+        bin = place.postgres_bin.display(),
+        tls = if setup.tls { tls(place.directory) } else { String::new() },
+    )
+}
+
+/// Settings for quick tests. `fsync: off` is sound here: the lab kills processes, never the machine, and what a killed
+/// process wrote stays in the kernel. An acknowledged write is as safe as with it.
+fn parameters(setup: &Setup) -> String {
+    let max_connections = setup.max_connections.to_string();
+    let mut all: Vec<(&str, &str)> = vec![
+        ("fsync", "off"),
+        ("shared_buffers", "64MB"),
+        ("max_connections", &max_connections),
+        ("max_wal_size", "512MB"),
+        ("wal_keep_size", "128MB"),
+        ("wal_log_hints", "on"),
+        ("max_wal_senders", "10"),
+        ("max_replication_slots", "10"),
+        ("hot_standby", "on"),
+        ("password_encryption", "scram-sha-256"),
+        ("log_connections", "on"),
+        ("log_line_prefix", "%m [%p] %q%u@%d %h "),
+        ("jit", "off"),
+    ];
+    for (name, value) in &setup.parameters {
+        all.retain(|(known, _)| known != name);
+        all.push((name, value));
+    }
+    all.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "        {name}: '{}'", value.replace('\'', "''"));
+        text
+    })
+}
+
+fn tls(directory: &Path) -> String {
+    let directory = directory.display();
+    format!("    ssl: 'on'\n    ssl_cert_file: '{directory}/server.crt'\n    ssl_key_file: '{directory}/server.key'\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_parameter_wins_over_the_labs() {
+        let setup = Setup { parameters: vec![("fsync".to_owned(), "on".to_owned())], ..Setup::default() };
+        let text = parameters(&setup);
+        assert!(text.contains("fsync: 'on'") && !text.contains("fsync: 'off'"), "{text}");
+    }
+}
