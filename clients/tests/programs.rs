@@ -5,11 +5,28 @@
 use std::process::Command;
 use std::time::Duration;
 
-use clients::{Major, Route, program};
+use clients::{Major, Route, places, program};
 
 #[test]
 fn tokio_postgres() {
     run(&mut || Command::new(env!("CARGO_BIN_EXE_tokio-postgres-client")), TOKIO_POSTGRES);
+}
+
+#[test]
+fn psycopg() {
+    run(&mut || python("psycopg_client.py"), PSYCOPG);
+}
+
+#[test]
+fn asyncpg() {
+    run(&mut || python("asyncpg_client.py"), ASYNCPG);
+}
+
+fn python(program: &str) -> Command {
+    let mut command = Command::new(places::client("venv/bin/python").unwrap());
+    // The repository stays clean: no compiled files beside the sources.
+    command.arg("-B").arg(places::source("python").join(program));
+    command
 }
 
 /// Runs one program on a route of its own and says that nothing changed on the way.
@@ -37,6 +54,49 @@ const TOKIO_POSTGRES: &[&str] = &[
     "cancel",
     "cancel_tls",
     "pipeline",
+    "large_result",
+    "error_keeps_session",
+    "clean_close",
+];
+
+const PSYCOPG: &[&str] = &[
+    "tls_disable",
+    "tls_require",
+    "tls_verify_full",
+    "tls_wrong_ca_refused",
+    "channel_binding",
+    "scram_wrong_password_refused",
+    "prepared",
+    "large_parameter",
+    "copy_in",
+    "copy_out",
+    "copy_in_binary",
+    "listen_notify",
+    "cancel",
+    "cancel_tls",
+    "pipeline",
+    "large_result",
+    "error_keeps_session",
+    "clean_close",
+    "server_ends_session",
+    "direct_tls",
+    "protocol_3_2",
+];
+
+const ASYNCPG: &[&str] = &[
+    "tls_disable",
+    "tls_require",
+    "tls_verify_full",
+    "tls_wrong_ca_refused",
+    "direct_tls",
+    "scram_wrong_password_refused",
+    "prepared",
+    "large_parameter",
+    "copy_in",
+    "copy_out",
+    "listen_notify",
+    "cancel",
+    "cancel_tls",
     "large_result",
     "error_keeps_session",
     "clean_close",
