@@ -22,6 +22,23 @@ fn asyncpg() {
     run(&mut || python("asyncpg_client.py"), ASYNCPG);
 }
 
+#[test]
+fn pgx() {
+    run(&mut || Command::new(places::client("pgx-client").unwrap()), PGX);
+}
+
+#[test]
+fn node_postgres() {
+    let program = &mut || {
+        let mut command = Command::new("node");
+        command.arg(places::source("node/client.js"));
+        // The libraries are outside the repository, so node must be told where.
+        command.env("NODE_PATH", places::client("node/node_modules").unwrap());
+        command
+    };
+    run(program, NODE_POSTGRES);
+}
+
 fn python(program: &str) -> Command {
     let mut command = Command::new(places::client("venv/bin/python").unwrap());
     // The repository stays clean: no compiled files beside the sources.
@@ -97,6 +114,48 @@ const ASYNCPG: &[&str] = &[
     "listen_notify",
     "cancel",
     "cancel_tls",
+    "large_result",
+    "error_keeps_session",
+    "clean_close",
+];
+
+const PGX: &[&str] = &[
+    "tls_disable",
+    "tls_require",
+    "tls_verify_full",
+    "tls_wrong_ca_refused",
+    "channel_binding",
+    "direct_tls",
+    "scram_wrong_password_refused",
+    "prepared",
+    "large_parameter",
+    "copy_in",
+    "copy_out",
+    "listen_notify",
+    "cancel",
+    "cancel_tls",
+    "pipeline",
+    "large_result",
+    "error_keeps_session",
+    "clean_close",
+    "protocol_3_2",
+];
+
+const NODE_POSTGRES: &[&str] = &[
+    "tls_disable",
+    "tls_require",
+    "tls_verify_full",
+    "tls_wrong_ca_refused",
+    "channel_binding",
+    "direct_tls",
+    "scram_wrong_password_refused",
+    "prepared",
+    "large_parameter",
+    "copy_in",
+    "copy_out",
+    "listen_notify",
+    "cancel",
+    "pipeline",
     "large_result",
     "error_keeps_session",
     "clean_close",
