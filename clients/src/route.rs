@@ -61,6 +61,14 @@ impl Route {
         self.proxy.as_ref()
     }
 
+    /// What the clients sent and got so far, once every connection has ended.
+    ///
+    /// # Errors
+    /// When one is still open, or when this route has no recorders.
+    pub fn recordings(&self) -> Result<Vec<Recording>> {
+        self.front.as_ref().context("this route has no recorders")?.recordings(ENDED, |_| true)
+    }
+
     /// Says that every client connection so far arrived at the server unchanged, in both directions, and gives their number.
     ///
     /// # Errors
@@ -70,6 +78,7 @@ impl Route {
             self.front.as_ref().zip(self.back.as_ref()).context("this route has no recorders")?;
         let front = front.recordings(ENDED, |_| true)?;
         // The proxy keeps its probes open, so only the clients' connections are waited for.
+        let back = self.back.as_ref().context("this route has no recorders")?;
         let back = back.recordings(ENDED, |recording| !is_probe(recording))?;
         ensure!(!front.is_empty(), "no client came");
         same_bytes(&front, &back, |_| false)

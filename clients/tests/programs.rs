@@ -5,11 +5,28 @@
 use std::process::Command;
 use std::time::Duration;
 
+use clients::first_packet::{CANCEL_REQUEST, PROTOCOL_3_2};
 use clients::{Major, Route, places, program};
 
 #[test]
 fn tokio_postgres() {
     run(&mut || Command::new(env!("CARGO_BIN_EXE_tokio-postgres-client")), TOKIO_POSTGRES);
+}
+
+#[test]
+fn psql() {
+    run(&mut || Command::new(places::source("psql/psql_client")), PSQL);
+}
+
+/// The same psql on libpq 18, which Debian 12 does not carry: the server's package brings it.
+#[test]
+fn psql_on_libpq_18() {
+    let program = &mut || {
+        let mut command = Command::new(places::source("psql/psql_client"));
+        command.env("PSQL_LIBPQ", places::postgres(Major::NEWEST).unwrap().join("lib"));
+        command
+    };
+    run(program, &[PSQL, &["direct_tls", "protocol_3_2"]].concat());
 }
 
 #[test]
@@ -39,6 +56,20 @@ fn node_postgres() {
     run(program, NODE_POSTGRES);
 }
 
+#[test]
+fn jdbc() {
+    let program = &mut || {
+        let classes = places::client("java").unwrap();
+        let path = [classes.join("postgresql.jar"), classes]
+            .map(|part| part.to_string_lossy().into_owned())
+            .join(":");
+        let mut command = Command::new("java");
+        command.args(["-Xmx256m", "-cp", &path, "JdbcClient"]);
+        command
+    };
+    run(program, JDBC);
+}
+
 fn python(program: &str) -> Command {
     let mut command = Command::new(places::client("venv/bin/python").unwrap());
     // The repository stays clean: no compiled files beside the sources.
@@ -53,7 +84,25 @@ fn run(command: &mut dyn FnMut() -> Command, expected: &[&str]) {
     program::add_arguments(&mut command, route.address(), &route.server, program::LARGE);
     let lines = program::run(command, expected, BOUND).unwrap();
     let connections = route.same_bytes().unwrap();
+    if expected.contains(&"protocol_3_2") {
+        spoke_protocol_3_2(&route);
+    }
     eprintln!("{}\n{connections} connections, byte for byte", lines.join("\n"));
+}
+
+/// What the program says of its protocol is its own account; this is what it sent.
+fn spoke_protocol_3_2(route: &Route) {
+    let recordings = route.recordings().unwrap();
+    let opened = |code: u32| {
+        let code = code.to_be_bytes();
+        recordings.iter().filter(move |recording| recording.from_client.get(4..8) == Some(&code))
+    };
+    assert!(opened(PROTOCOL_3_2).count() > 0, "no StartupMessage of protocol 3.2");
+    // Length, code, process id, and the 4-byte secret of protocol 3.0 make 16.
+    assert!(
+        opened(CANCEL_REQUEST).any(|cancel| cancel.from_client.len() > 16),
+        "no CancelRequest with a long secret"
+    );
 }
 
 const TOKIO_POSTGRES: &[&str] = &[
@@ -72,6 +121,26 @@ const TOKIO_POSTGRES: &[&str] = &[
     "cancel_tls",
     "pipeline",
     "large_result",
+    "error_keeps_session",
+    "clean_close",
+];
+
+const PSQL: &[&str] = &[
+    "tls_disable",
+    "tls_require",
+    "tls_verify_full",
+    "tls_wrong_ca_refused",
+    "channel_binding",
+    "scram_wrong_password_refused",
+    "prepared",
+    "large_parameter",
+    "copy_in",
+    "copy_out",
+    "listen_notify",
+    "ctrl_c",
+    "ctrl_c_tls",
+    "large_result",
+    "fetch_count",
     "error_keeps_session",
     "clean_close",
 ];
@@ -160,6 +229,8 @@ const NODE_POSTGRES: &[&str] = &[
     "error_keeps_session",
     "clean_close",
 ];
+
+const JDBC: &[&str] = PGX;
 
 /// For a whole program; each behaviour has a bound of its own.
 const BOUND: Duration = Duration::from_secs(240);
