@@ -100,6 +100,15 @@ pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<Client> {
     Client::connect(endpoints, Some(options)).await.context("connecting to etcd")
 }
 
+/// A client for a watch, which must have no timeout of its own but must notice a server that went silent.
+pub(crate) async fn connect_for_watch(address: SocketAddr) -> Result<Client> {
+    let options = ConnectOptions::new()
+        .with_connect_timeout(QUESTION)
+        .with_keep_alive(Duration::from_secs(2), QUESTION)
+        .with_require_leader(true);
+    Client::connect([format!("http://{address}")], Some(options)).await.context("connecting to etcd")
+}
+
 /// The value of a key, read with quorum; `None` when there is no such key.
 pub(crate) async fn read(addresses: &[SocketAddr], key: &str) -> Result<Option<String>> {
     let mut last = None;

@@ -220,7 +220,10 @@ impl Cluster {
     /// When the member is no replica.
     pub async fn pause_replay(&self, replica: &str) -> Result<()> {
         let server = self.superuser(replica, "postgres").await?;
-        server.batch_execute("select pg_wal_replay_pause()").await.with_context(|| format!("pausing {replica}"))
+        server
+            .batch_execute("select pg_wal_replay_pause()")
+            .await
+            .with_context(|| format!("pausing {replica}"))
     }
 
     /// Undoes [`Cluster::pause_replay`].
@@ -229,10 +232,19 @@ impl Cluster {
     /// When the member is no replica.
     pub async fn resume_replay(&self, replica: &str) -> Result<()> {
         let server = self.superuser(replica, "postgres").await?;
-        server.batch_execute("select pg_wal_replay_resume()").await.with_context(|| format!("resuming {replica}"))
+        server
+            .batch_execute("select pg_wal_replay_resume()")
+            .await
+            .with_context(|| format!("resuming {replica}"))
     }
 
-    async fn rest(&self, member: &str, request: (&str, &str), body: &str, within: Duration) -> Result<String> {
+    async fn rest(
+        &self,
+        member: &str,
+        request: (&str, &str),
+        body: &str,
+        within: Duration,
+    ) -> Result<String> {
         let address = self.member(member)?.rest_direct;
         let answer = http::send(address, request, body, within).await?;
         let (method, path) = request;

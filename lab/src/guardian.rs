@@ -41,7 +41,11 @@ impl Guardian {
         }
         let keep = std::env::var_os("LAB_KEEP").is_some_and(|value| value == "1");
         let mut command = user.command(Path::new("/bin/sh"));
-        command.args(["-c", SCRIPT, "lab-guardian"]).arg(&directory).arg(if keep { "keep" } else { "remove" });
+        command.args(["-c", SCRIPT, "lab-guardian"]).arg(&directory).arg(if keep {
+            "keep"
+        } else {
+            "remove"
+        });
         let shell = group_of_its_own(&mut command)
             .current_dir("/")
             .stdin(Stdio::piped())

@@ -189,7 +189,9 @@ impl Cluster {
     }
 
     fn log_tails(&self) -> String {
-        self.members().map(|member| format!("\n--- end of {}'s log\n{}", member.name, tail(&member.log))).collect()
+        self.members()
+            .map(|member| format!("\n--- end of {}'s log\n{}", member.name, tail(&member.log)))
+            .collect()
     }
 }
 

@@ -43,7 +43,8 @@ impl Link {
     /// # Errors
     /// When `address` cannot be bound.
     pub fn start(runtime: &Handle, address: SocketAddr, target: SocketAddr) -> Result<Self> {
-        let listener = StdTcpListener::bind(address).with_context(|| format!("binding the link {address}"))?;
+        let listener =
+            StdTcpListener::bind(address).with_context(|| format!("binding the link {address}"))?;
         listener.set_nonblocking(true).context("making the link's listener non-blocking")?;
         let address = listener.local_addr().context("asking for the link's address")?;
         let _in_runtime = runtime.enter();

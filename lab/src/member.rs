@@ -171,7 +171,9 @@ impl MemberProcesses {
 
     /// SIGKILL to PostgreSQL alone.
     pub(crate) fn kill_postgres(&self) -> Result<()> {
-        let Some(postmaster) = self.postmaster() else { bail!("PostgreSQL of {} is not running", self.member.name) };
+        let Some(postmaster) = self.postmaster() else {
+            bail!("PostgreSQL of {} is not running", self.member.name)
+        };
         kill_tree(postmaster)
     }
 
@@ -208,7 +210,8 @@ impl MemberProcesses {
 pub(crate) fn make_directory(directory: &Path, user: &User) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     if let User::Other { uid, gid, .. } = user {
-        chown(directory, Some(*uid), Some(*gid)).with_context(|| format!("giving {} away", directory.display()))?;
+        chown(directory, Some(*uid), Some(*gid))
+            .with_context(|| format!("giving {} away", directory.display()))?;
     }
     Ok(())
 }

@@ -41,6 +41,7 @@ pub(crate) fn configuration(setup: &Setup, place: &Place<'_>) -> String {
     let Credentials { user: superuser, password: super_password } = SUPERUSER;
     let Credentials { user: replicator, password: replica_password } = REPLICATOR;
     // use_proxies: else Patroni would ask etcd for its members' addresses and go round the links.
+    // checkpoint: fast, since the default spreads it over minutes and the replica waits for it.
     // use_unix_socket: Patroni and its own server are one host; a partition does not come between them.
     format!(
         "scope: '{scope}'
@@ -76,6 +77,8 @@ postgresql:
   pgpass: '{directory}/pgpass'
   use_unix_socket: true
   use_unix_socket_repl: true
+  basebackup:
+    checkpoint: fast
   authentication:
     superuser: {{username: {superuser}, password: {super_password}}}
     replication: {{username: {replicator}, password: {replica_password}}}
@@ -130,7 +133,9 @@ fn parameters(setup: &Setup) -> String {
 
 fn tls(directory: &Path) -> String {
     let directory = directory.display();
-    format!("    ssl: 'on'\n    ssl_cert_file: '{directory}/server.crt'\n    ssl_key_file: '{directory}/server.key'\n")
+    format!(
+        "    ssl: 'on'\n    ssl_cert_file: '{directory}/server.crt'\n    ssl_key_file: '{directory}/server.key'\n"
+    )
 }
 
 #[cfg(test)]

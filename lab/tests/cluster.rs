@@ -1,27 +1,43 @@
-//! The lab's own proof: a real cluster starts, switches over, and leaves nothing behind.
+//! The lab's own proof: a real cluster starts, switches over under load, and leaves nothing behind.
 
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, Setup};
+use lab::{Cluster, KeyWatch, Setup, TOLERANCE, Writers};
+
+const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_cluster_starts_switches_over_and_leaves_nothing() {
     let began = Instant::now();
     let cluster = Cluster::start(Setup::default()).await.unwrap();
-    eprintln!("up after {:?}", began.elapsed());
+    assert!(began.elapsed() < SOON, "up only after {:?}", began.elapsed());
     let directory = cluster.directory().to_path_buf();
     assert_eq!(cluster.leader().await.unwrap().as_deref(), Some("a"));
+    let keys = KeyWatch::start(&cluster).await.unwrap();
+    // Straight to the new leader: before the switchover it is read-only, after it the writes are its.
+    let load = cluster.load(cluster.member("b").unwrap().postgres);
+    let writers = Writers::start(load).unwrap();
+    let promoted = tokio::spawn(cluster.out_of_recovery("b", SOON).unwrap());
 
     let began = Instant::now();
     cluster.switchover("b").await.unwrap();
-    eprintln!("switched over after {:?}", began.elapsed());
-    cluster.wait_for_leader_to_be("b", Duration::from_secs(10)).await.unwrap();
-    assert_eq!(cluster.wait_healthy(Duration::from_secs(60)).await.unwrap(), "b");
-    eprintln!("healthy after {:?}", began.elapsed());
+    let promoted = promoted.await.unwrap().unwrap();
+    writers.wait_for_more(100, SOON).await.unwrap();
+    assert_eq!(cluster.wait_healthy(SOON).await.unwrap(), "b");
     assert_eq!(cluster.primaries().await, ["b"]);
 
-    let began = Instant::now();
+    let history = writers.stop().await;
+    assert!(history.read_only_errors() > 0, "{:?}", history.errors_by_kind());
+    assert_eq!(history.hung(), 0);
+    assert!(history.acknowledged_after_loss(&keys.history(), TOLERANCE).is_empty());
+    assert!(history.lost(&cluster, "b").await.unwrap().is_empty());
+    let deleted = keys.history().deleted_after(began).unwrap().at;
+    let taken = keys.history().taken_after(began).unwrap().clone();
+    let written = history.first_by("b", began).unwrap().acknowledged;
+    assert_eq!(taken.holder.as_deref(), Some("b"));
+    assert!(deleted < taken.at && taken.at < promoted, "Patroni promotes after it has the key");
+    assert!(written > taken.at);
+
     drop(cluster);
-    eprintln!("gone after {:?}", began.elapsed());
-    assert!(!directory.exists());
+    assert!(!directory.exists() || std::env::var_os("LAB_KEEP").is_some());
 }
