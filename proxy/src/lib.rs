@@ -3,5 +3,12 @@
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod gate;
+pub mod net;
+pub mod pass;
+pub mod session;
 pub mod sources;
 pub mod tally;
+pub mod targets;
+pub mod wire;
+pub mod worker;

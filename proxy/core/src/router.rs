@@ -119,6 +119,16 @@ impl Router {
         self.trusted_until
     }
 
+    /// The moment from which sessions of the read route must not exchange bytes with `member` unless a later call moved
+    /// it; `None` while nothing speaks for the member. The leader's own sessions there end with its leadership.
+    pub fn readable_until(&self, member: &MemberName) -> Option<Moment> {
+        if self.routing.write.leader().is_some_and(|leader| leader.member() == member) {
+            return self.trusted_until;
+        }
+        let word = self.evidence.testimony(member)?.word?;
+        Some(word.sent + self.policy.terms().evidence_limit)
+    }
+
     /// When [`advance`](Self::advance) must be called at the latest.
     pub const fn deadline(&self) -> Option<Moment> {
         self.deadline

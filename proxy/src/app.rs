@@ -1,0 +1,410 @@
+//! The process: starts every part, reloads, drains, and stops.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use pg_leader_proxy_core::{Member, MemberName, Observation, ServerAddr};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Admin};
+use crate::clock;
+use crate::config::{self, Config, ConfigErrors, Witnesses};
+use crate::control::{Control, ControlHandle, OBSERVATIONS, Outlets};
+use crate::gate::{Gate, GateLimits};
+use crate::net;
+use crate::session::{Settings, Shared};
+use crate::sources::{self, Inquiry};
+use crate::tally::{RouteKind, Tally};
+use crate::worker::{Listener, Worker};
+
+/// How many broken connections may wait to be told to the probes; more tell nothing new.
+const SUSPECTS: usize = 64;
+/// How long severed sessions may take to be gone before the process ends anyway.
+const SEVER_TIME: Duration = Duration::from_secs(1);
+/// How often the drain looks whether the last session has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// Reads the configuration again, as it was read at the start.
+pub struct Reload(Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>);
+
+impl Reload {
+    /// Reloads by calling `read`.
+    pub fn new(read: impl FnMut() -> Result<Config, ConfigErrors> + Send + 'static) -> Self {
+        Self(Box::new(read))
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
+}
+
+/// What the process as a whole is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Accepting clients.
+    Serving,
+    /// Waiting for the open sessions to end.
+    Draining,
+}
+
+/// Runs the proxy until a signal ends it.
+///
+/// # Errors
+/// When an address cannot be listened on, or the operating system refuses a thread.
+pub fn run(config: Config, reload: Reload) -> Result<()> {
+    raise_descriptor_limit();
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut app = App::start(config).await?;
+        app.serve(reload).await
+    })
+}
+
+/// Each session takes two descriptors; the usual limit of 1,024 is made for programs that wait in `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// The running parts.
+struct App {
+    config: Config,
+    control: ControlHandle,
+    observations: mpsc::Sender<Observation>,
+    etcd: watch::Sender<Option<config::Etcd>>,
+    probe: watch::Sender<config::Probe>,
+    settings: watch::Sender<Settings>,
+    gates: [Gate; 2],
+    tally: Arc<Tally>,
+    workers: Vec<Worker>,
+    phase: watch::Sender<Phase>,
+    parts: JoinSet<Infallible>,
+}
+
+impl App {
+    async fn start(config: Config) -> Result<Self> {
+        let listeners = bind(&config, &[])?;
+        let tally = Arc::new(Tally::default());
+        let gates = gate_limits(&config).map(Gate::new);
+        let [write_gate, read_gate] = gates.clone();
+        let (observations, observed) = mpsc::channel(OBSERVATIONS);
+        let (outlets, targets, inquiry) =
+            Outlets::new(write_gate.clone(), read_gate.clone(), Arc::clone(&tally));
+        let (control, handle) = Control::new(config.policy, observed, outlets);
+        let (settings, settings_seen) = watch::channel(settings(&config));
+        let (suspect, suspects) = mpsc::channel(SUSPECTS);
+        let shared = Shared {
+            targets,
+            settings: settings_seen,
+            write_gate,
+            read_gate,
+            tally: Arc::clone(&tally),
+            suspect,
+        };
+        let workers = (0..config.session.workers)
+            .map(|index| Worker::start(index, shared.clone()).context("cannot start a worker"))
+            .collect::<Result<Vec<Worker>>>()?;
+        let (etcd, etcd_seen) = watch::channel(etcd_config(&config));
+        let (probe, probe_seen) = watch::channel(config.probe.clone());
+        let mut parts = JoinSet::new();
+        parts.spawn(control.run());
+        parts.spawn(follow_etcd(etcd_seen, observations.clone()));
+        parts.spawn(ask_servers(probe_seen, inquiry, observations.clone(), suspects));
+        let app = Self {
+            control: handle,
+            observations,
+            etcd,
+            probe,
+            settings,
+            gates,
+            tally,
+            workers,
+            phase: watch::Sender::new(Phase::Serving),
+            parts,
+            config,
+        };
+        app.tell_members().await;
+        app.listen(listeners).await;
+        Ok(app)
+    }
+
+    async fn serve(&mut self, reload: Reload) -> Result<()> {
+        let Reload(mut reload) = reload;
+        self.serve_admin().await?;
+        let mut signals = Signals::new().context("cannot watch for signals")?;
+        for (route, addr) in addresses(&self.config) {
+            info!(route = route.code(), %addr, "listening");
+        }
+        loop {
+            tokio::select! {
+                Some(ended) = self.parts.join_next() => {
+                    // A part never ends of itself, so it panicked: better to be started anew than to go on half alive.
+                    return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
+                }
+                Some(()) = signals.reload.recv() => match reload() {
+                    Ok(config) => match self.apply(config).await {
+                        Ok(()) => info!("configuration reloaded"),
+                        Err(error) => error!("configuration not reloaded, the old one stays: {error:#}"),
+                    },
+                    Err(errors) => error!("configuration not reloaded, the old one stays: {errors}"),
+                },
+                () = signals.stop() => break,
+            }
+        }
+        self.drain(signals).await;
+        Ok(())
+    }
+
+    async fn serve_admin(&mut self) -> Result<()> {
+        let Some(addr) = self.config.admin else { return Ok(()) };
+        let listener = tokio::net::TcpListener::bind(addr)
+            .await
+            .with_context(|| format!("admin.listen: cannot listen on {addr}"))?;
+        info!(%addr, "admin page");
+        let admin = Admin {
+            view: self.control.viewer(),
+            tally: Arc::clone(&self.tally),
+            phase: self.phase.subscribe(),
+            started: clock::now(),
+        };
+        self.parts.spawn(admin::serve(listener, admin));
+        Ok(())
+    }
+
+    /// Puts another configuration in force. Everything that can fail comes first, so that it is taken whole or not at
+    /// all, and no open session notices.
+    async fn apply(&mut self, config: Config) -> Result<()> {
+        check_reloadable(&self.config, &config)?;
+        let before = addresses(&self.config);
+        let listeners = bind(&config, &before)?;
+        let after = addresses(&config);
+        self.listen(listeners).await;
+        for (route, addr) in before.iter().filter(|known| !after.contains(known)) {
+            for worker in &self.workers {
+                worker.unlisten(*route, *addr).await;
+            }
+        }
+        for (gate, limits) in self.gates.iter().zip(gate_limits(&config)) {
+            gate.set_limits(limits);
+        }
+        self.settings.send_replace(settings(&config));
+        self.control.set_policy(config.policy).await;
+        self.etcd.send_if_modified(|known| replace(known, etcd_config(&config)));
+        self.probe.send_if_modified(|known| replace(known, config.probe.clone()));
+        self.config = config;
+        self.tell_members().await;
+        Ok(())
+    }
+
+    /// Without a DCS the members are what the configuration says.
+    async fn tell_members(&self) {
+        if let Witnesses::Members(addrs) = &self.config.witnesses {
+            // Control ends only with the process.
+            let _ =
+                self.observations.send(Observation::Members(addrs.iter().map(static_member).collect())).await;
+        }
+    }
+
+    async fn listen(&self, listeners: Vec<Vec<Listener>>) {
+        for (worker, listeners) in self.workers.iter().zip(listeners) {
+            for listener in listeners {
+                worker.listen(listener).await;
+            }
+        }
+    }
+
+    /// Accepts nobody any more, lets the sessions go on for a while, and severs what is left.
+    async fn drain(&self, mut signals: Signals) {
+        self.phase.send_replace(Phase::Draining);
+        let drain = self.config.session.drain;
+        info!(sessions = self.tally.open_sessions(), ?drain, "draining; a second signal ends the sessions");
+        for (route, addr) in addresses(&self.config) {
+            for worker in &self.workers {
+                worker.unlisten(route, addr).await;
+            }
+        }
+        tokio::select! {
+            _ = timeout(drain, self.sessions_ended()) => {}
+            () = signals.stop() => {}
+        }
+        info!(sessions = self.tally.open_sessions(), "stopping");
+        self.control.stop().await;
+        // What is still there then is blocked in a write of its last words.
+        let _ = timeout(SEVER_TIME, self.sessions_ended()).await;
+    }
+
+    async fn sessions_ended(&self) {
+        // A client that was accepted a moment ago may not be counted yet.
+        sleep(DRAIN_LOOK).await;
+        while self.tally.open_sessions() > 0 {
+            sleep(DRAIN_LOOK).await;
+        }
+    }
+}
+
+/// The signals that a process is told what to do with.
+struct Signals {
+    reload: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Follows etcd with the configuration in force; idle without one.
+async fn follow_etcd(
+    mut config: watch::Receiver<Option<config::Etcd>>,
+    observations: mpsc::Sender<Observation>,
+) -> Infallible {
+    loop {
+        let present = config.borrow_and_update().clone();
+        let following = async {
+            match present {
+                Some(etcd) => sources::EtcdSource::new(etcd, observations.clone()).run().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            never = following => match never {},
+            changed = config.changed() => stay_if_gone(changed).await,
+        }
+    }
+}
+
+/// Asks the servers with the configuration in force.
+async fn ask_servers(
+    mut config: watch::Receiver<config::Probe>,
+    inquiry: watch::Receiver<Arc<Inquiry>>,
+    observations: mpsc::Sender<Observation>,
+    mut suspects: mpsc::Receiver<MemberName>,
+) -> Infallible {
+    loop {
+        let present = config.borrow_and_update().clone();
+        let (wake, woken) = mpsc::channel(SUSPECTS);
+        let asking = sources::probe::run(present, inquiry.clone(), observations.clone(), woken);
+        let waking = async {
+            while let Some(member) = suspects.recv().await {
+                // A full channel means that they are being told already.
+                let _ = wake.try_send(member);
+            }
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            never = asking => match never {},
+            never = waking => match never {},
+            changed = config.changed() => stay_if_gone(changed).await,
+        }
+    }
+}
+
+/// The sender of a configuration goes only when the process ends; until then there is nothing to change.
+async fn stay_if_gone(changed: Result<(), watch::error::RecvError>) {
+    if changed.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
+    let other = *known != new;
+    *known = new;
+    other
+}
+
+fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
+    (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
+}
+
+fn etcd_config(config: &Config) -> Option<config::Etcd> {
+    match &config.witnesses {
+        Witnesses::Etcd(etcd) => Some((**etcd).clone()),
+        Witnesses::Members(_) => None,
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        session: config.session,
+        write_hold: config.write.hold,
+        read_hold: config.read.as_ref().map_or(config.write.hold, |read| read.hold),
+    }
+}
+
+fn gate_limits(config: &Config) -> [GateLimits; 2] {
+    [Some(&config.write), config.read.as_ref()].map(|route| {
+        let route = route.unwrap_or(&config.write);
+        GateLimits { max_held: route.max_held, max_connecting: route.max_connecting }
+    })
+}
+
+fn addresses(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
+    let write = config.write.listen.iter().map(|addr| (RouteKind::Write, *addr));
+    let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| (RouteKind::Read, *addr));
+    write.chain(read).collect()
+}
+
+/// Binds every address that is not in `bound` yet, once for each worker.
+fn bind(config: &Config, bound: &[(RouteKind, SocketAddr)]) -> Result<Vec<Vec<Listener>>> {
+    (0..config.session.workers)
+        .map(|_| {
+            let missing = addresses(config).into_iter().filter(|address| !bound.contains(address));
+            missing
+                .map(|(route, addr)| {
+                    let socket = net::listen(addr)
+                        .with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()))?;
+                    Ok(Listener { route, addr, socket })
+                })
+                .collect()
+        })
+        .collect()
+}
+
+/// What cannot change while the process runs, because sessions hang on it or somebody holds its address.
+fn check_reloadable(before: &Config, after: &Config) -> Result<()> {
+    match (&before.witnesses, &after.witnesses) {
+        (Witnesses::Etcd(before), Witnesses::Etcd(after)) if before.prefix == after.prefix => {}
+        (Witnesses::Members(_), Witnesses::Members(_)) => {}
+        _ => bail!(
+            "the cluster (cluster.scope, cluster.namespace, etcd or members) can only change with a restart"
+        ),
+    }
+    if before.session.workers != after.session.workers {
+        bail!("session.workers can only change with a restart");
+    }
+    if before.admin != after.admin {
+        bail!("admin.listen can only change with a restart");
+    }
+    if before.log != after.log {
+        bail!("log.format and log.filter can only change with a restart");
+    }
+    Ok(())
+}

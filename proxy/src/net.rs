@@ -1,0 +1,91 @@
+//! Sockets: how client and server connections are made, watched over, and cut.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pg_leader_proxy_core::ServerAddr;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
+
+use crate::config::Session;
+
+/// How many connections may wait to be accepted on one listening socket; the kernel lowers it to `somaxconn`.
+const BACKLOG: i32 = 4096;
+/// How many keepalive questions go unanswered before the other side counts as gone.
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Binds a listening socket that other sockets, of this process or of its successor, may share the address with.
+///
+/// # Errors
+/// What the operating system says, such as an address that is in use or not of this machine.
+pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets what holds on both sides of a session: no delay, keepalive, and a bound on unacknowledged bytes.
+///
+/// # Errors
+/// What the operating system says; a socket that is already broken, for one.
+pub fn prepare(stream: &TcpStream, session: &Session) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(session.keepalive)
+        .with_interval(session.keepalive / KEEPALIVE_RETRIES)
+        .with_retries(KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(session.user_timeout))
+}
+
+/// Connects to a server, trying each address of its name in turn, within the time that `session` allows.
+///
+/// # Errors
+/// What the last address said, or `TimedOut`.
+pub async fn connect(addr: &ServerAddr, session: &Session) -> io::Result<TcpStream> {
+    let connecting = async {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for addr in resolve(addr).await? {
+            match TcpStream::connect(addr).await {
+                Ok(stream) => {
+                    prepare(&stream, session)?;
+                    return Ok(stream);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    };
+    within(session.connect_timeout, connecting).await
+}
+
+/// Gives `work` a bound: `TimedOut` when it is not done by then.
+///
+/// # Errors
+/// Those of `work`, and `TimedOut`.
+pub async fn within<T>(bound: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(bound, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn resolve(addr: &ServerAddr) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = addr.host().parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, addr.port())]);
+    }
+    Ok(tokio::net::lookup_host((addr.host(), addr.port())).await?.collect())
+}
+
+/// Makes the close of `stream` a reset: whatever is still under way is thrown away, and a peer that is blocked in a
+/// write learns of it at once.
+pub fn reset_on_close(stream: &TcpStream) {
+    // Fails only on a socket that is broken already, which is what a reset is for.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

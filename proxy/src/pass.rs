@@ -1,0 +1,125 @@
+//! Passes: the right of a session to exchange bytes with one server, for one epoch, until it is revoked or runs out.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pg_leader_proxy_core::{Moment, Reason};
+use tokio::sync::watch;
+
+/// Why sessions were severed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Severance {
+    /// The route no longer leads to their server.
+    Route(Reason),
+    /// The route leads to another epoch already.
+    NewLeader,
+    /// The proxy is being stopped and the time to drain is over.
+    Stopping,
+}
+
+impl std::fmt::Display for Severance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Route(reason) => reason.fmt(f),
+            Self::NewLeader => f.write_str("another leadership has begun"),
+            Self::Stopping => f.write_str("the proxy is being stopped"),
+        }
+    }
+}
+
+/// The right to pass bytes. All sessions of one epoch share one pass.
+///
+/// A revoked pass never becomes valid again, so there is no moment between choosing a server and registering with it
+/// in which a session could miss the end of its epoch: it holds the pass that it was chosen with, and looks at it
+/// before each byte.
+#[derive(Debug)]
+pub struct Pass {
+    /// Nanoseconds since boot up to which the pass is valid; 0 when revoked.
+    until: AtomicU64,
+    revoked: watch::Sender<bool>,
+    severance: OnceLock<Severance>,
+}
+
+impl Pass {
+    /// A pass that is valid up to `until`.
+    pub fn until(until: Moment) -> Self {
+        Self {
+            until: AtomicU64::new(nanos(until)),
+            revoked: watch::Sender::new(false),
+            severance: OnceLock::new(),
+        }
+    }
+
+    /// Whether a byte may pass at `now`. A pass that ran out forbids it also before anybody has revoked it: a machine
+    /// that was suspended wakes up to this answer.
+    pub fn allows(&self, now: Moment) -> bool {
+        nanos(now) < self.until.load(Ordering::Acquire)
+    }
+
+    /// Moves the end of the pass; of a revoked pass nothing moves.
+    pub fn extend(&self, until: Moment) {
+        // Only control calls this and `revoke`, from one task, so nothing comes between the two steps.
+        if !self.is_revoked() {
+            self.until.store(nanos(until), Ordering::Release);
+        }
+    }
+
+    /// Ends the pass for good and wakes every session that holds it.
+    pub fn revoke(&self, severance: Severance) {
+        let _ = self.severance.set(severance);
+        self.until.store(0, Ordering::Release);
+        self.revoked.send_replace(true);
+    }
+
+    /// Whether the pass was revoked.
+    pub fn is_revoked(&self) -> bool {
+        self.until.load(Ordering::Acquire) == 0
+    }
+
+    /// Why it was revoked.
+    pub fn severance(&self) -> Option<&Severance> {
+        self.severance.get()
+    }
+
+    /// Resolves once the pass is revoked.
+    pub async fn revoked(&self) {
+        let mut revoked = self.revoked.subscribe();
+        // An error would mean that the sender is gone, and `self` holds it.
+        let _ = revoked.wait_for(|revoked| *revoked).await;
+    }
+}
+
+fn nanos(moment: Moment) -> u64 {
+    u64::try_from(moment.since_boot().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_boot(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_pass_runs_out_unless_it_is_extended() {
+        let pass = Pass::until(at(5));
+        assert!(pass.allows(at(4)));
+        assert!(!pass.allows(at(5)));
+        pass.extend(at(9));
+        assert!(pass.allows(at(5)));
+    }
+
+    #[tokio::test]
+    async fn a_revoked_pass_stays_revoked_and_says_why() {
+        let pass = Pass::until(at(2_000_000));
+        assert!(pass.allows(at(1_000_000)));
+        pass.revoke(Severance::Route(Reason::NoLeader));
+        pass.extend(at(9));
+        assert!(!pass.allows(at(1)));
+        assert_eq!(pass.severance(), Some(&Severance::Route(Reason::NoLeader)));
+        pass.revoked().await;
+    }
+}

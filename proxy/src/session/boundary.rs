@@ -1,0 +1,124 @@
+//! Boundaries: follows a server's messages, so that an error can be put between two of them and never inside one.
+
+/// Where in the server's byte stream a session stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Boundary {
+    /// The client asked for encryption, and the server answers with single bytes until it is settled.
+    Negotiating,
+    /// Inside the five bytes of type and length: this many of them have passed, which are these.
+    Header(usize, [u8; HEADER]),
+    /// Inside a message: this many bytes of it are still to come.
+    Body(usize),
+    /// The bytes are encrypted, or make no sense: nobody can tell.
+    Unknown,
+}
+
+/// One byte of type and four of length.
+const HEADER: usize = 5;
+
+impl Boundary {
+    /// The start of a stream of whole messages.
+    pub(crate) const fn messages() -> Self {
+        Self::Header(0, [0; HEADER])
+    }
+
+    /// Whether the bytes that passed are whole messages.
+    pub(crate) const fn between_messages(&self) -> bool {
+        matches!(self, Self::Header(0, _))
+    }
+
+    /// Follows the bytes that a server sent.
+    pub(crate) fn follow(&mut self, mut bytes: &[u8]) {
+        while let Some(first) = bytes.first() {
+            match self {
+                Self::Unknown => return,
+                Self::Negotiating => {
+                    match first {
+                        // Refused: the client may ask for the other encryption, or go on in plaintext.
+                        b'N' => bytes = &bytes[1..],
+                        b'S' | b'G' => *self = Self::Unknown,
+                        _ => *self = Self::messages(),
+                    }
+                }
+                Self::Body(missing) => {
+                    let passed = bytes.len().min(*missing);
+                    bytes = &bytes[passed..];
+                    *missing -= passed;
+                    if *missing == 0 {
+                        *self = Self::messages();
+                    }
+                }
+                Self::Header(have, header) => {
+                    let passed = bytes.len().min(HEADER - *have);
+                    header[*have..*have + passed].copy_from_slice(&bytes[..passed]);
+                    bytes = &bytes[passed..];
+                    *have += passed;
+                    if *have == HEADER {
+                        *self = Self::after_header(*header);
+                    }
+                }
+            }
+        }
+    }
+
+    fn after_header([_, a, b, c, d]: [u8; HEADER]) -> Self {
+        // The length counts its own four bytes.
+        match usize::try_from(u32::from_be_bytes([a, b, c, d])) {
+            Ok(4) => Self::messages(),
+            Ok(length) if length > 4 => Self::Body(length - 4),
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ReadyForQuery, then an empty NoticeResponse, then a DataRow of ten bytes.
+    const STREAM: &[u8] = b"Z\0\0\0\x05IN\0\0\0\x04D\0\0\0\x0e0123456789";
+    const ENDS: [usize; 4] = [0, 6, 11, 26];
+
+    #[test]
+    fn boundaries_are_found_however_the_stream_is_cut() {
+        for cut in 0..=STREAM.len() {
+            let mut boundary = Boundary::messages();
+            boundary.follow(&STREAM[..cut]);
+            assert_eq!(boundary.between_messages(), ENDS.contains(&cut), "after {cut} bytes");
+            boundary.follow(&STREAM[cut..]);
+            assert!(boundary.between_messages(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn refused_encryption_goes_on_in_plaintext() {
+        let mut boundary = Boundary::Negotiating;
+        boundary.follow(b"N");
+        boundary.follow(b"N");
+        assert!(!boundary.between_messages());
+        boundary.follow(b"R\0\0\0\x08\0\0\0\0");
+        assert!(boundary.between_messages());
+    }
+
+    #[test]
+    fn an_error_may_take_the_place_of_the_answer() {
+        let mut boundary = Boundary::Negotiating;
+        boundary.follow(b"E\0\0\0\x05\0");
+        assert!(boundary.between_messages());
+    }
+
+    #[test]
+    fn nothing_is_said_of_encrypted_bytes() {
+        let mut boundary = Boundary::Negotiating;
+        boundary.follow(b"S");
+        boundary.follow(STREAM);
+        assert_eq!(boundary, Boundary::Unknown);
+    }
+
+    #[test]
+    fn an_impossible_length_ends_the_knowledge() {
+        let mut boundary = Boundary::messages();
+        boundary.follow(b"Z\0\0\0\x03");
+        assert_eq!(boundary, Boundary::Unknown);
+    }
+}

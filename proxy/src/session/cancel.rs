@@ -1,0 +1,44 @@
+//! Cancel requests: passed to every server that the session to be cancelled may be on.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::Shared;
+use crate::clock;
+use crate::config;
+use crate::net;
+use crate::tally::RouteKind;
+use crate::targets::Target;
+
+/// Passes `packet` to the servers of `route` and returns when they have taken it.
+///
+/// A secret that is not of a server does no harm there. The client is not answered, as a server would not answer it;
+/// that the connection closes tells it that the request was delivered.
+pub(super) async fn forward(shared: &Shared, route: RouteKind, session: &config::Session, packet: &[u8]) {
+    let targets: Vec<Target> = shared.targets.borrow().all(route).to_vec();
+    let mut deliveries = JoinSet::new();
+    for target in targets {
+        let (packet, session) = (packet.to_vec(), *session);
+        shared.tally.route(route).cancels.up();
+        deliveries.spawn_local(async move {
+            if let Err(error) =
+                net::within(session.connect_timeout, deliver(&target, &session, &packet)).await
+            {
+                debug!(member = %target.member, %error, "cancel request not delivered");
+            }
+        });
+    }
+    while deliveries.join_next().await.is_some() {}
+}
+
+async fn deliver(target: &Target, session: &config::Session, packet: &[u8]) -> std::io::Result<()> {
+    let mut server = net::connect(&target.addr, session).await?;
+    if !target.pass.allows(clock::now()) {
+        return Ok(());
+    }
+    server.write_all(packet).await?;
+    // The server closes the connection once it has sent the signal.
+    let mut nothing = [0; 1];
+    server.read(&mut nothing).await.map(drop)
+}

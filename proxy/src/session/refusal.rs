@@ -1,0 +1,107 @@
+//! Refusals: what a client is told that is turned away before it reached a server.
+
+use std::fmt;
+use std::time::Duration;
+
+use pg_leader_proxy_core::Reason;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::tally::RefusalKind;
+use crate::wire::{self, BadPacket, FirstPacket, SqlState};
+
+/// How long a client may take to receive the few bytes that tell it.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a client is turned away, in the words it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) kind: RefusalKind,
+    state: SqlState,
+    message: String,
+    detail: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+impl Refusal {
+    pub(super) fn no_server(reason: &Option<Reason>) -> Self {
+        Self {
+            kind: RefusalKind::NoServer,
+            state: SqlState::CannotConnectNow,
+            message: "no server takes this session at the moment".to_owned(),
+            detail: describe(reason),
+        }
+    }
+
+    pub(super) fn too_many_held(reason: &Option<Reason>) -> Self {
+        Self {
+            kind: RefusalKind::TooManyHeld,
+            state: SqlState::CannotConnectNow,
+            message: "too many clients already wait for a server".to_owned(),
+            detail: describe(reason),
+        }
+    }
+
+    pub(super) fn too_many_sessions(limit: usize) -> Self {
+        Self {
+            kind: RefusalKind::TooManySessions,
+            state: SqlState::TooManyConnections,
+            message: "sorry, too many clients already".to_owned(),
+            detail: format!("The proxy takes {limit} sessions (session.max_sessions)."),
+        }
+    }
+
+    pub(super) fn bad_packet(error: BadPacket) -> Self {
+        let state = match error {
+            BadPacket::Protocol(_) => SqlState::FeatureNotSupported,
+            BadPacket::Length(_) | BadPacket::Parameters => SqlState::ProtocolViolation,
+        };
+        Self { kind: RefusalKind::BadPacket, state, message: error.to_string(), detail: String::new() }
+    }
+
+    pub(super) fn silent(bound: Duration) -> Self {
+        Self {
+            kind: RefusalKind::Silent,
+            state: SqlState::ProtocolViolation,
+            message: "the first packet was not complete in time".to_owned(),
+            detail: format!("The proxy waits {bound:?} for it (session.startup_timeout)."),
+        }
+    }
+
+    pub(super) fn stopping() -> Self {
+        Self {
+            kind: RefusalKind::Stopping,
+            state: SqlState::CannotConnectNow,
+            message: "the proxy is being stopped".to_owned(),
+            detail: String::new(),
+        }
+    }
+
+    /// Tells the client and closes the connection.
+    ///
+    /// A client that asked for encryption may be answered with an error instead of `S` or `N`; one that already
+    /// speaks TLS could not read it.
+    pub(super) async fn send(self, mut client: TcpStream, packet: &FirstPacket) {
+        if *packet == FirstPacket::DirectTls {
+            return;
+        }
+        let error = wire::fatal(self.state, &self.message, &self.detail);
+        let telling = async {
+            client.write_all(&error).await?;
+            client.shutdown().await
+        };
+        // A client that is gone or does not read has lost its right to be told.
+        let _ = timeout(TELL_TIMEOUT, telling).await;
+    }
+}
+
+fn describe(reason: &Option<Reason>) -> String {
+    reason.as_ref().map_or_else(|| "the server does not take the connection".to_owned(), ToString::to_string)
+}

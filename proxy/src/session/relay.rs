@@ -1,0 +1,241 @@
+//! The relay: copies bytes between a client and a server until one of them ends, or the pass is revoked.
+//!
+//! It reads into one scratch buffer that all sessions of a worker share and writes at once; only what the other side
+//! did not take is kept. An idle session therefore owns no buffer, and no timer either.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+
+use pg_leader_proxy_core::Moment;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::boundary::Boundary;
+use crate::clock;
+use crate::net;
+use crate::pass::Pass;
+use crate::wire::{self, SqlState};
+
+/// How many times a direction may fill the scratch buffer before other sessions get their turn.
+const ROUNDS: usize = 8;
+
+/// The buffer that all sessions of a worker read into.
+pub(crate) type Scratch = RefCell<Box<[u8]>>;
+
+/// How a relay ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The server closed the connection after its last byte, or both sides did.
+    Finished,
+    /// The pass was revoked or ran out.
+    Severed,
+    /// The client's connection broke.
+    ClientBroke(io::Error),
+    /// The server's connection broke.
+    ServerBroke(io::Error),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Finished => f.write_str("the server closed it"),
+            Self::Severed => f.write_str("severed"),
+            Self::ClientBroke(error) => write!(f, "the client's connection broke: {error}"),
+            Self::ServerBroke(error) => write!(f, "the server's connection broke: {error}"),
+        }
+    }
+}
+
+/// A client and a server, and what is on its way between them.
+pub(crate) struct Relay {
+    client: TcpStream,
+    server: TcpStream,
+    pass: Arc<Pass>,
+    to_server: Flow,
+    to_client: Flow,
+    boundary: Boundary,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// What was read but not taken by the other side; no allocation while it is empty.
+    unsent: Vec<u8>,
+    sent: usize,
+    at_end: bool,
+    closed: bool,
+    passed: u64,
+    last_passed: Option<Moment>,
+}
+
+/// Why a direction stopped.
+enum Stop {
+    Severed,
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl Relay {
+    /// Joins a client to a server that has its first packet.
+    pub(crate) fn new(client: TcpStream, server: TcpStream, pass: Arc<Pass>) -> Self {
+        let (to_server, to_client) = (Flow::default(), Flow::default());
+        Self { client, server, pass, to_server, to_client, boundary: Boundary::Unknown }
+    }
+
+    /// Bytes that came from the server before the relay began, and where in its stream they begin.
+    pub(crate) fn with_answer(mut self, mut boundary: Boundary, bytes: Vec<u8>) -> Self {
+        boundary.follow(&bytes);
+        self.boundary = boundary;
+        self.to_client.unsent = bytes;
+        self
+    }
+
+    /// Relays until the end.
+    pub(crate) async fn run(&mut self, scratch: &Scratch) -> End {
+        let pass = Arc::clone(&self.pass);
+        // Without a budget: it is polled once and must have registered then.
+        let mut revoked = pin!(tokio::task::unconstrained(pass.revoked()));
+        let mut registered: Option<Waker> = None;
+        poll_fn(|cx| {
+            if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                if revoked.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(End::Severed);
+                }
+                registered = Some(cx.waker().clone());
+            }
+            self.poll(cx, scratch)
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &Scratch) -> Poll<End> {
+        if self.pass.is_revoked() {
+            return Poll::Ready(End::Severed);
+        }
+        let mut scratch = scratch.borrow_mut();
+        let Self { client, server, pass, to_server, to_client, boundary } = self;
+        let mut ignore = Boundary::Unknown;
+        if !to_server.closed {
+            let ends = (Pin::new(&mut *client), Pin::new(&mut *server));
+            if let Poll::Ready(Err(stop)) = to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
+                return Poll::Ready(match stop {
+                    Stop::Severed => End::Severed,
+                    Stop::Source(error) => End::ClientBroke(error),
+                    Stop::Sink(error) => End::ServerBroke(error),
+                });
+            }
+        }
+        // A server that has said its last word takes no more either, so its end is the end of the session. A client
+        // may close its half and still read the answers.
+        let ends = (Pin::new(server), Pin::new(client));
+        to_client.poll(cx, ends, pass, (&mut scratch, boundary)).map(|ended| match ended {
+            Ok(()) => End::Finished,
+            Err(Stop::Severed) => End::Severed,
+            Err(Stop::Source(error)) => End::ServerBroke(error),
+            Err(Stop::Sink(error)) => End::ClientBroke(error),
+        })
+    }
+
+    /// Cuts both connections at once. A plaintext client that has received only whole messages is told why first.
+    pub(crate) fn sever(self, why: &str) {
+        net::reset_on_close(&self.server);
+        let told = self.boundary.between_messages() && self.to_client.is_flushed() && {
+            let error = wire::fatal(
+                SqlState::AdminShutdown,
+                "terminating connection: the server is no longer the leader",
+                why,
+            );
+            self.client.try_write(&error).is_ok_and(|written| written == error.len())
+        };
+        if !told {
+            net::reset_on_close(&self.client);
+        }
+    }
+
+    /// Bytes that went to the server and to the client.
+    pub(crate) const fn passed(&self) -> (u64, u64) {
+        (self.to_server.passed, self.to_client.passed)
+    }
+
+    /// When the last byte went to the client.
+    pub(crate) const fn last_passed(&self) -> Option<Moment> {
+        self.to_client.last_passed
+    }
+}
+
+impl Flow {
+    const fn is_flushed(&self) -> bool {
+        self.unsent.is_empty()
+    }
+
+    /// Copies from one end to the other until nothing more can be done; ready with `Ok` once the end was passed on.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        (mut source, mut sink): (Pin<&mut TcpStream>, Pin<&mut TcpStream>),
+        pass: &Pass,
+        (scratch, boundary): (&mut [u8], &mut Boundary),
+    ) -> Poll<Result<(), Stop>> {
+        for _ in 0..ROUNDS {
+            ready!(self.poll_flush(cx, sink.as_mut(), pass))?;
+            if self.at_end {
+                // The other side may have closed first, which is no failure of this one.
+                let _ = ready!(sink.as_mut().poll_shutdown(cx));
+                self.closed = true;
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = ReadBuf::new(scratch);
+            ready!(source.as_mut().poll_read(cx, &mut buffer)).map_err(Stop::Source)?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                self.at_end = true;
+                continue;
+            }
+            self.check(pass)?;
+            boundary.follow(bytes);
+            let taken = match sink.as_mut().poll_write(cx, bytes) {
+                Poll::Ready(taken) => taken.map_err(Stop::Sink)?,
+                Poll::Pending => 0,
+            };
+            self.passed += taken as u64;
+            self.unsent.extend_from_slice(&bytes[taken..]);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut sink: Pin<&mut TcpStream>,
+        pass: &Pass,
+    ) -> Poll<Result<(), Stop>> {
+        while self.sent < self.unsent.len() {
+            self.check(pass)?;
+            let taken =
+                ready!(sink.as_mut().poll_write(cx, &self.unsent[self.sent..])).map_err(Stop::Sink)?;
+            self.sent += taken;
+            self.passed += taken as u64;
+        }
+        if self.sent > 0 {
+            self.unsent = Vec::new();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// No byte passes without this.
+    fn check(&mut self, pass: &Pass) -> Result<(), Stop> {
+        let now = clock::now();
+        if !pass.allows(now) {
+            return Err(Stop::Severed);
+        }
+        self.last_passed = Some(now);
+        Ok(())
+    }
+}

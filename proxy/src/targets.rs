@@ -1,0 +1,88 @@
+//! Targets: the routing as sessions use it, each server with the pass that lets bytes through to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use pg_leader_proxy_core::{MemberName, Reason, RouteEpoch, ServerAddr, Standing};
+
+use crate::pass::Pass;
+use crate::tally::{EpochTally, RouteKind};
+
+/// Where sessions of each route go at present.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// The confirmed leader, or why there is none.
+    pub write: Result<Target, Reason>,
+    /// The servers of the read route that sessions may be on, or why there is none.
+    pub read: Result<Vec<Target>, Reason>,
+}
+
+/// A server and the right to exchange bytes with it.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Who it is.
+    pub member: MemberName,
+    /// Where it is.
+    pub addr: ServerAddr,
+    /// The epoch of the route that the pass belongs to.
+    pub epoch: RouteEpoch,
+    /// The right to pass bytes.
+    pub pass: Arc<Pass>,
+    /// Why new sessions must wait although open ones go on.
+    pub shut: Option<Reason>,
+    /// What is counted of its epoch, on the write route.
+    pub tally: Option<Arc<EpochTally>>,
+    /// How many sessions it has.
+    pub sessions: Arc<AtomicUsize>,
+}
+
+impl Target {
+    /// Counts one session more, until the guard is dropped.
+    pub fn occupy(&self) -> Occupied {
+        self.sessions.fetch_add(1, Relaxed);
+        Occupied(Arc::clone(&self.sessions))
+    }
+}
+
+/// One session of a target.
+#[derive(Debug)]
+pub struct Occupied(Arc<AtomicUsize>);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Targets {
+    /// The server for a new session: the leader, or the replica with the fewest sessions.
+    ///
+    /// # Errors
+    /// The [`Reason`] why there is none.
+    pub fn choose(&self, route: RouteKind) -> Result<&Target, &Reason> {
+        let target = match route {
+            RouteKind::Write => self.write.as_ref()?,
+            RouteKind::Read => {
+                let admitting = self.read.as_ref()?.iter().filter(|target| target.shut.is_none());
+                admitting.min_by_key(|target| target.sessions.load(Relaxed)).ok_or(&Reason::NoReplica)?
+            }
+        };
+        target.shut.as_ref().map_or(Ok(target), Err)
+    }
+
+    /// Every server that a session of `route` may be on: all that a cancel request can be meant for.
+    pub fn all(&self, route: RouteKind) -> &[Target] {
+        match route {
+            RouteKind::Write => self.write.as_ref().map_or(&[], std::slice::from_ref),
+            RouteKind::Read => self.read.as_ref().map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
+/// Why a server of the read route takes no new sessions, in the words of a target.
+pub fn shut(standing: Standing) -> Option<Reason> {
+    match standing {
+        Standing::Admits => None,
+        Standing::Keeps => Some(Reason::NoReplica),
+    }
+}
