@@ -1,2 +1,101 @@
-//! The lab as a program.
-fn main() {}
+//! The lab as a program: `lab up` starts a cluster to play with, `lab demo` shows two failovers through the proxy.
+
+mod command;
+mod demo;
+mod up;
+
+use std::io::{Write, stdout};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lab::{Patroni, Setup};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A real Patroni cluster on this machine.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Start a cluster, print how to reach it, and keep it until Ctrl-C. Faults can be typed meanwhile.
+    Up {
+        /// Start the proxy too.
+        #[arg(long)]
+        proxy: bool,
+        #[command(flatten)]
+        cluster: ClusterArguments,
+    },
+    /// Show a planned switchover and the death of a leader through the proxy, with what took how long.
+    Demo {
+        /// Keep everything running afterwards, until Ctrl-C.
+        #[arg(long)]
+        stay: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ClusterArguments {
+    /// Members with PostgreSQL.
+    #[arg(long, default_value_t = 2)]
+    members: u8,
+    /// Which Patroni: 4.1 from the lab's venv, or Debian's 3.0.
+    #[arg(long, value_enum, default_value = "venv")]
+    patroni: WhichPatroni,
+    /// Seconds the leader key outlives a silent leader; Patroni takes no less than 20.
+    #[arg(long, default_value_t = 20)]
+    ttl: u32,
+    /// Replicate synchronously.
+    #[arg(long)]
+    sync: bool,
+    /// Patroni's failsafe mode.
+    #[arg(long)]
+    failsafe: bool,
+    /// TLS on the PostgreSQL servers.
+    #[arg(long)]
+    tls: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum WhichPatroni {
+    Venv,
+    Debian,
+}
+
+impl ClusterArguments {
+    fn setup(&self) -> Setup {
+        Setup {
+            members: self.members,
+            patroni: match self.patroni {
+                WhichPatroni::Venv => Patroni::Venv,
+                WhichPatroni::Debian => Patroni::Debian,
+            },
+            ttl: self.ttl,
+            synchronous_mode: self.sync,
+            failsafe_mode: self.failsafe,
+            tls: self.tls,
+            ..Setup::default()
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut terminated = signal(SignalKind::terminate())?;
+    let work = async {
+        match arguments.what {
+            What::Up { proxy, cluster } => up::up(cluster.setup(), proxy, &mut stdout()).await,
+            What::Demo { stay } => demo::demo(stay, &mut stdout()).await,
+        }
+    };
+    // Either way what was started is dropped, and so ended, before main returns.
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => writeln!(stdout(), "\nstopping").map_err(Into::into),
+        _ = terminated.recv() => Ok(()),
+    }
+}
