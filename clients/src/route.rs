@@ -74,9 +74,7 @@ impl Route {
     /// # Errors
     /// When one differs, is still open, or when there was none at all.
     pub fn same_bytes(&self) -> Result<usize> {
-        let (front, back) =
-            self.front.as_ref().zip(self.back.as_ref()).context("this route has no recorders")?;
-        let front = front.recordings(ENDED, |_| true)?;
+        let front = self.recordings()?;
         // The proxy keeps its probes open, so only the clients' connections are waited for.
         let back = self.back.as_ref().context("this route has no recorders")?;
         let back = back.recordings(ENDED, |recording| !is_probe(recording))?;

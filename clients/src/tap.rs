@@ -180,8 +180,8 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
     }
 }
 
-/// Copies one direction until its source ends. A sink that is gone does not stop the reading: what the source still
-/// sends was sent, and belongs into the recording.
+/// Copies one direction until its source ends, by a reset as well. A sink that is gone does not stop the reading, nor does
+/// the end of the other direction: what the source still sends was sent, and belongs into the recording.
 fn pass(
     connection: &Connection,
     mut source: &TcpStream,
@@ -192,21 +192,15 @@ fn pass(
     let mut sink_open = true;
     loop {
         match source.read(&mut buffer) {
-            Ok(0) => {
-                let _ = sink.shutdown(Shutdown::Write);
-                break;
-            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
             Ok(length) => {
                 side(&mut lock(&connection.recording)).extend_from_slice(&buffer[..length]);
                 sink_open = sink_open && sink.write_all(&buffer[..length]).is_ok();
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => {
-                connection.close();
-                break;
-            }
         }
     }
+    let _ = sink.shutdown(Shutdown::Write);
     *lock(&connection.directions_open) -= 1;
 }
 
