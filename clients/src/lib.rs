@@ -4,6 +4,7 @@
 //! behaviour ([`program`]); the two [`Tap`]s say whether each connection's bytes were the same on both sides of the proxy.
 
 pub mod certificates;
+pub mod client;
 pub mod first_packet;
 pub mod leash;
 pub mod loopback;
@@ -14,9 +15,11 @@ pub mod route;
 pub mod scratch;
 pub mod server;
 pub mod tap;
+pub mod tls;
 pub mod wait;
 pub mod wire;
 
+pub use client::Client;
 pub use leash::Leashed;
 pub use loopback::Loopback;
 pub use proxy::Proxy;

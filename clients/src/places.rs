@@ -53,15 +53,20 @@ pub fn proxy() -> Result<PathBuf> {
     if let Some(chosen) = std::env::var_os("PG_LEADER_PROXY") {
         return present(chosen.into());
     }
+    built("pg-leader-proxy", "pg-leader-proxy")
+}
+
+/// A program that cargo built beside this test, from the crate `package`.
+///
+/// # Errors
+/// When it has not been built.
+pub fn built(name: &str, package: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("find this test's own path")?;
     // Test programs are in `target/<profile>/deps`, the others one above.
     let profile = test.parent().and_then(Path::parent).context("this test is in no target directory")?;
-    let program = profile.join("pg-leader-proxy");
+    let program = profile.join(name);
     if !program.exists() {
-        bail!(
-            "{} is missing: run `cargo build -p pg-leader-proxy`, or set PG_LEADER_PROXY",
-            program.display()
-        );
+        bail!("{} is missing: run `cargo build -p {package}`", program.display());
     }
     Ok(program)
 }

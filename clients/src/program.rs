@@ -12,16 +12,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::server::{APP, PASSWORD};
 use crate::wait::wait_for;
-use crate::{Scratch, Server};
-
-/// The bytes of the large result, unless a test wants another size.
-pub const LARGE: u64 = 64 << 20;
-
-/// Adds what every client program takes: connection string, authority, another authority, bytes of the large result.
-pub fn add_arguments(command: &mut Command, address: SocketAddr, server: &Server, large: u64) {
-    command.arg(url(address, APP)).arg(&server.certificates.authority).arg(&server.certificates.stranger);
-    command.arg(large.to_string());
-}
+use crate::{Client, Route, Scratch};
 
 /// The connection string for `user` at `address`.
 #[must_use]
@@ -30,21 +21,25 @@ pub fn url(address: SocketAddr, user: &str) -> String {
     format!("postgresql://{user}:{password}@{address}/{APP}")
 }
 
-/// Runs a client program and gives its lines, if it printed `ok` for exactly the `expected` behaviours.
+/// Runs a client's program against `route` and gives its lines, if it printed `ok` for exactly the behaviours it must show.
 ///
 /// A program that shows less than expected fails as one that reports a failure: what was not shown was not tried.
 ///
 /// # Errors
-/// When it fails, shows another list, or takes longer than `bound`; everything it wrote is in the error.
-pub fn run(mut command: Command, expected: &[&str], bound: Duration) -> Result<Vec<String>> {
-    let (success, output) = finish(&mut command, bound)?;
+/// When it fails, shows another list, or takes too long; everything it wrote is in the error.
+pub fn run(client: Client, route: &Route, large: u64) -> Result<Vec<String>> {
+    let certificates = &route.server.certificates;
+    let mut command = client.command()?;
+    command.arg(url(route.address(), APP)).arg(&certificates.authority).arg(&certificates.stranger);
+    command.arg(large.to_string());
+    let (success, output) = finish(&mut command, BOUND)?;
     let shown: BTreeSet<&str> =
         output.lines().filter_map(|line| line.strip_prefix("ok ")?.split(' ').next()).collect();
-    let expected: BTreeSet<&str> = expected.iter().copied().collect();
-    ensure!(success, "the client program failed:\n{output}");
+    let expected: BTreeSet<&str> = client.behaviours(route.server.major).into_iter().collect();
+    ensure!(success, "{client:?} failed:\n{output}");
     ensure!(
         shown == expected,
-        "not shown: {:?}; not expected: {:?}\n{output}",
+        "{client:?} did not show {:?}, and was not expected to show {:?}\n{output}",
         expected.difference(&shown).collect::<Vec<_>>(),
         shown.difference(&expected).collect::<Vec<_>>()
     );
@@ -81,3 +76,6 @@ fn finish(command: &mut Command, bound: Duration) -> Result<(bool, String)> {
         }
     }
 }
+
+/// For a whole program; each behaviour has a bound of its own.
+const BOUND: Duration = Duration::from_secs(240);

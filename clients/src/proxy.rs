@@ -56,6 +56,16 @@ impl Proxy {
         self.process.log()
     }
 
+    /// The most memory it ever had, as Linux counts it.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn peak_memory_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.pid()?))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// How many file descriptors it holds: every session that is not let go shows here.
     ///
     /// # Errors

@@ -29,6 +29,8 @@ impl fmt::Display for Major {
 /// A running server. Dropping it ends it and removes its files.
 #[derive(Debug)]
 pub struct Server {
+    /// Its version.
+    pub major: Major,
     /// The address it and everything around it uses.
     pub loopback: Loopback,
     /// Its certificate and the authorities, in files.
@@ -62,7 +64,7 @@ impl Server {
         let mut argv = as_owner();
         argv.extend([home.join("bin/postgres"), "-D".into(), directory.join("data")].map(text));
         let process = Leashed::start("PostgreSQL", directory, "QUIT", &argv, &[])?;
-        let mut server = Self { loopback, certificates, process, _public: public };
+        let mut server = Self { major, loopback, certificates, process, _public: public };
         let address = server.loopback.server();
         server.process.wait_until(START, || Ok(psql(address, "postgres", "postgres", "SELECT 1").is_ok()))?;
         server.make_users()?;
