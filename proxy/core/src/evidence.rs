@@ -47,11 +47,15 @@ pub struct Testimony {
     pub failure: Option<Stamped<ProbeFailure>>,
     /// The last failure to connect afresh while the kept connection answers: a postmaster that hangs.
     pub takes_no_connections: Option<Stamped<ProbeFailure>>,
+    /// When the last question was sent that found the server down: no word from before counts.
+    down: Option<Moment>,
+    /// When the last question was sent that a new connection answered.
+    connected: Option<Moment>,
 }
 
 impl Testimony {
     const fn new(addr: ServerAddr) -> Self {
-        Self { addr, word: None, failure: None, takes_no_connections: None }
+        Self { addr, word: None, failure: None, takes_no_connections: None, down: None, connected: None }
     }
 
     /// The word, if it is no older than `limit` at `now`.
@@ -68,33 +72,35 @@ impl Testimony {
 
     fn hear_word(&mut self, path: ProbePath, word: Stamped<Word>) {
         if path == ProbePath::Fresh {
-            self.takes_no_connections = None;
+            self.connected = self.connected.max(Some(word.sent));
+            self.takes_no_connections = self.takes_no_connections.filter(|hung| hung.sent > word.sent);
         }
-        if self.newest().is_none_or(|newest| word.sent >= newest) {
+        if Some(word.sent) >= self.last_word().max(self.down) {
             self.word = Some(word);
-            self.failure = None;
+            self.failure = self.failure.filter(|failure| failure.sent > word.sent);
         }
     }
 
+    /// A failure that contradicts nothing only explains why no word comes; it never hides one.
     fn hear_failure(&mut self, path: ProbePath, failure: Stamped<ProbeFailure>) {
-        let late = self.newest().is_some_and(|newest| failure.sent < newest);
-        if path == ProbePath::Fresh && !failure.fact.contradicts() {
-            if failure.fact == ProbeFailure::TimedOut {
-                self.takes_no_connections = Some(failure);
-            }
-            return;
+        let sent = Some(failure.sent);
+        if path == ProbePath::Fresh && failure.fact == ProbeFailure::TimedOut && sent > self.connected {
+            self.takes_no_connections = Some(failure);
         }
-        if late {
+        if sent < self.last_word() {
             return;
         }
         if failure.fact.contradicts() {
             self.word = None;
+            self.down = self.down.max(sent);
         }
-        self.failure = Some(failure);
+        if sent >= self.failure.map(|known| known.sent) {
+            self.failure = Some(failure);
+        }
     }
 
-    fn newest(&self) -> Option<Moment> {
-        self.word.map(|word| word.sent).max(self.failure.map(|failure| failure.sent))
+    fn last_word(&self) -> Option<Moment> {
+        self.word.map(|word| word.sent)
     }
 }
 
@@ -150,9 +156,13 @@ impl Evidence {
     }
 
     /// The lease of the present leadership, once confirmed.
-    pub fn lease(&self) -> Option<&LeaseEvidence> {
-        let key = self.leader_key.as_ref()?;
-        self.lease.as_ref().filter(|lease| lease.create_revision == key.fact.create_revision)
+    pub const fn lease(&self) -> Option<&LeaseEvidence> {
+        self.lease.as_ref()
+    }
+
+    /// When the leader key was last seen to change: taken, or given back.
+    pub fn leadership_changed(&self) -> Option<Moment> {
+        self.leader_key.as_ref().map(|key| key.sent).or(self.vacant_since)
     }
 
     /// All members that the cluster has.
@@ -225,12 +235,13 @@ impl Evidence {
             return;
         };
         self.vacant_since = None;
+        if self.leader_key.as_ref().is_none_or(|known| known.fact != key) {
+            self.lease = None;
+            self.last_holder = Some(key.holder.clone());
+            self.leader_key = Some(Stamped { sent: seen, fact: key.clone() });
+        }
         if let Some(remaining) = lease {
             self.lease = Some(LeaseEvidence { create_revision: key.create_revision, remaining });
-        }
-        if self.leader_key.as_ref().is_none_or(|known| known.fact != key) {
-            self.last_holder = Some(key.holder.clone());
-            self.leader_key = Some(Stamped { sent: seen, fact: key });
         }
     }
 

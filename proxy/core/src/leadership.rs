@@ -46,7 +46,7 @@ struct Vouched {
 impl Judge<'_> {
     fn leadership(&self) -> Result<Confirmed, Reason> {
         if self.policy.terms().witness == Witness::Servers {
-            return self.sole_primary(Moment::default(), None);
+            return self.sole_primary(None);
         }
         match (self.evidence.dcs(), self.evidence.leader_key()) {
             (Dcs::Unseen, _) => Err(Reason::Starting),
@@ -82,8 +82,7 @@ impl Judge<'_> {
     /// The DCS answers that nobody holds the leader key. That is normal only in Patroni's maintenance mode.
     fn vacancy(&self) -> Result<Confirmed, Reason> {
         if self.evidence.config().paused && !self.evidence.config().standby_cluster {
-            let since = self.evidence.vacant_since().unwrap_or(self.now);
-            self.sole_primary(since, self.evidence.last_holder())
+            self.sole_primary(self.evidence.last_holder())
         } else {
             Err(Reason::NoLeader)
         }
@@ -95,7 +94,7 @@ impl Judge<'_> {
             _ if self.evidence.config().standby_cluster => Err(Reason::StandbyCluster),
             OnDcsLoss::Fence => Err(Reason::DcsSilent),
             OnDcsLoss::Evidence => match self.evidence.last_holder() {
-                Some(holder) => self.sole_primary(Moment::default(), Some(holder)),
+                Some(holder) => self.sole_primary(Some(holder)),
                 None => Err(Reason::NoLeader),
             },
         }
@@ -131,17 +130,16 @@ impl Judge<'_> {
 
     /// The evidence rule: every known member answers, exactly one is out of recovery, it is the one that held the key
     /// last (where that is known), and its timeline is the highest. One silent member might have been promoted, so
-    /// one silent member fences.
-    ///
-    /// `since` is the moment from which a word counts.
-    fn sole_primary(&self, since: Moment, last_holder: Option<&MemberName>) -> Result<Confirmed, Reason> {
+    /// one silent member fences. A word from before the leader key last changed says nothing of what came of that.
+    fn sole_primary(&self, last_holder: Option<&MemberName>) -> Result<Confirmed, Reason> {
         let limit = self.policy.terms().rival_limit;
+        let since = self.evidence.leadership_changed();
         let mut cluster = self.evidence.initialize();
         let mut until = None;
         let mut primary: Option<(&MemberName, Timeline)> = None;
         for member in self.evidence.members().keys() {
             let fresh = self.evidence.testimony(member).and_then(|known| known.fresh_word(self.now, limit));
-            let Some(word) = fresh.filter(|word| word.sent >= since) else {
+            let Some(word) = fresh.filter(|word| Some(word.sent) >= since) else {
                 return Err(Reason::RivalSilent(member.clone()));
             };
             self.same_cluster(member, word, *cluster.get_or_insert(word.fact.system_id))?;
