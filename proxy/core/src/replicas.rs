@@ -33,19 +33,22 @@ pub(crate) fn candidates(
             Stance::Replica { replayed, streaming, .. } => {
                 let tagged = evidence.members().get(member).is_none_or(|member| member.no_load_balance);
                 let near = within(policy.terms().max_lag_bytes, newest, replayed);
-                let hung =
-                    evidence.testimony(member).is_some_and(|known| known.takes_no_connections.is_some());
-                let admits = streaming && near && !tagged && !hung;
+                let admits = streaming && near && !tagged && takes_connections(evidence, member);
                 Some(Candidate { member: member.clone(), standing: standing(admits) })
             }
         })
         .collect();
     if let Some(leader) = leader {
         let needed = candidates.iter().all(|candidate| candidate.standing == Standing::Keeps);
-        let admits = needed && policy.terms().read_fallback == ReadFallback::Leader;
+        let fallback = needed && policy.terms().read_fallback == ReadFallback::Leader;
+        let admits = fallback && takes_connections(evidence, leader);
         candidates.push(Candidate { member: leader.clone(), standing: standing(admits) });
     }
     candidates
+}
+
+fn takes_connections(evidence: &Evidence, member: &MemberName) -> bool {
+    evidence.testimony(member).is_none_or(|known| known.takes_no_connections.is_none())
 }
 
 const fn standing(admits: bool) -> Standing {
