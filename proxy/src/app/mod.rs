@@ -1,30 +1,33 @@
 //! The process: starts every part, reloads, drains, and stops.
 
+mod feeds;
+mod plan;
+mod signals;
+
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use pg_leader_proxy_core::{Member, MemberName, Observation, ServerAddr};
+use anyhow::{Context, Result};
+use pg_leader_proxy_core::Observation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
+use self::feeds::{ask_servers, follow_etcd};
+use self::plan::{addresses, bind, check_reloadable, etcd_config, gate_limits, settings, static_member};
+use self::signals::Signals;
 use crate::admin::{self, Admin};
 use crate::clock;
 use crate::config::{self, Config, ConfigErrors, Witnesses};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outlets};
-use crate::gate::{Gate, GateLimits};
-use crate::net;
+use crate::gate::Gate;
 use crate::session::{Settings, Shared};
-use crate::sources::{self, Inquiry};
-use crate::tally::{RouteKind, Tally};
+use crate::tally::Tally;
 use crate::worker::{Listener, Worker};
 
 /// How many broken connections may wait to be told to the probes; more tell nothing new.
@@ -257,154 +260,8 @@ impl App {
     }
 }
 
-/// The signals that a process is told what to do with.
-struct Signals {
-    reload: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            reload: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn stop(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// Follows etcd with the configuration in force; idle without one.
-async fn follow_etcd(
-    mut config: watch::Receiver<Option<config::Etcd>>,
-    observations: mpsc::Sender<Observation>,
-) -> Infallible {
-    loop {
-        let present = config.borrow_and_update().clone();
-        let following = async {
-            match present {
-                Some(etcd) => sources::EtcdSource::new(etcd, observations.clone()).run().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            never = following => match never {},
-            changed = config.changed() => stay_if_gone(changed).await,
-        }
-    }
-}
-
-/// Asks the servers with the configuration in force.
-async fn ask_servers(
-    mut config: watch::Receiver<config::Probe>,
-    inquiry: watch::Receiver<Arc<Inquiry>>,
-    observations: mpsc::Sender<Observation>,
-    mut suspects: mpsc::Receiver<MemberName>,
-) -> Infallible {
-    loop {
-        let present = config.borrow_and_update().clone();
-        let (wake, woken) = mpsc::channel(SUSPECTS);
-        let asking = sources::probe::run(present, inquiry.clone(), observations.clone(), woken);
-        let waking = async {
-            while let Some(member) = suspects.recv().await {
-                // A full channel means that they are being told already.
-                let _ = wake.try_send(member);
-            }
-            std::future::pending::<Infallible>().await
-        };
-        tokio::select! {
-            never = asking => match never {},
-            never = waking => match never {},
-            changed = config.changed() => stay_if_gone(changed).await,
-        }
-    }
-}
-
-/// The sender of a configuration goes only when the process ends; until then there is nothing to change.
-async fn stay_if_gone(changed: Result<(), watch::error::RecvError>) {
-    if changed.is_err() {
-        std::future::pending().await
-    }
-}
-
 fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
     let other = *known != new;
     *known = new;
     other
-}
-
-fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
-    (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
-}
-
-fn etcd_config(config: &Config) -> Option<config::Etcd> {
-    match &config.witnesses {
-        Witnesses::Etcd(etcd) => Some((**etcd).clone()),
-        Witnesses::Members(_) => None,
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    Settings {
-        session: config.session,
-        write_hold: config.write.hold,
-        read_hold: config.read.as_ref().map_or(config.write.hold, |read| read.hold),
-    }
-}
-
-fn gate_limits(config: &Config) -> [GateLimits; 2] {
-    [Some(&config.write), config.read.as_ref()].map(|route| {
-        let route = route.unwrap_or(&config.write);
-        GateLimits { max_held: route.max_held, max_connecting: route.max_connecting }
-    })
-}
-
-fn addresses(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
-    let write = config.write.listen.iter().map(|addr| (RouteKind::Write, *addr));
-    let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| (RouteKind::Read, *addr));
-    write.chain(read).collect()
-}
-
-/// Binds every address that is not in `bound` yet, once for each worker.
-fn bind(config: &Config, bound: &[(RouteKind, SocketAddr)]) -> Result<Vec<Vec<Listener>>> {
-    (0..config.session.workers)
-        .map(|_| {
-            let missing = addresses(config).into_iter().filter(|address| !bound.contains(address));
-            missing
-                .map(|(route, addr)| {
-                    let socket = net::listen(addr)
-                        .with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()))?;
-                    Ok(Listener { route, addr, socket })
-                })
-                .collect()
-        })
-        .collect()
-}
-
-/// What cannot change while the process runs, because sessions hang on it or somebody holds its address.
-fn check_reloadable(before: &Config, after: &Config) -> Result<()> {
-    match (&before.witnesses, &after.witnesses) {
-        (Witnesses::Etcd(before), Witnesses::Etcd(after)) if before.prefix == after.prefix => {}
-        (Witnesses::Members(_), Witnesses::Members(_)) => {}
-        _ => bail!(
-            "the cluster (cluster.scope, cluster.namespace, etcd or members) can only change with a restart"
-        ),
-    }
-    if before.session.workers != after.session.workers {
-        bail!("session.workers can only change with a restart");
-    }
-    if before.admin != after.admin {
-        bail!("admin.listen can only change with a restart");
-    }
-    if before.log != after.log {
-        bail!("log.format and log.filter can only change with a restart");
-    }
-    Ok(())
 }

@@ -1,0 +1,254 @@
+//! A server that speaks as little PostgreSQL as the relay looks at, and a rig that puts workers in front of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pg_leader_proxy::config::Session;
+use pg_leader_proxy::gate::{Gate, GateLimits};
+use pg_leader_proxy::net;
+use pg_leader_proxy::pass::Pass;
+use pg_leader_proxy::session::{Settings, Shared};
+use pg_leader_proxy::tally::{RouteKind, Tally};
+use pg_leader_proxy::targets::{Target, Targets};
+use pg_leader_proxy::worker::{Listener, Worker};
+use pg_leader_proxy_core::{
+    LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
+    Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// The longest that any single step of a test may take before it counts as hung.
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
+
+/// A start-up packet of protocol 3.0 for the user `anna`.
+pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
+/// What servers answer it with here: AuthenticationOk.
+pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
+
+/// A listening socket whose connections a test serves by hand.
+pub(crate) struct FakeServer {
+    listener: TcpListener,
+    pub(crate) addr: SocketAddr,
+}
+
+impl FakeServer {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        Self { listener, addr }
+    }
+
+    pub(crate) async fn accept(&self) -> TcpStream {
+        bounded(self.listener.accept()).await.unwrap().0
+    }
+
+    /// Accepts a connection, takes the start-up packet and answers it.
+    pub(crate) async fn accept_session(&self) -> TcpStream {
+        let mut server = self.accept().await;
+        expect(&mut server, STARTUP).await;
+        server.write_all(AUTH_OK).await.unwrap();
+        server
+    }
+
+    /// Whether nobody knocks within a moment.
+    pub(crate) async fn is_left_alone(&self) -> bool {
+        tokio::time::timeout(Duration::from_millis(100), self.listener.accept()).await.is_err()
+    }
+}
+
+/// Workers without a control: the test says where sessions go.
+pub(crate) struct Rig {
+    pub(crate) client_addr: SocketAddr,
+    pub(crate) read_addr: SocketAddr,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) write_gate: Gate,
+    pub(crate) read_gate: Gate,
+    pub(crate) suspects: mpsc::Receiver<MemberName>,
+    targets: watch::Sender<Arc<Targets>>,
+    _settings: watch::Sender<Settings>,
+    _worker: Worker,
+    epochs: Router,
+    now: Duration,
+}
+
+/// The settings that most tests want.
+pub(crate) fn session() -> Session {
+    Session {
+        max_sessions: 1000,
+        startup_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(2),
+        keepalive: Duration::from_secs(15),
+        user_timeout: Duration::from_secs(20),
+        drain: Duration::from_secs(1),
+        workers: 1,
+    }
+}
+
+impl Rig {
+    pub(crate) async fn start(session: Session, hold: Duration, limits: GateLimits) -> Self {
+        let nobody = Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica) };
+        let (targets, seen) = watch::channel(Arc::new(nobody));
+        let (settings, settings_seen) =
+            watch::channel(Settings { session, write_hold: hold, read_hold: hold });
+        let (suspect, suspects) = mpsc::channel(64);
+        let tally = Arc::new(Tally::default());
+        let (write_gate, read_gate) = (Gate::new(limits), Gate::new(limits));
+        let shared = Shared {
+            targets: seen,
+            settings: settings_seen,
+            write_gate: write_gate.clone(),
+            read_gate: read_gate.clone(),
+            tally: Arc::clone(&tally),
+            suspect,
+        };
+        let worker = Worker::start(0, shared).unwrap();
+        let mut addrs = Vec::new();
+        for route in RouteKind::ALL {
+            let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+            let addr = socket.local_addr().unwrap();
+            worker.listen(Listener { route, addr, socket }).await;
+            addrs.push(addr);
+        }
+        Self {
+            client_addr: addrs[0],
+            read_addr: addrs[1],
+            tally,
+            write_gate,
+            read_gate,
+            suspects,
+            targets,
+            _settings: settings,
+            _worker: worker,
+            epochs: Router::new(Policy::default()),
+            now: Duration::ZERO,
+        }
+    }
+
+    /// A rig with a second of hold and wide limits.
+    pub(crate) async fn usual() -> Self {
+        Self::start(session(), Duration::from_secs(5), GateLimits { max_held: 100, max_connecting: 100 })
+            .await
+    }
+
+    /// Makes `server` the leader, in a new epoch, for as long as the returned pass is valid.
+    pub(crate) fn lead(&mut self, server: &FakeServer) -> Arc<Pass> {
+        let target = self.target("a", server);
+        let pass = Arc::clone(&target.pass);
+        self.publish(|targets| targets.write = Ok(target));
+        self.write_gate.set_open(true);
+        pass
+    }
+
+    /// Ends the leader's epoch, as control would.
+    pub(crate) fn depose(&mut self, pass: &Pass, reason: Reason) {
+        pass.revoke(pg_leader_proxy::pass::Severance::Route(reason.clone()));
+        self.publish(|targets| targets.write = Err(reason));
+        self.write_gate.set_open(false);
+    }
+
+    /// Makes these servers the read route.
+    pub(crate) fn serve_reads(&mut self, servers: &[&FakeServer]) {
+        let targets =
+            servers.iter().enumerate().map(|(n, server)| self.target(&format!("r{n}"), server)).collect();
+        self.publish(|known| known.read = Ok(targets));
+        self.read_gate.set_open(true);
+    }
+
+    pub(crate) async fn client(&self) -> TcpStream {
+        bounded(TcpStream::connect(self.client_addr)).await.unwrap()
+    }
+
+    /// A client whose session is open, and the server's end of it.
+    pub(crate) async fn open_session(&self, server: &FakeServer) -> (TcpStream, TcpStream) {
+        let mut client = self.client().await;
+        client.write_all(STARTUP).await.unwrap();
+        let server = server.accept_session().await;
+        expect(&mut client, AUTH_OK).await;
+        (client, server)
+    }
+
+    /// Waits until `is` holds of the tallies.
+    pub(crate) async fn until(&self, what: &str, is: impl Fn(&Tally) -> bool) {
+        let waiting = async {
+            while !is(&self.tally) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        assert!(tokio::time::timeout(BOUND, waiting).await.is_ok(), "never came true: {what}");
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Targets)) {
+        let mut targets = (**self.targets.borrow()).clone();
+        change(&mut targets);
+        self.targets.send_replace(Arc::new(targets));
+    }
+
+    fn target(&mut self, member: &str, server: &FakeServer) -> Target {
+        Target {
+            member: MemberName::new(member),
+            addr: ServerAddr::new(&server.addr.ip().to_string(), server.addr.port()),
+            epoch: self.next_epoch(),
+            pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
+            shut: None,
+            tally: None,
+            sessions: Arc::default(),
+        }
+    }
+
+    /// Only a router numbers epochs, so one is made to elect a leader once more.
+    fn next_epoch(&mut self) -> RouteEpoch {
+        self.now += Duration::from_secs(1);
+        let now = Moment::from_boot(self.now);
+        let (name, addr) = (MemberName::new("a"), ServerAddr::new("a", 5432));
+        let member = Member { addr: addr.clone(), no_load_balance: false };
+        let key = LeaderKey { holder: name.clone(), create_revision: Revision(self.now.as_secs()) };
+        let word = Word {
+            system_id: SystemId(1),
+            stance: Stance::Primary { timeline: Timeline(1), written: pg_leader_proxy_core::Lsn(1) },
+        };
+        let lease = Some(Stamped { sent: now, fact: Duration::from_secs(20) });
+        for observation in [
+            Observation::Members([(name.clone(), member)].into()),
+            Observation::Initialize(Some(SystemId(1))),
+            Observation::LeaderKey { key: Some(key), lease, seen: now },
+            Observation::Probe { member: name, addr, sent: now, path: ProbePath::Kept, outcome: Ok(word) },
+        ] {
+            self.epochs.observe(observation, now);
+        }
+        self.epochs.routing().write.leader().unwrap().epoch()
+    }
+}
+
+/// `work` within [`BOUND`].
+pub(crate) async fn bounded<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(BOUND, work).await.expect("a step of the test hung")
+}
+
+/// Reads exactly `bytes`.
+pub(crate) async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut received = vec![0; bytes.len()];
+    bounded(stream.read_exact(&mut received)).await.unwrap();
+    assert_eq!(received, bytes);
+}
+
+/// Everything that still comes, and how it ends.
+pub(crate) async fn rest(stream: &mut TcpStream) -> (Vec<u8>, Result<(), std::io::ErrorKind>) {
+    let mut received = Vec::new();
+    let ended = bounded(stream.read_to_end(&mut received)).await;
+    (received, ended.map(drop).map_err(|error| error.kind()))
+}
+
+/// The SQLSTATE and the text of the ErrorResponse that `bytes` are.
+pub(crate) fn error(bytes: &[u8]) -> (String, String) {
+    assert_eq!(bytes.first(), Some(&b'E'), "not an error: {:?}", String::from_utf8_lossy(bytes));
+    let fields: Vec<String> = bytes[5..]
+        .split(|byte| *byte == 0)
+        .map(|field| String::from_utf8_lossy(field).into_owned())
+        .collect();
+    let field =
+        |name: char| fields.iter().find_map(|field| field.strip_prefix(name)).unwrap_or_default().to_owned();
+    (field('C'), format!("{}: {}", field('M'), field('D')))
+}
