@@ -1,0 +1,80 @@
+//! A one-time look at one endpoint, for people who set things up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pg_leader_proxy_core::MemberName;
+
+use super::connect::Endpoint;
+use super::error::EtcdError;
+use super::read::read;
+use super::snapshot::{Snapshot, Values};
+use crate::config;
+
+/// Any lease will do to find out whether leases may be read.
+const NO_LEASE: i64 = 1;
+
+/// What an endpoint of etcd can do for the proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointReport {
+    /// Its URL, without credentials.
+    pub endpoint: String,
+    /// The version of etcd, where it tells.
+    pub version: Option<String>,
+    /// Whether this version may answer a wrong time to live after an election (etcd#17506): older than 3.4.32, or
+    /// 3.5 before 3.5.13.
+    pub outdated: bool,
+    /// The keys of the cluster, without the prefix.
+    pub keys: BTreeSet<String>,
+    /// Who holds the leader key.
+    pub leader: Option<MemberName>,
+    /// How long the lease of the leader key lasts.
+    pub lease: Option<Duration>,
+}
+
+/// Does once at `endpoint`, one of the configured ones, everything that the proxy will do there: connect, log in, read
+/// linearizably, read a lease, open the watch.
+///
+/// # Errors
+/// [`EtcdError`], which says which of these failed and why.
+pub async fn check_endpoint(config: &config::Etcd, endpoint: &str) -> Result<EndpointReport, EtcdError> {
+    let endpoint = Endpoint::connect(config, endpoint).await?;
+    let found = read(endpoint.clone(), config.prefix.clone()).await?;
+    if found.lease.is_none() {
+        endpoint.time_to_live(NO_LEASE).await?;
+    }
+    drop(endpoint.watch(&config.prefix, found.revision + 1).await?);
+    let version = endpoint.version().await.ok();
+    let snapshot = Snapshot::of(&mut Values::new(config), &found.kvs, found.revision);
+    let keys = found.kvs.iter().map(|kv| String::from_utf8_lossy(kv.key()).into_owned());
+    Ok(EndpointReport {
+        endpoint: endpoint.url().to_owned(),
+        outdated: version.as_deref().is_some_and(is_outdated),
+        version,
+        keys: keys.map(|key| key.strip_prefix(&config.prefix).unwrap_or(&key).to_owned()).collect(),
+        leader: snapshot.leader.map(|held| held.key.holder),
+        lease: found.lease.map(|lease| lease.fact),
+    })
+}
+
+fn is_outdated(version: &str) -> bool {
+    let mut parts = version.split(['.', '-', '+']).map(|part| part.parse::<u32>().unwrap_or_default());
+    let mut part = || parts.next().unwrap_or_default();
+    let version = (part(), part(), part());
+    version < (3, 4, 32) || (version.0, version.1) == (3, 5) && version.2 < 13
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_whose_leases_may_be_wrong() {
+        for outdated in ["3.3.27", "3.4.23", "3.4.31", "3.5.0", "3.5.12", "3.5.12-rc.1"] {
+            assert!(is_outdated(outdated), "{outdated}");
+        }
+        for fine in ["3.4.32", "3.4.42", "3.5.13", "3.6.0", "4.0.0"] {
+            assert!(!is_outdated(fine), "{fine}");
+        }
+    }
+}

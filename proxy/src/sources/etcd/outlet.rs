@@ -1,0 +1,81 @@
+//! The outlet: the one way out for observations of the store, which also notices when the store falls silent.
+
+use std::time::Duration;
+
+use pg_leader_proxy_core::Observation;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use super::error::EtcdError;
+use crate::clock;
+
+/// Where observations of the store go, in its order.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    observations: mpsc::Sender<Observation>,
+    hearing: watch::Sender<Hearing>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hearing {
+    /// When the last linearizable answer came, or when waiting for one began.
+    answered: Instant,
+    /// Whether the silence since then was observed, and nothing that contradicts it.
+    observed: bool,
+    /// Whether the silence since then was logged.
+    logged: bool,
+}
+
+impl Outlet {
+    pub(super) fn new(observations: mpsc::Sender<Observation>) -> Self {
+        let hearing = Hearing { answered: Instant::now(), observed: false, logged: false };
+        Self { observations, hearing: watch::Sender::new(hearing) }
+    }
+
+    /// Notes a linearizable answer. Returns whether it ended a silence that was logged.
+    pub(super) fn answered(&self) -> bool {
+        let before =
+            self.hearing.send_replace(Hearing { answered: Instant::now(), observed: false, logged: false });
+        before.logged
+    }
+
+    /// Passes an observation on.
+    pub(super) async fn send(&self, observation: Observation) -> Result<(), EtcdError> {
+        // The router takes a leader key for a sign that the store answers. When only the watch speaks while reads
+        // fail, the silence has to be said again after it.
+        if matches!(observation, Observation::LeaderKey { .. }) {
+            self.hearing.send_if_modified(|hearing| std::mem::take(&mut hearing.observed));
+        }
+        self.observations.send(observation).await.map_err(|_| EtcdError::Unheard)
+    }
+
+    /// Says that the store is silent, unless that was said.
+    pub(super) async fn silence(&self) -> Result<(), EtcdError> {
+        let mut logged = true;
+        let news = self.hearing.send_if_modified(|hearing| {
+            logged = std::mem::replace(&mut hearing.logged, true);
+            !std::mem::replace(&mut hearing.observed, true)
+        });
+        if !logged {
+            warn!("no endpoint of etcd gives a linearizable answer");
+        }
+        if news {
+            let silence = Observation::DcsSilent { since: clock::now() };
+            self.observations.send(silence).await.map_err(|_| EtcdError::Unheard)?;
+        }
+        Ok(())
+    }
+
+    /// Says that the store is silent whenever no linearizable answer has come for `limit`. Never finishes.
+    pub(super) async fn listen(&self, limit: Duration) -> Result<std::convert::Infallible, EtcdError> {
+        let mut hearing = self.hearing.subscribe();
+        loop {
+            let Hearing { answered, observed, .. } = *hearing.borrow_and_update();
+            tokio::select! {
+                _ = hearing.changed() => {}
+                () = sleep_until(answered + limit), if !observed => self.silence().await?,
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A read: all keys of the cluster and how long the leader's lease still lasts, confirmed by a quorum.
+
+use std::time::Duration;
+
+use etcd_client::{GetResponse, KeyValue, LeaseTimeToLiveResponse, ResponseHeader};
+use pg_leader_proxy_core::{Moment, Stamped};
+
+use super::connect::Endpoint;
+use super::error::EtcdError;
+use crate::clock;
+
+/// How often a lease is asked for again when its answer does not fit the read, before the read goes without.
+const ATTEMPTS: usize = 3;
+
+/// What a read brought.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) cluster: u64,
+    pub(super) revision: i64,
+    pub(super) kvs: Vec<KeyValue>,
+    /// How long the lease of the leader key still lasts, stamped with when the read was sent.
+    pub(super) lease: Option<Stamped<Duration>>,
+    /// When the answer was complete.
+    pub(super) seen: Moment,
+}
+
+/// Reads everything below `prefix`, and the time to live of the lease that the key `leader` there hangs on.
+///
+/// The stamp is taken before the first of the two questions, and the answers count together only when both came in
+/// the same raft term: after an election the time to live may be a wrong one (etcd#17506).
+pub(super) async fn read(endpoint: Endpoint, prefix: String) -> Result<Read, EtcdError> {
+    let leader = format!("{prefix}leader");
+    let mut attempt = 1;
+    loop {
+        let sent = clock::now();
+        let mut range = endpoint.range(&prefix).await?;
+        let header = range.take_header().ok_or_else(|| no_header(&endpoint))?;
+        let lease = lease_of(&range, leader.as_bytes());
+        let remaining = match lease {
+            Some(lease) => confirmed(&header, &endpoint.time_to_live(lease).await?),
+            None => None,
+        };
+        if remaining.is_some() || lease.is_none() || attempt == ATTEMPTS {
+            return Ok(Read {
+                cluster: header.cluster_id(),
+                revision: header.revision(),
+                kvs: range.take_kvs(),
+                lease: remaining.map(|fact| Stamped { sent, fact }),
+                seen: clock::now(),
+            });
+        }
+        attempt += 1;
+    }
+}
+
+/// The lease of the leader key, if there is such a key and it hangs on one.
+fn lease_of(range: &GetResponse, leader: &[u8]) -> Option<i64> {
+    let kv = range.kvs().iter().find(|kv| kv.key() == leader)?;
+    (kv.lease() != 0).then_some(kv.lease())
+}
+
+/// The time to live, if the answer fits the read of the keys.
+///
+/// etcd cuts it to whole seconds (`int64(remaining.Seconds())`), which errs to the safe side. A member that has just
+/// lost its leadership may say "for ever"; no lease lasts longer than what it was granted.
+fn confirmed(read: &ResponseHeader, answer: &LeaseTimeToLiveResponse) -> Option<Duration> {
+    let same_term = answer.header().is_some_and(|header| header.raft_term() == read.raft_term());
+    remaining(same_term, answer.ttl(), answer.granted_ttl())
+}
+
+fn remaining(same_term: bool, ttl: i64, granted: i64) -> Option<Duration> {
+    // A negative time says that the lease is gone, so the key must be gone as well: read again.
+    let seconds = u64::try_from(ttl.min(granted)).ok()?;
+    same_term.then(|| Duration::from_secs(seconds))
+}
+
+fn no_header(endpoint: &Endpoint) -> EtcdError {
+    EtcdError::NoHeader { endpoint: endpoint.url().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_live_counts_only_in_the_term_of_the_read_and_never_beyond_the_grant() {
+        assert_eq!(remaining(true, 29, 30), Some(Duration::from_secs(29)));
+        assert_eq!(remaining(true, 0, 30), Some(Duration::ZERO));
+        assert_eq!(remaining(true, 9_223_372_036, 30), Some(Duration::from_secs(30)));
+        assert_eq!(remaining(true, -1, 0), None);
+        assert_eq!(remaining(false, 29, 30), None);
+    }
+}

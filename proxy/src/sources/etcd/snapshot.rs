@@ -1,0 +1,224 @@
+//! The cluster as the store has it, key by key, and the observations that a change of it amounts to.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use etcd_client::{Event, EventType, KeyValue};
+use pg_leader_proxy_core::{
+    ClusterConfig, LeaderKey, Member, MemberName, Moment, Observation, Revision, ServerAddr, Stamped,
+    SystemId,
+};
+use tracing::warn;
+
+use super::super::patroni::{self, Key, ValueError};
+use crate::config;
+
+/// How much of a value that makes no sense is shown in the log.
+const SHOWN_BYTES: usize = 80;
+
+/// The leader key with the lease it hangs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) key: LeaderKey,
+    pub(super) lease: i64,
+}
+
+/// Everything that the store says about the cluster, at one revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// The store's revision up to which everything is in here.
+    pub(super) revision: i64,
+    pub(super) leader: Option<Held>,
+    members: BTreeMap<MemberName, Member>,
+    config: ClusterConfig,
+    announced: bool,
+    initialize: Option<SystemId>,
+}
+
+/// What an event of the watch did to the snapshot.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing that matters to routing.
+    Nothing,
+    /// This is to be observed.
+    Observe(Observation),
+    /// The leader key is there, new or on another lease: observe it, and read the lease.
+    Led(Held),
+    /// The leader key is gone.
+    Vacant,
+}
+
+impl Snapshot {
+    /// The snapshot that a read of the prefix amounts to.
+    pub(super) fn of(values: &mut Values, kvs: &[KeyValue], revision: i64) -> Self {
+        let mut snapshot = Self { revision, ..Self::default() };
+        for kv in kvs {
+            match values.key(kv.key()) {
+                Some(Key::Leader) => snapshot.leader = values.leader(kv),
+                Some(Key::Member(name)) => {
+                    if let Some(member) = values.member(kv) {
+                        snapshot.members.insert(name, member);
+                    }
+                }
+                Some(Key::Config) => snapshot.config = values.config(kv),
+                Some(Key::Failover) => snapshot.announced = patroni::switchover(kv.value()),
+                Some(Key::Initialize) => snapshot.initialize = values.initialize(kv),
+                None => {}
+            }
+        }
+        snapshot
+    }
+
+    /// Takes in an event of the watch. One that a read already showed changes nothing.
+    pub(super) fn apply(&mut self, values: &mut Values, event: &Event) -> Change {
+        let Some(kv) = event.kv().filter(|kv| kv.mod_revision() > self.revision) else {
+            return Change::Nothing;
+        };
+        let put = (event.event_type() == EventType::Put).then_some(kv);
+        match values.key(kv.key()) {
+            Some(Key::Leader) => self.lead(put.and_then(|kv| values.leader(kv))),
+            Some(Key::Member(name)) => {
+                let changed = match put.and_then(|kv| values.member(kv)) {
+                    Some(member) => self.members.insert(name, member.clone()) != Some(member),
+                    None => self.members.remove(&name).is_some(),
+                };
+                changed.then(|| self.observe_members()).map_or(Change::Nothing, Change::Observe)
+            }
+            Some(Key::Config) => {
+                let config = put.map(|kv| values.config(kv)).unwrap_or_default();
+                replace(&mut self.config, config, Observation::Config)
+            }
+            Some(Key::Failover) => {
+                let announced = put.is_some_and(|kv| patroni::switchover(kv.value()));
+                replace(&mut self.announced, announced, |announced| Observation::Switchover { announced })
+            }
+            Some(Key::Initialize) => {
+                let initialize = put.and_then(|kv| values.initialize(kv));
+                replace(&mut self.initialize, initialize, Observation::Initialize)
+            }
+            None => Change::Nothing,
+        }
+    }
+
+    /// Notes that everything up to `revision` is in here.
+    pub(super) fn reach(&mut self, revision: i64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    fn lead(&mut self, leader: Option<Held>) -> Change {
+        if self.leader == leader {
+            return Change::Nothing;
+        }
+        self.leader.clone_from(&leader);
+        leader.map_or(Change::Vacant, Change::Led)
+    }
+
+    /// Whether `other` says the same of the cluster, at whatever revision.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        Self { revision: other.revision, ..self.clone() } == *other
+    }
+
+    /// Everything but the leader key, as observations; where `known` is given, only what differs from it.
+    pub(super) fn observations(&self, known: Option<&Self>) -> Vec<Observation> {
+        let differs = |same: fn(&Self, &Self) -> bool| known.is_none_or(|known| !same(self, known));
+        let mut observations = Vec::new();
+        if differs(|a, b| a.members == b.members) {
+            observations.push(self.observe_members());
+        }
+        if differs(|a, b| a.config == b.config) {
+            observations.push(Observation::Config(self.config));
+        }
+        if differs(|a, b| a.announced == b.announced) {
+            observations.push(Observation::Switchover { announced: self.announced });
+        }
+        if differs(|a, b| a.initialize == b.initialize) {
+            observations.push(Observation::Initialize(self.initialize));
+        }
+        observations
+    }
+
+    /// The leader key as an observation.
+    pub(super) fn observe_leader(&self, lease: Option<Stamped<Duration>>, seen: Moment) -> Observation {
+        let key = self.leader.as_ref().map(|held| held.key.clone());
+        Observation::LeaderKey { lease: key.is_some().then_some(lease).flatten(), key, seen }
+    }
+
+    fn observe_members(&self) -> Observation {
+        Observation::Members(self.members.clone())
+    }
+}
+
+fn replace<T: Copy + PartialEq>(known: &mut T, new: T, observe: impl FnOnce(T) -> Observation) -> Change {
+    if *known == new {
+        Change::Nothing
+    } else {
+        *known = new;
+        Change::Observe(observe(new))
+    }
+}
+
+/// Turns keys and values into facts, and complains once about each value that makes no sense.
+#[derive(Debug)]
+pub(super) struct Values {
+    prefix: String,
+    prefer_proxy_url: bool,
+    address_map: BTreeMap<ServerAddr, ServerAddr>,
+    complained: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Values {
+    pub(super) fn new(config: &config::Etcd) -> Self {
+        Self {
+            prefix: config.prefix.clone(),
+            prefer_proxy_url: config.prefer_proxy_url,
+            address_map: config.address_map.clone(),
+            complained: BTreeMap::new(),
+        }
+    }
+
+    fn key(&self, key: &[u8]) -> Option<Key> {
+        Key::parse(std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?)
+    }
+
+    fn leader(&mut self, kv: &KeyValue) -> Option<Held> {
+        let holder = self.accept(kv, patroni::leader(kv.value()))?;
+        let create_revision = Revision(u64::try_from(kv.create_revision()).unwrap_or_default());
+        Some(Held { key: LeaderKey { holder, create_revision }, lease: kv.lease() })
+    }
+
+    fn member(&mut self, kv: &KeyValue) -> Option<Member> {
+        let published = self.accept(kv, patroni::member(kv.value()))?;
+        let proxy = published.proxy.filter(|_| self.prefer_proxy_url);
+        let addr = proxy.unwrap_or(published.conn);
+        let addr = self.address_map.get(&addr).cloned().unwrap_or(addr);
+        Some(Member { addr, no_load_balance: published.no_load_balance })
+    }
+
+    fn config(&mut self, kv: &KeyValue) -> ClusterConfig {
+        self.accept(kv, patroni::config(kv.value())).unwrap_or_default()
+    }
+
+    fn initialize(&mut self, kv: &KeyValue) -> Option<SystemId> {
+        self.accept(kv, patroni::initialize(kv.value())).flatten()
+    }
+
+    /// The fact, or a complaint in the log unless it was said before of the same bytes.
+    fn accept<T>(&mut self, kv: &KeyValue, parsed: Result<T, ValueError>) -> Option<T> {
+        match parsed {
+            Ok(fact) => {
+                self.complained.remove(kv.key());
+                Some(fact)
+            }
+            Err(error) => {
+                let before = self.complained.insert(kv.key().to_vec(), kv.value().to_vec());
+                if before.as_deref() != Some(kv.value()) {
+                    let key = String::from_utf8_lossy(kv.key());
+                    let shown = &kv.value()[..kv.value().len().min(SHOWN_BYTES)];
+                    let value = shown.escape_ascii();
+                    warn!(%key, %value, error = super::chain(&error), "ignored a value in etcd that makes no sense");
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Patroni's values: bytes from the store in, facts or a plain word of what is wrong with them out.
+
+use pg_leader_proxy_core::{ClusterConfig, MemberName, ServerAddr, SystemId};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A key below the cluster's prefix that says something about routing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    Leader,
+    Member(MemberName),
+    Config,
+    Failover,
+    Initialize,
+}
+
+impl Key {
+    /// Recognizes what follows the prefix; `None` for the keys that routing ignores (`status`, `history`, `sync`, …).
+    pub(super) fn parse(key: &str) -> Option<Self> {
+        match key {
+            "leader" => Some(Self::Leader),
+            "config" => Some(Self::Config),
+            "failover" => Some(Self::Failover),
+            "initialize" => Some(Self::Initialize),
+            _ => match key.strip_prefix("members/") {
+                Some(name) if !name.is_empty() && !name.contains('/') => {
+                    Some(Self::Member(MemberName::new(name)))
+                }
+                _ => None,
+            },
+        }
+    }
+}
+
+/// What is wrong with a value.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ValueError {
+    #[error("it is not UTF-8")]
+    Encoding(#[source] std::str::Utf8Error),
+    #[error("it is not the JSON that Patroni writes")]
+    Json(#[source] serde_json::Error),
+    #[error("it is empty")]
+    Empty,
+    #[error("it is not a number")]
+    Number(#[source] std::num::ParseIntError),
+    #[error("it has no conn_url")]
+    NoUrl,
+    #[error("its URL is not that of a server reached by TCP")]
+    Url,
+}
+
+/// What a member publishes of itself, before the address map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Published {
+    pub(super) conn: ServerAddr,
+    pub(super) proxy: Option<ServerAddr>,
+    pub(super) no_load_balance: bool,
+}
+
+#[derive(Deserialize)]
+struct MemberJson {
+    conn_url: Option<String>,
+    proxy_url: Option<String>,
+    #[serde(default)]
+    tags: Option<Tags>,
+}
+
+#[derive(Deserialize)]
+struct Tags {
+    #[serde(default)]
+    noloadbalance: Value,
+}
+
+/// Reads `members/<name>`.
+pub(super) fn member(value: &[u8]) -> Result<Published, ValueError> {
+    let member: MemberJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
+    let conn = server_addr(&member.conn_url.ok_or(ValueError::NoUrl)?).ok_or(ValueError::Url)?;
+    // A pooler's URL that makes no sense must not cost the cluster a member.
+    let proxy = member.proxy_url.and_then(|url| server_addr(&url));
+    let no_load_balance = member.tags.is_some_and(|tags| truth(&tags.noloadbalance));
+    Ok(Published { conn, proxy, no_load_balance })
+}
+
+/// Reads `leader`: the bare name of a member.
+pub(super) fn leader(value: &[u8]) -> Result<MemberName, ValueError> {
+    match text(value)? {
+        "" => Err(ValueError::Empty),
+        name => Ok(MemberName::new(name)),
+    }
+}
+
+#[derive(Deserialize)]
+struct ConfigJson {
+    #[serde(default)]
+    pause: Value,
+    #[serde(default)]
+    failsafe_mode: Value,
+    #[serde(default)]
+    standby_cluster: Value,
+}
+
+/// Reads `config`.
+pub(super) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
+    let config: ConfigJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
+    Ok(ClusterConfig {
+        paused: truth(&config.pause),
+        standby_cluster: config.standby_cluster.as_object().is_some_and(|standby| !standby.is_empty()),
+        failsafe_mode: truth(&config.failsafe_mode),
+    })
+}
+
+/// Reads `failover`: whether a change of leader is about to happen.
+///
+/// One that is scheduled for later is not announced: it may be hours away, and the request is written again, without a
+/// date, by nobody. Its first sign is then the deletion of the leader key.
+pub(super) fn switchover(value: &[u8]) -> bool {
+    match serde_json::from_slice::<Value>(value) {
+        Ok(Value::Object(request)) => {
+            let named = |field: &str| request.get(field).is_some_and(|value| !is_blank(value));
+            (named("leader") || named("member") || named("candidate")) && !named("scheduled_at")
+        }
+        Ok(_) => false,
+        // Before JSON there was `leader:candidate`, either of which may be missing.
+        Err(_) => std::str::from_utf8(value)
+            .is_ok_and(|text| text.contains(':') && !text.trim().trim_matches(':').is_empty()),
+    }
+}
+
+/// Reads `initialize`; `None` while the cluster is being created.
+pub(super) fn initialize(value: &[u8]) -> Result<Option<SystemId>, ValueError> {
+    match text(value)? {
+        "" => Ok(None),
+        number => Ok(Some(SystemId(number.parse().map_err(ValueError::Number)?))),
+    }
+}
+
+fn text(value: &[u8]) -> Result<&str, ValueError> {
+    Ok(std::str::from_utf8(value).map_err(ValueError::Encoding)?.trim())
+}
+
+fn is_blank(value: &Value) -> bool {
+    value.is_null() || value.as_str().is_some_and(str::is_empty)
+}
+
+/// Patroni's own notion of a true value in its configuration.
+fn truth(value: &Value) -> bool {
+    match value {
+        Value::Bool(truth) => *truth,
+        Value::String(text) => matches!(text.to_ascii_lowercase().as_str(), "true" | "on" | "yes" | "1"),
+        Value::Number(number) => number.as_i64() == Some(1),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+/// The first server of a PostgreSQL URL. `None` for a socket directory and for anything that is no such URL.
+fn server_addr(url: &str) -> Option<ServerAddr> {
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let servers = authority.rsplit_once('@').map_or(authority, |(_, servers)| servers);
+    let server = servers.split(',').next()?;
+    let (host, port) = match server.strip_prefix('[') {
+        Some(bracketed) => {
+            let (host, rest) = bracketed.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => match server.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (server, None),
+        },
+    };
+    if host.is_empty() || host.contains(['%', '[', ']']) && !server.starts_with('[') {
+        return None;
+    }
+    let port = match port {
+        None | Some("") => 5432,
+        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+    };
+    Some(ServerAddr::new(host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATRONI_3_0: &[u8] = br#"{"conn_url":"postgres://10.0.3.11:5432/postgres","api_url":"http://10.0.3.11:8008/patroni","state":"running","role":"master","version":"3.0.0","xlog_location":67419584,"timeline":2}"#;
+    const PATRONI_4_1: &[u8] = br#"{"conn_url":"postgres://[fd00::12]:5433/postgres","api_url":"https://[fd00::12]:8008/patroni","state":"running","role":"replica","version":"4.1.0","proxy_url":"postgres://pool-2.db.example:6432/postgres","tags":{"noloadbalance":true,"failover_priority":2,"sync_priority":1},"xlog_location":83886432,"replication_state":"streaming","receive_lsn":83886432,"replay_lsn":83886432,"timeline":3,"pending_restart":true,"pending_restart_reason":{"max_connections":{"old_value":"100","new_value":"200"}}}"#;
+
+    #[test]
+    fn only_the_keys_that_matter_are_recognized() {
+        assert_eq!(Key::parse("leader"), Some(Key::Leader));
+        assert_eq!(Key::parse("members/pg-1"), Some(Key::Member(MemberName::new("pg-1"))));
+        for ignored in [
+            "status",
+            "history",
+            "sync",
+            "failsafe",
+            "optime/leader",
+            "members/",
+            "members/a/b",
+            "0/leader",
+            "",
+        ] {
+            assert_eq!(Key::parse(ignored), None, "{ignored}");
+        }
+    }
+
+    #[test]
+    fn a_member_of_patroni_3_0() {
+        let published = member(PATRONI_3_0).unwrap();
+        assert_eq!(published.conn, ServerAddr::new("10.0.3.11", 5432));
+        assert_eq!(published.proxy, None);
+        assert!(!published.no_load_balance);
+    }
+
+    #[test]
+    fn a_member_of_patroni_4_1() {
+        let published = member(PATRONI_4_1).unwrap();
+        assert_eq!(published.conn, ServerAddr::new("fd00::12", 5433));
+        assert_eq!(published.proxy, Some(ServerAddr::new("pool-2.db.example", 6432)));
+        assert!(published.no_load_balance);
+    }
+
+    #[test]
+    fn the_tag_may_be_text() {
+        let with = |tag: &str| {
+            let json = format!(r#"{{"conn_url":"postgres://h/","tags":{{"noloadbalance":{tag}}}}}"#);
+            member(json.as_bytes()).unwrap().no_load_balance
+        };
+        assert!(with("true") && with(r#""true""#) && with(r#""True""#));
+        assert!(!with("false") && !with(r#""false""#) && !with("null") && !with("{}"));
+    }
+
+    #[test]
+    fn urls_of_servers() {
+        let addr = |url: &str| server_addr(url).map(|addr| addr.to_string());
+        assert_eq!(addr("postgres://10.0.0.1:5433/postgres").as_deref(), Some("10.0.0.1:5433"));
+        assert_eq!(addr("postgresql://db.example/postgres?a=b").as_deref(), Some("db.example:5432"));
+        assert_eq!(addr("postgres://u:p%40w@[::1]:6000").as_deref(), Some("[::1]:6000"));
+        assert_eq!(addr("postgres://[::1]/x").as_deref(), Some("[::1]:5432"));
+        assert_eq!(addr("postgres://a:1,b:2/x").as_deref(), Some("a:1"));
+        for wrong in [
+            "",
+            "10.0.0.1:5432",
+            "http://10.0.0.1:5432/",
+            "postgres:///x",
+            "postgres://%2Fvar%2Frun/x",
+            "postgres://a:b/x",
+            "postgres://a:0/x",
+            "postgres://[::1/x",
+            "postgres://[::1]x/",
+            "postgres://:5432/x",
+        ] {
+            assert_eq!(addr(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn members_that_cannot_be_read_say_why() {
+        for (value, why) in [
+            (&b"\xff\xfe"[..], "it is not the JSON that Patroni writes"),
+            (b"{", "it is not the JSON that Patroni writes"),
+            (b"{}", "it has no conn_url"),
+            (br#"{"conn_url":"postgres://"}"#, "its URL is not that of a server reached by TCP"),
+        ] {
+            assert_eq!(member(value).unwrap_err().to_string(), why);
+        }
+    }
+
+    #[test]
+    fn configurations() {
+        let parsed = |json: &str| config(json.as_bytes()).unwrap();
+        assert_eq!(parsed(r#"{"ttl":30,"loop_wait":10,"retry_timeout":10}"#), ClusterConfig::default());
+        assert_eq!(
+            parsed(r#"{"pause":true,"failsafe_mode":true,"standby_cluster":{"host":"a"}}"#),
+            ClusterConfig { paused: true, standby_cluster: true, failsafe_mode: true }
+        );
+        assert_eq!(
+            parsed(r#"{"pause":null,"failsafe_mode":"off","standby_cluster":null}"#),
+            ClusterConfig::default()
+        );
+        assert!(config(b"5").is_err() && config(b"").is_err());
+    }
+
+    #[test]
+    fn switchovers() {
+        for announced in [
+            r#"{"leader":"a","member":"b"}"#,
+            r#"{"leader":"a"}"#,
+            r#"{"member":"b","scheduled_at":null}"#,
+            "a:b",
+            "a:",
+            ":b",
+        ] {
+            assert!(switchover(announced.as_bytes()), "{announced}");
+        }
+        for none in
+            ["", "{}", ":", "null", "x", r#"{"leader":"a","scheduled_at":"2026-08-20T03:00:00+00:00"}"#]
+        {
+            assert!(!switchover(none.as_bytes()), "{none}");
+        }
+    }
+
+    #[test]
+    fn system_identifiers() {
+        assert_eq!(initialize(b"7412345678901234567").unwrap(), Some(SystemId(7_412_345_678_901_234_567)));
+        assert_eq!(initialize(b"").unwrap(), None);
+        assert!(initialize(b"soon").is_err());
+    }
+
+    #[test]
+    fn leaders() {
+        assert_eq!(leader(b"pg-1").unwrap(), MemberName::new("pg-1"));
+        assert!(leader(b"").is_err() && leader(b"\xff").is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! Connections to servers, and the asking over one of them.
+
+use std::time::Duration;
+
+use pg_leader_proxy_core::{ServerAddr, Word};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::error::ProbeError;
+use super::question::{QUESTION, word};
+use super::tls;
+use crate::config::{self, SslMode};
+
+/// Makes connections as the configuration wants them.
+pub(super) struct Connector {
+    pub(super) config: config::Probe,
+    postgres: Config,
+    tls: MakeRustlsConnect,
+}
+
+impl Connector {
+    pub(super) async fn new(config: config::Probe) -> Result<Self, ProbeError> {
+        let tls = tls::connector(&config).await?;
+        let mut postgres = Config::new();
+        postgres
+            .user(&config.user)
+            .dbname(&config.database)
+            .application_name("pg-leader-proxy probe")
+            // Should this side vanish, the server must not go on with the question.
+            .options(format!("-c statement_timeout={}", config.timeout.as_millis().max(1)))
+            .ssl_mode(match config.sslmode {
+                SslMode::Disable => tokio_postgres::config::SslMode::Disable,
+                SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
+                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
+                    tokio_postgres::config::SslMode::Require
+                }
+            });
+        if let Some(password) = &config.password {
+            postgres.password(password.expose());
+        }
+        Ok(Self { config, postgres, tls })
+    }
+
+    /// How long anything may take.
+    pub(super) const fn limit(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// Connects and logs in.
+    pub(super) async fn connect(&self, addr: &ServerAddr) -> Result<Conversation, ProbeError> {
+        let limit = self.limit();
+        let slow = |doing| move |_| ProbeError::Slow { addr: addr.clone(), doing, limit };
+        timeout(limit, self.connect_unbounded(addr)).await.map_err(slow("connect"))?
+    }
+
+    async fn connect_unbounded(&self, addr: &ServerAddr) -> Result<Conversation, ProbeError> {
+        let stream = self.reach(addr).await?;
+        let login = |source| ProbeError::Login { addr: addr.clone(), source };
+        let Ok(tls) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), addr.host());
+        let (client, connection) = self.postgres.connect_raw(stream, tls).await.map_err(login)?;
+        let mut driver = JoinSet::new();
+        driver.spawn(connection);
+        Ok(Conversation { addr: addr.clone(), client, driver })
+    }
+
+    async fn reach(&self, addr: &ServerAddr) -> Result<TcpStream, ProbeError> {
+        let unreachable = |source| ProbeError::Unreachable { addr: addr.clone(), source };
+        let found = lookup_host((addr.host(), addr.port()))
+            .await
+            .map_err(|source| ProbeError::Unresolved { addr: addr.clone(), source })?;
+        let mut last = std::io::Error::from(std::io::ErrorKind::HostUnreachable);
+        for candidate in found {
+            match TcpStream::connect(candidate).await {
+                Ok(stream) => {
+                    self.set_options(&stream).map_err(unreachable)?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(unreachable(last))
+    }
+
+    fn set_options(&self, stream: &TcpStream) -> std::io::Result<()> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        let keepalive = TcpKeepalive::new()
+            .with_time(self.limit().max(Duration::from_secs(1)))
+            .with_interval(Duration::from_secs(1))
+            .with_retries(3);
+        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_user_timeout(Some(self.limit()))
+    }
+}
+
+/// An open connection to a server.
+pub(super) struct Conversation {
+    addr: ServerAddr,
+    client: Client,
+    /// The one worker that moves the bytes; it dies with this.
+    driver: JoinSet<Result<(), tokio_postgres::Error>>,
+}
+
+impl Conversation {
+    /// Asks the question.
+    pub(super) async fn ask(&mut self, limit: Duration) -> Result<Word, ProbeError> {
+        let addr = || self.addr.clone();
+        match timeout(limit, self.client.simple_query(QUESTION)).await {
+            Ok(Ok(messages)) => word(&messages).map_err(|what| ProbeError::Nonsense { addr: addr(), what }),
+            // What the server said before it hung up, the driver knows.
+            Ok(Err(error)) if error.is_closed() => Err(self.ended().await),
+            Ok(Err(source)) => Err(ProbeError::Question { addr: addr(), source }),
+            Err(_) => Err(ProbeError::Slow { addr: addr(), doing: "get its word", limit }),
+        }
+    }
+
+    /// Waits until the server ends the connection, and returns why.
+    pub(super) async fn ended(&mut self) -> ProbeError {
+        match self.driver.join_next().await {
+            Some(Ok(Err(source))) if !source.is_closed() => {
+                ProbeError::Question { addr: self.addr.clone(), source }
+            }
+            Some(_) | None => ProbeError::Closed { addr: self.addr.clone() },
+        }
+    }
+
+    /// Says good-bye, so that the server does not have to notice.
+    pub(super) async fn close(self, limit: Duration) {
+        let Self { client, mut driver, .. } = self;
+        drop(client);
+        // A server that does not take a good-bye gets none.
+        let _ = timeout(limit, driver.join_next()).await;
+    }
+}

@@ -1,0 +1,134 @@
+//! The servers' own word: each member is asked over a kept connection, and now and then over a fresh one.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use pg_leader_proxy_core::{MemberName, Observation, ServerAddr, Word};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::Inquiry;
+use crate::config;
+
+mod connect;
+mod error;
+mod kept;
+mod pace;
+mod question;
+mod tls;
+mod worker;
+
+pub use error::ProbeError;
+
+use connect::Connector;
+use worker::Worker;
+
+/// Asks every member of the inquiry for ever, and sends what comes of it to `observations`.
+///
+/// A name in `wake` has its member asked at once: a relay saw a connection to it break.
+///
+/// # Errors
+/// [`ProbeError`] when the authority's certificates cannot be read, and [`ProbeError::Unheard`] when nobody inquires
+/// or takes the observations any more.
+pub async fn run(
+    config: config::Probe,
+    inquiry: watch::Receiver<Arc<Inquiry>>,
+    observations: mpsc::Sender<Observation>,
+    wake: mpsc::Receiver<MemberName>,
+) -> Result<Infallible, ProbeError> {
+    let connector = Arc::new(Connector::new(config).await?);
+    let probes =
+        Probes { connector, inquiry, observations, workers: JoinSet::new(), members: BTreeMap::new() };
+    probes.run(wake).await
+}
+
+/// Asks the server at `addr` once, over a connection of its own.
+///
+/// # Errors
+/// [`ProbeError`] that says what to do about it.
+pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<Word, ProbeError> {
+    let connector = Connector::new(config.clone()).await?;
+    let mut conversation = connector.connect(addr).await?;
+    conversation.ask(connector.limit()).await
+}
+
+struct Probes {
+    connector: Arc<Connector>,
+    inquiry: watch::Receiver<Arc<Inquiry>>,
+    observations: mpsc::Sender<Observation>,
+    workers: JoinSet<ProbeError>,
+    members: BTreeMap<MemberName, Asked>,
+}
+
+/// A member that is being asked.
+struct Asked {
+    addr: ServerAddr,
+    wake: mpsc::Sender<()>,
+    worker: AbortHandle,
+}
+
+impl Probes {
+    async fn run(mut self, mut wake: mpsc::Receiver<MemberName>) -> Result<Infallible, ProbeError> {
+        let mut relays = true;
+        loop {
+            let inquiry = Arc::clone(&self.inquiry.borrow_and_update());
+            self.match_members(&inquiry);
+            loop {
+                tokio::select! {
+                    changed = self.inquiry.changed() => {
+                        changed.map_err(|_| ProbeError::Unheard)?;
+                        break;
+                    }
+                    name = wake.recv(), if relays => match name {
+                        Some(name) => self.wake(&name),
+                        None => relays = false,
+                    },
+                    Some(end) = self.workers.join_next() => {
+                        // An aborted worker belongs to a member that left.
+                        if let Ok(error) = end {
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts a worker for each new member, and stops those of members that left or moved.
+    fn match_members(&mut self, inquiry: &Inquiry) {
+        self.members.retain(|name, asked| {
+            let stays = inquiry.members.get(name) == Some(&asked.addr);
+            if !stays {
+                asked.worker.abort();
+            }
+            stays
+        });
+        for (name, addr) in &inquiry.members {
+            if !self.members.contains_key(name) {
+                let asked = self.start(name, addr);
+                self.members.insert(name.clone(), asked);
+            }
+        }
+    }
+
+    fn start(&mut self, member: &MemberName, addr: &ServerAddr) -> Asked {
+        // One waiting wake-up says all there is to say.
+        let (wake, woken) = mpsc::channel(1);
+        let worker = Worker {
+            member: member.clone(),
+            addr: addr.clone(),
+            connector: Arc::clone(&self.connector),
+            observations: self.observations.clone(),
+        };
+        let worker = self.workers.spawn(worker.run(self.inquiry.clone(), woken));
+        Asked { addr: addr.clone(), wake, worker }
+    }
+
+    fn wake(&self, name: &MemberName) {
+        if let Some(asked) = self.members.get(name) {
+            // A full channel means that the worker will wake up anyway.
+            let _ = asked.wake.try_send(());
+        }
+    }
+}

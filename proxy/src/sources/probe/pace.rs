@@ -1,0 +1,51 @@
+//! The pace: how soon to ask a member again, from how urgent its word is.
+
+use std::time::Duration;
+
+use pg_leader_proxy_core::{Attention, MemberName};
+
+use crate::config;
+
+/// The shortest pauses between two attempts to connect, which cost a server much more than a question.
+const RECONNECT_BURST: Duration = Duration::from_millis(20);
+const RECONNECT_WATCHFUL: Duration = Duration::from_millis(100);
+
+/// How urgent the word of one member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Urgency {
+    Steady,
+    Watchful,
+    Burst,
+}
+
+impl Urgency {
+    pub(super) fn of(attention: &Attention, member: &MemberName) -> Self {
+        match attention {
+            Attention::Steady => Self::Steady,
+            Attention::Burst(wanted) if wanted == member => Self::Burst,
+            Attention::Watchful | Attention::Burst(_) => Self::Watchful,
+        }
+    }
+
+    /// How long after a question the next one is due; in a burst, how long after the answer.
+    pub(super) fn pause(self, config: &config::Probe) -> Duration {
+        match self {
+            Self::Steady => config.interval,
+            Self::Watchful => (config.interval / 10).max(config.burst_interval),
+            Self::Burst => config.burst_interval,
+        }
+    }
+
+    /// How long after an attempt to connect the next one is due.
+    pub(super) fn reconnect_pause(self, config: &config::Probe) -> Duration {
+        let floor = match self {
+            Self::Steady => Duration::ZERO,
+            Self::Watchful => RECONNECT_WATCHFUL,
+            Self::Burst => RECONNECT_BURST,
+        };
+        self.pause(config).max(floor)
+    }
+}
+
+/// The pause that holds even for a member whose connections break by the thousand.
+pub(super) const SHORTEST_RECONNECT: Duration = RECONNECT_BURST;

@@ -1,0 +1,113 @@
+//! The one question a server is asked, and how its answer is read.
+
+use pg_leader_proxy_core::{Lsn, Stance, SystemId, Timeline, Word};
+use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
+
+/// Needs no privilege, on PostgreSQL 13 and later.
+///
+/// Whether the server is in recovery is asked exactly once: a promotion between two calls would make the functions
+/// that need a primary raise an error. A primary never re-enters recovery within a session. Who may not see the
+/// columns of `pg_stat_wal_receiver` still sees its row.
+pub(super) const QUESTION: &str = "\
+WITH server AS MATERIALIZED (SELECT pg_catalog.pg_is_in_recovery() AS recovers) \
+SELECT recovers::text AS recovers, \
+(SELECT system_identifier FROM pg_catalog.pg_control_system())::text AS system_id, \
+CASE WHEN recovers THEN greatest(\
+(SELECT max(received_tli) FROM pg_catalog.pg_stat_wal_receiver), \
+(SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()))::text \
+ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END AS timeline, \
+CASE WHEN NOT recovers THEN pg_catalog.pg_current_wal_lsn()::text END AS written, \
+CASE WHEN recovers THEN pg_catalog.pg_last_wal_receive_lsn()::text END AS received, \
+CASE WHEN recovers THEN pg_catalog.pg_last_wal_replay_lsn()::text END AS replayed, \
+EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)::text AS streaming \
+FROM server";
+
+/// Reads the answer; an error says what is wrong with it.
+pub(super) fn word(messages: &[SimpleQueryMessage]) -> Result<Word, String> {
+    let row = messages
+        .iter()
+        .find_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
+    let row = row.ok_or("there is no row")?;
+    of_fields(|name| field(row, name))
+}
+
+fn field<'a>(row: &'a SimpleQueryRow, name: &str) -> Option<&'a str> {
+    row.try_get(name).ok().flatten()
+}
+
+fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Word, String> {
+    let wrong = |name: &str| format!("{name} is {:?}", field(name));
+    let boolean = |name: &str| match field(name) {
+        Some("true") => Ok(true),
+        Some("false") => Ok(false),
+        _ => Err(wrong(name)),
+    };
+    let lsn = |name: &str| match field(name) {
+        Some(text) => parse_lsn(text).map(Some).ok_or_else(|| wrong(name)),
+        None => Ok(None),
+    };
+    let system_id = field("system_id").and_then(parse_system_id).ok_or_else(|| wrong("system_id"))?;
+    let stance = if boolean("recovers")? {
+        let timeline = match field("timeline") {
+            Some(text) => Some(Timeline(text.parse().map_err(|_| wrong("timeline"))?)),
+            None => None,
+        };
+        let (received, replayed) = (lsn("received")?, lsn("replayed")?);
+        Stance::Replica { timeline, received, replayed, streaming: boolean("streaming")? }
+    } else {
+        let timeline = field("timeline").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let timeline = Timeline(timeline.ok_or_else(|| wrong("timeline"))?);
+        Stance::Primary { timeline, written: lsn("written")?.ok_or_else(|| wrong("written"))? }
+    };
+    Ok(Word { system_id, stance })
+}
+
+/// PostgreSQL shows the unsigned identifier as a signed `bigint`.
+fn parse_system_id(text: &str) -> Option<SystemId> {
+    text.parse::<i64>().ok().map(|id| SystemId(id.cast_unsigned()))
+}
+
+fn parse_lsn(text: &str) -> Option<Lsn> {
+    let (high, low) = text.split_once('/')?;
+    let part = |hex: &str| u32::from_str_radix(hex, 16).ok().map(u64::from);
+    Some(Lsn(part(high)? << 32 | part(low)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(fields: &'static [(&str, &str)]) -> Result<Word, String> {
+        of_fields(|name| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn a_primary() {
+        let word = answer(&[
+            ("recovers", "false"),
+            ("system_id", "7412345678901234567"),
+            ("timeline", "0000001A"),
+            ("written", "1/3000060"),
+            ("streaming", "false"),
+        ]);
+        let stance = Stance::Primary { timeline: Timeline(26), written: Lsn(0x1_0300_0060) };
+        assert_eq!(word, Ok(Word { system_id: SystemId(7_412_345_678_901_234_567), stance }));
+    }
+
+    #[test]
+    fn a_replica_that_never_received_anything() {
+        let word =
+            answer(&[("recovers", "true"), ("system_id", "-1"), ("timeline", "3"), ("streaming", "false")]);
+        let stance =
+            Stance::Replica { timeline: Some(Timeline(3)), received: None, replayed: None, streaming: false };
+        assert_eq!(word, Ok(Word { system_id: SystemId(u64::MAX), stance }));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        assert_eq!(answer(&[("system_id", "x")]), Err("system_id is Some(\"x\")".to_owned()));
+        assert_eq!(answer(&[("system_id", "1")]), Err("recovers is None".to_owned()));
+        let word = answer(&[("system_id", "1"), ("recovers", "false"), ("timeline", "00000001")]);
+        assert_eq!(word, Err("written is None".to_owned()));
+    }
+}
