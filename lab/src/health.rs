@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::cluster::{Cluster, lock};
 use crate::etcd;
@@ -77,21 +78,26 @@ impl Cluster {
         }
         let server = self.superuser(&leader, "postgres").await?;
         let row = server
-            .query_one(
-                "select count(*), count(*) filter (where sync_state in ('sync', 'quorum'))
-                 from pg_stat_replication where state = 'streaming'",
-                &[],
-            )
+            .query_one("select count(*) from pg_stat_replication where state = 'streaming'", &[])
             .await
             .context("asking for the replicas")?;
-        let (streaming, synchronous): (i64, i64) = (row.get(0), row.get(1));
-        let replicas = i64::try_from(self.members.len())? - 1;
+        let (streaming, replicas): (i64, i64) = (row.get(0), i64::try_from(self.members.len())? - 1);
         ensure!(streaming == replicas, "{streaming} of {replicas} replicas stream from {leader}");
-        ensure!(
-            !self.setup().synchronous_mode || replicas == 0 || synchronous > 0,
-            "no replica of {leader} is synchronous yet"
-        );
+        if self.setup().synchronous_mode && replicas > 0 {
+            self.check_synchronous(&leader).await?;
+        }
         Ok(leader)
+    }
+
+    /// Patroni's word counts, not PostgreSQL's: until its `sync` key names a standby, it lets none take over.
+    async fn check_synchronous(&self, leader: &str) -> Result<()> {
+        let key = format!("/service/{}/sync", self.scope());
+        let text = etcd::read(&self.etcd_addresses, &key).await?.context("there is no sync key yet")?;
+        let sync: Value = serde_json::from_str(&text).context("reading the sync key")?;
+        let named = |field: &str| sync.get(field).and_then(Value::as_str).unwrap_or_default();
+        ensure!(named("leader") == leader, "the sync key still names {:?} as leader", named("leader"));
+        ensure!(!named("sync_standby").is_empty(), "no replica of {leader} is synchronous yet");
+        Ok(())
     }
 
     /// Whether a member is in recovery, asked directly.

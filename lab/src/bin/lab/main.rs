@@ -4,7 +4,8 @@ mod command;
 mod demo;
 mod up;
 
-use std::io::{Write, stdout};
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -83,8 +84,18 @@ impl ClusterArguments {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // If even this cannot be written, the exit code must do.
+            let _ = writeln!(stderr(), "lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let work = async {
         match arguments.what {
@@ -92,7 +103,7 @@ async fn main() -> Result<()> {
             What::Demo { stay } => demo::demo(stay, &mut stdout()).await,
         }
     };
-    // Either way what was started is dropped, and so ended, before main returns.
+    // Either way what was started is dropped, and so ended, before this returns.
     tokio::select! {
         done = work => done,
         _ = tokio::signal::ctrl_c() => writeln!(stdout(), "\nstopping").map_err(Into::into),
