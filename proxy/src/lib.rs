@@ -1,9 +1,11 @@
 //! Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod gate;
+pub mod logging;
 pub mod net;
 pub mod pass;
 pub mod session;

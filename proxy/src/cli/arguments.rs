@@ -1,0 +1,136 @@
+//! The arguments: a flag for every key of the table, and the few that are not settings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use crate::config::{BLOCKS, FILE_VARIABLE, KEYS, Key, Kind, Origins, Shape};
+
+const ABOUT: &str = "Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.";
+
+const EXAMPLES: &str = "\
+Examples:
+  pg-leader-proxy run --config proxy.toml
+  pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user monitor
+  pg-leader-proxy check --config proxy.toml --connect
+  pg-leader-proxy status
+
+Exit codes: 0 fine, 1 failure, 64 wrong usage, 78 wrong configuration.";
+
+/// The command line as clap knows it.
+pub fn command() -> Command {
+    Command::new("pg-leader-proxy")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .after_help(EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(with_settings(Command::new("run").about("Run the proxy until it is told to stop")))
+        .subcommand(
+            with_settings(Command::new("check").about("Name everything that is wrong with a configuration"))
+                .arg(
+                    Arg::new("connect")
+                        .long("connect")
+                        .action(ArgAction::SetTrue)
+                        .help("Also ask etcd and the servers, and try the addresses to listen on"),
+                ),
+        )
+        .subcommand(status())
+        .subcommand(Command::new("document").about("Print docs/configuration.md").hide(true))
+}
+
+fn status() -> Command {
+    Command::new("status")
+        .about("Tell what a running proxy does, and why")
+        .arg(Arg::new("admin").long("admin").value_name("ADDRESS").help(
+            "The admin address of the proxy, as 127.0.0.1:9433 or as a URL [default: what PGLP_ADMIN_LISTEN says, or \
+             127.0.0.1:9433]",
+        ))
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("Print what the proxy answered, as JSON"),
+        )
+}
+
+fn with_settings(command: Command) -> Command {
+    let file = Arg::new("config")
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help(format!("The configuration file (TOML) [env: {FILE_VARIABLE}]"));
+    BLOCKS
+        .iter()
+        .flat_map(|block| block.keys())
+        .fold(command.arg(file), |command, key| command.arg(flag(key)))
+}
+
+/// The flag of a key. Its value stays text, because file and variables go through the same parser later.
+fn flag(key: &'static Key) -> Arg {
+    let arg = Arg::new(key.path)
+        .long(key.flag())
+        .value_name(key.kind.placeholder())
+        .help_heading(format!("[{}]", key.block()))
+        .help(explanation(key))
+        .action(ArgAction::Append);
+    match key.kind.shape() {
+        Shape::Boolean => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Shape::Text | Shape::Number | Shape::List | Shape::Map => arg.num_args(1),
+    }
+}
+
+fn explanation(key: &Key) -> String {
+    let mut text = key.doc.trim_end_matches('.').to_owned();
+    if let Kind::Choice(words) = key.kind {
+        text.push_str(&format!(" [{}]", words.join(", ")));
+    }
+    match (key.default, key.required) {
+        (Some(default), _) => text.push_str(&format!(" [default: {default}]")),
+        (None, true) => text.push_str(" [required]"),
+        (None, false) => {}
+    }
+    format!("{text} [env: {}]", key.variable())
+}
+
+/// Where the settings come from, by these arguments.
+pub(super) fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Origins {
+    let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let flags = KEYS.iter().filter_map(|key| {
+        let values: Vec<String> = matches.get_many::<String>(key.path)?.cloned().collect();
+        Some((key.path, values))
+    });
+    Origins {
+        file: matches.get_one::<PathBuf>("config").cloned().or(named),
+        flags: flags.collect(),
+        environment: environment.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_hold_together() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_key_has_a_flag_with_its_doc_default_and_variable() {
+        let mut command = command();
+        let help = command.find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        for key in KEYS {
+            assert!(
+                help.contains(&format!("--{} ", key.flag())) || help.contains(&format!("--{}[", key.flag()))
+            );
+            assert!(help.contains(&format!("[env: {}]", key.variable())), "{}", key.path);
+        }
+        for block in BLOCKS {
+            assert!(help.contains(&format!("[{}]:", block.name)), "{}", block.name);
+        }
+    }
+}

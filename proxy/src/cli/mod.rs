@@ -1,0 +1,123 @@
+//! The command line: `run`, `check`, `status`.
+
+mod arguments;
+mod check;
+mod run;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use clap::error::ErrorKind;
+
+pub use arguments::command;
+
+/// How the program ends, for whoever started it. The numbers are those of `sysexits.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Fine,
+    /// Something failed while it ran, or a test of connections failed.
+    Failure,
+    /// The command line made no sense (`EX_USAGE`).
+    Usage,
+    /// The configuration made no sense (`EX_CONFIG`).
+    Configuration,
+}
+
+impl Exit {
+    /// The number that the operating system is given.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Failure => 1,
+            Self::Usage => 64,
+            Self::Configuration => 78,
+        }
+    }
+}
+
+/// What the program was started with.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The command line, the program's name first.
+    pub arguments: Vec<String>,
+    /// The environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Start {
+    /// What this process was started with. What is not Unicode cannot be one of our settings.
+    fn of_this_process() -> Self {
+        Self {
+            arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
+            environment: std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        }
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    let exit = answer(&Start::of_this_process(), &mut out, &mut err);
+    ExitCode::from(exit.code())
+}
+
+/// Does what the command line asks for. All that is printed goes to `out`, complaints go to `err`.
+pub fn answer(start: &Start, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
+    let done = match command().try_get_matches_from(&start.arguments) {
+        Ok(matches) => dispatch(start, &matches, out, err),
+        Err(error) => explain(&error, out, err).map_err(anyhow::Error::from),
+    };
+    match done {
+        Ok(exit) => exit,
+        // Whoever reads our output has seen enough of it: `pg-leader-proxy status | head`.
+        Err(error) if is_broken_pipe(&error) => Exit::Fine,
+        Err(error) => {
+            // Where complaints cannot be written, nobody reads them.
+            let _ = writeln!(err, "pg-leader-proxy: {error:#}");
+            Exit::Failure
+        }
+    }
+}
+
+fn dispatch(
+    start: &Start,
+    matches: &ArgMatches,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    match matches.subcommand() {
+        Some(("run", matches)) => run::run(arguments::origins(matches, &start.environment)),
+        Some(("check", matches)) => {
+            let origins = arguments::origins(matches, &start.environment);
+            check::check(&origins, matches.get_flag("connect"), out, err)
+        }
+        Some(("document", _)) => {
+            out.write_all(crate::config::document().as_bytes())?;
+            Ok(Exit::Fine)
+        }
+        _ => Ok(Exit::Usage),
+    }
+}
+
+/// Help and version are answers; everything else that clap reports is a misuse.
+fn explain(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
+    let text = error.render();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        write!(out, "{text}")?;
+        return Ok(Exit::Fine);
+    }
+    write!(err, "{text}")?;
+    Ok(Exit::Usage)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,152 @@
+//! From settings to the checked configuration: every value is read and every contradiction named in one pass.
+
+mod contradictions;
+mod reader;
+mod routes;
+mod witnesses;
+
+use pg_leader_proxy_core::{OnDcsLoss, Policy, ReadFallback, Terms, Witness};
+use tracing_subscriber::EnvFilter;
+
+use super::checked::{Config, Log, LogFormat, Probe, Session, SslMode, Witnesses};
+use super::error::ConfigErrors;
+use super::settings::{Origins, Settings};
+use reader::{Invalid, Reader};
+
+impl Config {
+    /// Reads the configuration from wherever it comes.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(origins: &Origins) -> Result<Self, ConfigErrors> {
+        let mut errors = Vec::new();
+        let settings = Settings::gather(origins, &mut errors);
+        let mut reader = Reader::new(&settings, &origins.environment, errors);
+        let config = config(&mut reader);
+        if let Ok(config) = &config {
+            contradictions::name(&mut reader, config);
+        }
+        ConfigErrors::unless_any(reader.into_errors(), config.ok())
+    }
+}
+
+fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
+    let witnesses = witnesses::witnesses(reader);
+    let probe = probe(reader);
+    let policy = policy(reader, witnesses.as_ref().ok(), probe.as_ref().ok());
+    let write = routes::write(reader);
+    let read = routes::read(reader);
+    let session = session(reader);
+    let admin = routes::admin(reader);
+    let log = log(reader);
+    Ok(Config {
+        witnesses: witnesses?,
+        probe: probe?,
+        policy: policy?,
+        write: write?,
+        read: read?,
+        session: session?,
+        admin: admin?,
+        log: log?,
+    })
+}
+
+fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
+    let user = reader.text("probe.user");
+    let password = reader.password("probe");
+    let database = reader.text("probe.database");
+    let interval = reader.duration("probe.interval");
+    let burst_interval = reader.duration("probe.burst_interval");
+    let fresh_interval = reader.duration("probe.fresh_interval");
+    let timeout = reader.duration("probe.timeout");
+    let sslmode = reader.choice("probe.sslmode").map(|word| match word {
+        "disable" => SslMode::Disable,
+        "require" => SslMode::Require,
+        "verify-ca" => SslMode::VerifyCa,
+        "verify-full" => SslMode::VerifyFull,
+        _ => SslMode::Prefer,
+    });
+    let ca_file = reader.file("probe.ca_file");
+    Ok(Probe {
+        user: user?,
+        password: password?,
+        database: database?,
+        interval: interval?,
+        burst_interval: burst_interval?,
+        fresh_interval: fresh_interval?,
+        timeout: timeout?,
+        sslmode: sslmode?,
+        ca_file: ca_file?,
+    })
+}
+
+fn policy(
+    reader: &mut Reader<'_>,
+    witnesses: Option<&Witnesses>,
+    probe: Option<&Probe>,
+) -> Result<Policy, Invalid> {
+    let on_dcs_loss = reader.choice("policy.on_dcs_loss").map(|word| match word {
+        "fence" => OnDcsLoss::Fence,
+        _ => OnDcsLoss::Evidence,
+    });
+    let lease_margin = reader.duration("policy.lease_margin");
+    let evidence_limit = reader.duration("policy.evidence_limit");
+    let rival_limit = reader.duration("policy.rival_limit");
+    let max_lag_bytes = reader.size("read.max_lag");
+    let read_fallback = reader.choice("read.fallback").map(|word| match word {
+        "leader" => ReadFallback::Leader,
+        _ => ReadFallback::Hold,
+    });
+    let terms = Terms {
+        witness: match witnesses.ok_or(Invalid)? {
+            Witnesses::Etcd(_) => Witness::DcsAndServers,
+            Witnesses::Members(_) => Witness::Servers,
+        },
+        lease_margin: lease_margin?,
+        evidence_limit: evidence_limit?,
+        rival_limit: rival_limit?,
+        probe_interval: probe.ok_or(Invalid)?.interval,
+        on_dcs_loss: on_dcs_loss?,
+        max_lag_bytes: max_lag_bytes?,
+        read_fallback: read_fallback?,
+    };
+    Policy::new(terms).map_err(|error| {
+        let rival = error.to_string().starts_with("rival_limit");
+        let key = if rival { "policy.rival_limit" } else { "policy.evidence_limit" };
+        reader.fault(key, format!("{error}; make it longer, or `probe.interval` shorter"))
+    })
+}
+
+fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
+    let max_sessions = reader.count("session.max_sessions");
+    let startup_timeout = reader.duration("session.startup_timeout");
+    let connect_timeout = reader.duration("session.connect_timeout");
+    let keepalive = reader.duration("session.keepalive");
+    let user_timeout = reader.duration("session.user_timeout");
+    let drain = reader.duration("session.drain");
+    let workers = reader.count("session.workers");
+    Ok(Session {
+        max_sessions: max_sessions?,
+        startup_timeout: startup_timeout?,
+        connect_timeout: connect_timeout?,
+        keepalive: keepalive?,
+        user_timeout: user_timeout?,
+        drain: drain?,
+        workers: match workers? {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        },
+    })
+}
+
+fn log(reader: &mut Reader<'_>) -> Result<Log, Invalid> {
+    let format = reader.choice("log.format").map(|word| match word {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    });
+    let filter = reader.text("log.filter").and_then(|filter| match EnvFilter::try_new(&filter) {
+        Ok(_) => Ok(filter),
+        Err(error) => Err(reader.fault("log.filter", format!("{error}; a level such as \"info\" will do"))),
+    });
+    Ok(Log { format: format?, filter: filter? })
+}

@@ -1,0 +1,244 @@
+//! Reads single settings, and collects what is wrong with them instead of stopping at the first.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::checked::Secret;
+use super::super::error::ConfigError;
+use super::super::keys::{Key, Kind};
+use super::super::settings::{Raw, Setting, Settings};
+use super::super::values;
+
+/// The value cannot be used; why is among the errors already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Invalid;
+
+/// The settings, and the faults found so far.
+pub(super) struct Reader<'a> {
+    settings: &'a Settings,
+    environment: &'a BTreeMap<String, String>,
+    errors: Vec<ConfigError>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(
+        settings: &'a Settings,
+        environment: &'a BTreeMap<String, String>,
+        errors: Vec<ConfigError>,
+    ) -> Self {
+        Self { settings, environment, errors }
+    }
+
+    pub(super) fn into_errors(self) -> Vec<ConfigError> {
+        self.errors
+    }
+
+    /// Whether somebody gave a value for this key.
+    pub(super) fn is_given(&self, path: &str) -> bool {
+        self.settings.given(path).is_some()
+    }
+
+    /// Adds a fault of the value at `path`.
+    pub(super) fn fault(&mut self, path: &str, problem: String) -> Invalid {
+        let setting = self.settings.find(path);
+        self.errors.push(ConfigError {
+            subject: path.to_owned(),
+            value: setting.map(|setting| setting.raw.to_string()),
+            source: setting.map(|setting| setting.source.clone()),
+            problem,
+        });
+        Invalid
+    }
+
+    /// Adds a fault of the value at `path`, without showing the value.
+    pub(super) fn fault_unshown(&mut self, path: &str, problem: String) -> Invalid {
+        let source = self.settings.find(path).map(|setting| setting.source.clone());
+        self.errors.push(ConfigError { subject: path.to_owned(), value: None, source, problem });
+        Invalid
+    }
+
+    /// Adds the fault that nobody gave a value for this key.
+    pub(super) fn missing(&mut self, path: &str, why: &str) -> Invalid {
+        let (flag, variable) =
+            Key::find(path).map_or_else(Default::default, |key| (key.flag(), key.variable()));
+        let problem = format!("{why}; set it in the file, by `--{flag}` or by `{variable}`");
+        self.errors.push(ConfigError { subject: path.to_owned(), value: None, source: None, problem });
+        Invalid
+    }
+
+    /// What `parse` makes of the text at `path`, if there is one.
+    pub(super) fn optional<T>(
+        &mut self,
+        path: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Invalid> {
+        match self.settings.find(path) {
+            None => Ok(None),
+            Some(Setting { raw: Raw::Text(text), .. }) => {
+                parse(text).map(Some).map_err(|problem| self.fault(path, problem))
+            }
+            Some(Setting { raw: Raw::List(_) | Raw::Map(_), .. }) => {
+                Err(self.fault(path, "must be one value".to_owned()))
+            }
+        }
+    }
+
+    fn needed<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Invalid> {
+        match self.optional(path, parse)? {
+            Some(value) => Ok(value),
+            None => Err(self.missing(path, "is missing")),
+        }
+    }
+
+    pub(super) fn text(&mut self, path: &str) -> Result<String, Invalid> {
+        self.needed(path, filled)
+    }
+
+    pub(super) fn optional_text(&mut self, path: &str) -> Result<Option<String>, Invalid> {
+        self.optional(path, filled)
+    }
+
+    pub(super) fn duration(&mut self, path: &str) -> Result<Duration, Invalid> {
+        self.needed(path, |text| match kind(path) {
+            Some(Kind::Duration(least, most)) => values::duration(text, least, most),
+            _ => values::duration(text, Duration::ZERO, Duration::MAX),
+        })
+    }
+
+    pub(super) fn count(&mut self, path: &str) -> Result<usize, Invalid> {
+        self.optional_count(path)?.ok_or_else(|| self.missing(path, "is missing"))
+    }
+
+    pub(super) fn optional_count(&mut self, path: &str) -> Result<Option<usize>, Invalid> {
+        self.optional(path, |text| {
+            let (least, most) = match kind(path) {
+                Some(Kind::Count(least, most)) => (least, most),
+                _ => (0, u64::from(u32::MAX)),
+            };
+            let count = values::count(text, least, most)?;
+            usize::try_from(count).map_err(|error| error.to_string())
+        })
+    }
+
+    pub(super) fn size(&mut self, path: &str) -> Result<Option<u64>, Invalid> {
+        self.optional(path, values::size)
+    }
+
+    pub(super) fn boolean(&mut self, path: &str) -> Result<bool, Invalid> {
+        self.needed(path, values::boolean)
+    }
+
+    /// The word that was chosen, out of those that the table allows.
+    pub(super) fn choice(&mut self, path: &str) -> Result<&'static str, Invalid> {
+        self.needed(path, |text| match kind(path) {
+            Some(Kind::Choice(words)) => values::choice(text, words).map(|index| words[index]),
+            _ => Err("is not a choice".to_owned()),
+        })
+    }
+
+    /// A file that can be opened.
+    pub(super) fn file(&mut self, path: &str) -> Result<Option<PathBuf>, Invalid> {
+        self.optional(path, |text| match fs::File::open(text) {
+            Ok(_) => Ok(PathBuf::from(text)),
+            Err(error) => Err(format!("the file cannot be read: {error}")),
+        })
+    }
+
+    /// What `parse` makes of each item of the list at `path`; without a list, of none.
+    pub(super) fn list<T>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Invalid> {
+        let Some(Setting { raw: Raw::List(items), source }) = self.settings.find(path) else {
+            return Ok(Vec::new());
+        };
+        let mut values = Vec::new();
+        let mut invalid = None;
+        for item in items {
+            match parse(item) {
+                Ok(value) => values.push(value),
+                Err(problem) => {
+                    self.errors.push(ConfigError {
+                        subject: path.to_owned(),
+                        value: (!item.contains('@')).then(|| item.clone()),
+                        source: Some(source.clone()),
+                        problem,
+                    });
+                    invalid = Some(Invalid);
+                }
+            }
+        }
+        invalid.map_or(Ok(values), Err)
+    }
+
+    /// What `parse` makes of both sides of each pair of the map at `path`.
+    pub(super) fn map<T: Ord>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<BTreeMap<T, T>, Invalid> {
+        let Some(Setting { raw: Raw::Map(pairs), .. }) = self.settings.find(path) else {
+            return Ok(BTreeMap::new());
+        };
+        pairs
+            .iter()
+            .map(|(from, to)| Ok((parse(from)?, parse(to)?)))
+            .collect::<Result<_, String>>()
+            .map_err(|problem| self.fault(path, problem))
+    }
+
+    /// The password of a block, from its file or its variable.
+    pub(super) fn password(&mut self, block: &str) -> Result<Option<Secret>, Invalid> {
+        let (in_file, in_variable) = (format!("{block}.password_file"), format!("{block}.password_env"));
+        if self.is_given(&in_file) {
+            if self.is_given(&in_variable) {
+                return Err(
+                    self.fault(&in_variable, format!("`{in_file}` is given as well; keep one of them"))
+                );
+            }
+            return self.optional(&in_file, |path| match fs::read_to_string(path) {
+                Ok(text) => secret(&text),
+                Err(error) => Err(format!("the password file cannot be read: {error}")),
+            });
+        }
+        let Some(variable) = self.optional_text(&in_variable)? else { return Ok(None) };
+        if !is_variable_name(&variable) {
+            // Probably the password itself, which must not be shown.
+            let problem =
+                "is not the name of an environment variable; the password itself does not stand here";
+            return Err(self.fault_unshown(&in_variable, problem.to_owned()));
+        }
+        match self.environment.get(&variable) {
+            Some(text) => Ok(Some(Secret::new(text.clone()))),
+            None if self.is_given(&in_variable) => {
+                Err(self.fault(&in_variable, "there is no such environment variable".to_owned()))
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+fn kind(path: &str) -> Option<Kind> {
+    Key::find(path).map(|key| key.kind)
+}
+
+fn is_variable_name(text: &str) -> bool {
+    let named = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    named && !text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn filled(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A password as editors leave it in a file: with a newline at its end that is not part of it.
+fn secret(text: &str) -> Result<Secret, String> {
+    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() {
+        return Err("the password file is empty".to_owned());
+    }
+    Ok(Secret::new(line.to_owned()))
+}

@@ -1,0 +1,141 @@
+//! How the leader is learned: from etcd and the servers, or from the servers alone.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pg_leader_proxy_core::ServerAddr;
+
+use super::super::checked::{Etcd, EtcdTls, Secret, Witnesses};
+use super::super::keys::Block;
+use super::super::values;
+use super::reader::{Invalid, Reader};
+
+pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<Witnesses, Invalid> {
+    match (reader.is_given("etcd.endpoints"), reader.is_given("cluster.members")) {
+        (true, true) => Err(reader.fault(
+            "cluster.members",
+            "`etcd.endpoints` is given as well; the members are learned either from etcd or from this list"
+                .to_owned(),
+        )),
+        (false, false) => {
+            let why = "says where Patroni's keys are, and is missing; without etcd, name every member in \
+                       `cluster.members` (`--member`) instead";
+            Err(reader.missing("etcd.endpoints", why))
+        }
+        (true, false) => etcd(reader).map(|etcd| Witnesses::Etcd(Box::new(etcd))),
+        (false, true) => members(reader).map(Witnesses::Members),
+    }
+}
+
+fn members(reader: &mut Reader<'_>) -> Result<Vec<ServerAddr>, Invalid> {
+    for block in ["cluster", "etcd"] {
+        for key in Block::find(block).into_iter().flat_map(Block::keys) {
+            if key.path != "cluster.members" && reader.is_given(key.path) {
+                reader.fault(key.path, "has no effect without `etcd.endpoints`; remove it".to_owned());
+            }
+        }
+    }
+    let members = reader.list("cluster.members", values::server)?;
+    let twice = members.iter().enumerate().find(|(index, member)| members[..*index].contains(member));
+    if let Some((_, member)) = twice {
+        return Err(reader.fault("cluster.members", format!("names {member} twice")));
+    }
+    if members.is_empty() {
+        return Err(reader.fault("cluster.members", "names no member".to_owned()));
+    }
+    Ok(members)
+}
+
+fn etcd(reader: &mut Reader<'_>) -> Result<Etcd, Invalid> {
+    let prefix = prefix(reader);
+    let endpoints = endpoints(reader);
+    let login = login(reader);
+    let tls = tls(reader, endpoints.as_deref().unwrap_or_default());
+    let refresh_interval = reader.duration("etcd.refresh_interval");
+    let timeout = reader.duration("etcd.timeout");
+    let prefer_proxy_url = reader.boolean("cluster.prefer_proxy_url");
+    let address_map: Result<BTreeMap<_, _>, _> = reader.map("cluster.address_map", values::server);
+    Ok(Etcd {
+        prefix: prefix?,
+        endpoints: endpoints?,
+        login: login?,
+        tls: tls?,
+        refresh_interval: refresh_interval?,
+        timeout: timeout?,
+        prefer_proxy_url: prefer_proxy_url?,
+        address_map: address_map?,
+    })
+}
+
+/// The prefix of the cluster's keys, made as Patroni makes it: slashes trimmed, squeezed and added.
+fn prefix(reader: &mut Reader<'_>) -> Result<String, Invalid> {
+    let namespace = reader.optional("cluster.namespace", |text| Ok(text.to_owned()));
+    let group = reader.optional_count("cluster.citus_group");
+    let Some(scope) = reader.optional_text("cluster.scope")? else {
+        return Err(reader.missing("cluster.scope", "is missing: the name of the cluster"));
+    };
+    let group = group?.map(|group| group.to_string());
+    let namespace = namespace?.unwrap_or_default();
+    let parts = namespace.split('/').chain(scope.split('/')).chain(group.as_deref());
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
+    Ok(format!("/{}/", parts.join("/")))
+}
+
+fn endpoints(reader: &mut Reader<'_>) -> Result<Vec<String>, Invalid> {
+    let endpoints = reader.list("etcd.endpoints", values::endpoint)?;
+    let twice = endpoints.iter().enumerate().find(|(index, endpoint)| endpoints[..*index].contains(endpoint));
+    if let Some((_, endpoint)) = twice {
+        return Err(reader.fault("etcd.endpoints", format!("names {endpoint} twice")));
+    }
+    if endpoints.is_empty() {
+        return Err(reader.fault("etcd.endpoints", "names no endpoint".to_owned()));
+    }
+    Ok(endpoints)
+}
+
+fn login(reader: &mut Reader<'_>) -> Result<Option<(String, Secret)>, Invalid> {
+    let user = reader.optional_text("etcd.user");
+    let password = reader.password("etcd");
+    match (user?, password?) {
+        (Some(user), Some(password)) => Ok(Some((user, password))),
+        (Some(_), None) => {
+            let why =
+                "has no password; give `etcd.password_file`, or the variable that `etcd.password_env` names";
+            Err(reader.fault("etcd.user", why.to_owned()))
+        }
+        (None, Some(_)) if reader.is_given("etcd.password_file") || reader.is_given("etcd.password_env") => {
+            Err(reader.missing("etcd.user", "is missing, though its password is given"))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+fn tls(reader: &mut Reader<'_>, endpoints: &[String]) -> Result<EtcdTls, Invalid> {
+    let ca_file = reader.file("etcd.ca_file");
+    let cert_file = reader.file("etcd.cert_file");
+    let key_file = reader.file("etcd.key_file");
+    let plain = !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.starts_with("http://"));
+    for path in ["etcd.ca_file", "etcd.cert_file", "etcd.key_file"] {
+        if plain && reader.is_given(path) {
+            reader.fault(path, "has no effect, because no endpoint begins with \"https://\"".to_owned());
+        }
+    }
+    Ok(EtcdTls { ca_file: ca_file?, identity: identity(reader, cert_file?, key_file?)? })
+}
+
+fn identity(
+    reader: &mut Reader<'_>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+) -> Result<Option<(PathBuf, PathBuf)>, Invalid> {
+    match (cert_file, key_file) {
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => {
+            Err(reader.missing("etcd.key_file", "is missing, though `etcd.cert_file` is given"))
+        }
+        (None, Some(_)) => {
+            Err(reader.missing("etcd.cert_file", "is missing, though `etcd.key_file` is given"))
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! `docs/configuration.md`, made from the table of keys.
+
+use std::fmt::Write as _;
+
+use super::keys::{Block, Key, Kind};
+use super::settings::FILE_VARIABLE;
+use super::table::{BLOCKS, KEYS};
+use super::values::show_duration;
+
+/// The smallest useful configuration, and a little more.
+const EXAMPLE: &str = r#"[cluster]
+scope = "main"                  # Patroni's scope
+namespace = "/service"          # the default
+
+[etcd]
+endpoints = ["http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"]
+
+[probe]
+user = "monitor"
+password_env = "PGLP_PROBE_PASSWORD"   # or password_file
+
+[write]
+listen = ["0.0.0.0:5433"]
+hold = "30s"
+
+[read]                          # optional
+listen = ["0.0.0.0:5434"]
+max_lag = "16MiB"
+
+[admin]
+listen = "127.0.0.1:9433"
+"#;
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+<!-- Made from the table of keys in proxy/src/config/table.rs by `pg-leader-proxy document`. -->
+
+";
+
+const RULES: &str = "\
+Without etcd, and without a file:
+
+```sh
+pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user monitor
+```
+
+Every key can be given in the file, by a flag and by an environment variable. A flag goes before a variable, a
+variable before the file, the file before the default. `pg-leader-proxy check` takes the same flags as `run`, names
+everything that is wrong at once, and with `--connect` also asks etcd and the servers.
+
+";
+
+const FORMS: &str = "\
+- A **duration** has a unit: `250ms`, `30s`, `5m`, `1h`.
+- A **size** is a number of bytes: `1048576`, `64kB`, `16MiB`. As in PostgreSQL, `kB`, `MB` and `GB` are powers of 1024.
+- A **list** is `[\"a\", \"b\"]` in the file; in a flag or a variable the items are separated by commas, and a flag can be
+  repeated.
+- A **map** is a table in the file; in a flag or a variable it is `from=to,from=to`.
+- An **empty variable** counts as not set.
+
+## Passwords
+
+A password never stands in the configuration itself, which is shown and copied more often than a secret should be. It
+is read from a file (`password_file`; one newline at its end is not part of it) or from an environment variable
+(`password_env`). The variables `PGLP_PROBE_PASSWORD` and `PGLP_ETCD_PASSWORD` are used when they are set and nothing
+else is named. SIGHUP reads the files again.
+
+## Keys
+
+";
+
+/// The text of `docs/configuration.md`.
+pub fn document() -> String {
+    let mut text = String::from(INTRODUCTION);
+    push(
+        &mut text,
+        format_args!("The smallest useful configuration, for `pg-leader-proxy run --config proxy.toml` "),
+    );
+    push(&mut text, format_args!("(or `{FILE_VARIABLE}=proxy.toml`):\n\n```toml\n{EXAMPLE}```\n\n"));
+    text.push_str(RULES);
+    text.push_str(FORMS);
+    push(&mut text, format_args!("{} keys in {} blocks.\n", KEYS.len(), BLOCKS.len()));
+    for block in BLOCKS {
+        push(&mut text, format_args!("\n### `[{}]`\n\n{}\n\n", block.name, block.doc));
+        rows(&mut text, block);
+    }
+    text
+}
+
+fn rows(text: &mut String, block: &Block) {
+    text.push_str(
+        "| key | value | default | what it does | flag, variable |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for key in block.keys() {
+        push(
+            text,
+            format_args!(
+                "| `{}` | {} | {} | {} | `--{}` `{}` |\n",
+                key.name(),
+                form(key.kind),
+                default(key),
+                key.doc,
+                key.flag(),
+                key.variable()
+            ),
+        );
+    }
+}
+
+fn default(key: &Key) -> String {
+    match (key.default, key.required) {
+        (Some(default), _) => format!("`{default}`"),
+        (None, true) => "**required**".to_owned(),
+        (None, false) => "–".to_owned(),
+    }
+}
+
+fn form(kind: Kind) -> String {
+    match kind {
+        Kind::Text => "text".to_owned(),
+        Kind::Path => "path of a file".to_owned(),
+        Kind::Duration(least, most) => {
+            format!("duration, {} to {}", show_duration(least), show_duration(most))
+        }
+        Kind::Size => "size".to_owned(),
+        Kind::Count(least, most) => format!("number, {least} to {most}"),
+        Kind::Boolean => "`true`, `false`".to_owned(),
+        Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+        Kind::Address => "IP address and port, or `off`".to_owned(),
+        Kind::Addresses => "list of IP addresses and ports".to_owned(),
+        Kind::Servers => "list of `host:port`".to_owned(),
+        Kind::Urls => "list of URLs".to_owned(),
+        Kind::ServerMap => "map from `host:port` to `host:port`".to_owned(),
+    }
+}
+
+fn push(text: &mut String, part: std::fmt::Arguments<'_>) {
+    // Writing to a `String` cannot fail.
+    let _ = text.write_fmt(part);
+}

@@ -1,0 +1,90 @@
+//! The nearest known name to one that is not known, for "did you mean".
+
+use super::table::{BLOCKS, KEYS};
+
+/// What Patroni, HAProxy, PgBouncer and etcd's own tools call the same thing.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("bind", "write.listen"),
+    ("cacert", "etcd.ca_file"),
+    ("cert", "etcd.cert_file"),
+    ("group", "cluster.citus_group"),
+    ("host", "etcd.endpoints"),
+    ("hosts", "etcd.endpoints"),
+    ("key", "etcd.key_file"),
+    ("level", "log.filter"),
+    ("listen_addr", "write.listen"),
+    ("max_client_conn", "session.max_sessions"),
+    ("maximum_lag_on_failover", "read.max_lag"),
+    ("maxconn", "session.max_sessions"),
+    ("name", "cluster.scope"),
+    ("nodes", "cluster.members"),
+    ("port", "write.listen"),
+    ("timeout_connect", "session.connect_timeout"),
+    ("username", "probe.user"),
+];
+
+/// The key that was probably meant by `path`, which may lack its block.
+pub(super) fn key(path: &str) -> Option<&'static str> {
+    let (block, name) = path.split_once('.').unwrap_or(("", path));
+    let paths = || KEYS.iter().map(|key| key.path);
+    let in_block = || KEYS.iter().filter(|key| key.block() == block);
+    in_block()
+        .map(|key| key.path)
+        .filter(|known| close(known, path))
+        .min_by_key(|known| strsim::damerau_levenshtein(known, path))
+        .or_else(|| {
+            let elsewhere = ELSEWHERE.iter().filter(|(word, _)| *word == name).map(|(_, path)| *path);
+            let sibling =
+                elsewhere.clone().map(last).find_map(|name| in_block().find(|key| key.name() == name));
+            sibling.map(|key| key.path).or_else(|| elsewhere.into_iter().next())
+        })
+        .or_else(|| KEYS.iter().find(|key| key.name() == name).map(|key| key.path))
+        .or_else(|| nearest(path, paths()))
+}
+
+/// The block that was probably meant.
+pub(super) fn block(name: &str) -> Option<&'static str> {
+    nearest(name, BLOCKS.iter().map(|block| block.name))
+}
+
+/// The variable that was probably meant.
+pub(super) fn variable<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
+    nearest(name, known.iter().map(String::as_str))
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known.filter(|known| close(known, name)).min_by_key(|known| strsim::damerau_levenshtein(known, name))
+}
+
+/// Whether a slip of the fingers lies between two names.
+fn close(one: &str, other: &str) -> bool {
+    strsim::damerau_levenshtein(one, other) <= (one.len().max(other.len()) / 6).clamp(1, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_and_other_programs_words_are_understood() {
+        assert_eq!(key("etcd.endpoint"), Some("etcd.endpoints"));
+        assert_eq!(key("wirte.listen"), Some("write.listen"));
+        assert_eq!(key("write.max_lag"), Some("read.max_lag"));
+        assert_eq!(key("scope"), Some("cluster.scope"));
+        assert_eq!(key("etcd.hosts"), Some("etcd.endpoints"));
+        assert_eq!(key("etcd.username"), Some("etcd.user"));
+        assert_eq!(key("read.bind"), Some("read.listen"));
+        assert_eq!(key("log.level"), Some("log.filter"));
+        assert_eq!(key("write.tomatoes"), None);
+    }
+
+    #[test]
+    fn blocks_are_understood() {
+        assert_eq!(block("sesion"), Some("session"));
+        assert_eq!(block("tomatoes"), None);
+    }
+}
