@@ -1,0 +1,34 @@
+# The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check deny bench-failover
+
+CARGO_DENY_VERSION := 0.20.2
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+install: ## Install what the lab and the tests need; without root, say what is missing
+	lab/install
+
+demo: install ## Start a real cluster and the proxy, and run a switchover and a leader death before your eyes (ARGS=--stay keeps it)
+	cargo build --release -p pg-leader-proxy -p lab
+	target/release/lab demo $(ARGS)
+
+test: install ## Prove it: the core, the sessions, every fault on a real cluster, every client and server version
+	clients/install
+	cargo build -p pg-leader-proxy
+	cargo test --workspace --no-fail-fast
+
+check: deny ## Formatting, lints, documentation, licences
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+deny: install
+	@cargo deny --version 2>/dev/null | grep -q " $(CARGO_DENY_VERSION)$$" || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)
+	cargo deny check bans licenses sources
+
+bench-failover: install ## Measure ten switchovers and five leader deaths beside HAProxy and direct connections
+	cargo build --release -p pg-leader-proxy -p benches
+	target/release/failover $(ARGS)

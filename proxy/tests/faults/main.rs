@@ -1,0 +1,182 @@
+//! Each fault that a cluster can meet, on a real one: what clients of the proxy see of it, and what they must never see.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod scene;
+
+use std::time::{Duration, Instant};
+
+use lab::{Mode, Patroni, Setup};
+use scene::{Kept, SOON, Scene};
+
+#[tokio::test]
+async fn planned_switchover() {
+    let scene = Scene::set(Setup::default()).await;
+    scene.cluster.switchover("b").await.unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.end("b", Kept::All).await;
+}
+
+#[tokio::test]
+async fn planned_switchover_of_patroni_3_where_the_leader_is_called_master() {
+    let scene = Scene::set(Setup { patroni: Patroni::Debian, ..Setup::default() }).await;
+    scene.cluster.switchover("b").await.unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    scene.cluster.wait_healthy(SOON).await.unwrap();
+    scene.cluster.switchover("a").await.unwrap();
+    scene.wait_for_leader(Some("a")).await;
+    scene.end("a", Kept::All).await;
+}
+
+#[tokio::test]
+async fn postgres_killed_and_restarted_in_place() {
+    let scene = Scene::set(Setup::default()).await;
+    scene.cluster.kill_postgres("a").unwrap();
+    scene.wait_for_leader(None).await;
+    scene.wait_for_leader(Some("a")).await;
+    scene.end("a", Kept::All).await;
+}
+
+#[tokio::test]
+async fn whole_leader_killed_and_back() {
+    let scene = Scene::set(Setup { synchronous_mode: true, ..Setup::default() }).await;
+    scene.cluster.kill_member("a").unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    scene.cluster.start_member("a").unwrap();
+    assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
+    scene.end("b", Kept::All).await;
+}
+
+#[tokio::test]
+async fn patroni_killed_under_a_primary_that_stays_writable() {
+    let scene = Scene::set(Setup::default()).await;
+    scene.cluster.kill_patroni("a").unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    assert_eq!(scene.cluster.primaries().await, ["a", "b"], "two members take writes now");
+    let two: Vec<_> = scene.routing().await["two_primaries"].as_array().unwrap().clone();
+    assert_eq!(two.len(), 2, "the proxy raises the alarm: {two:?}");
+    scene.end("b", Kept::All).await;
+}
+
+#[tokio::test]
+async fn leader_frozen_and_woken_after_another_was_promoted() {
+    let scene = Scene::set(Setup::default()).await;
+    let fault = Instant::now();
+    scene.cluster.freeze_member("a").unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    scene.cluster.wake_member("a").unwrap();
+    scene.writes_flow().await;
+    assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
+    scene.end("b", Kept::ButTheLastBefore(fault)).await;
+}
+
+#[tokio::test]
+async fn leader_cut_off_from_etcd_demotes_itself() {
+    let scene = Scene::set(Setup::default()).await;
+    let fault = Instant::now();
+    scene.cluster.cut_member_from_etcd("a", Mode::Paused).unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    scene.cluster.heal_member_from_etcd("a").unwrap();
+    assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
+    scene.end("b", Kept::ButTheLastBefore(fault)).await;
+}
+
+#[tokio::test]
+async fn leader_cut_off_from_everybody() {
+    let scene = Scene::set(Setup { synchronous_mode: true, ..Setup::default() }).await;
+    scene.cluster.isolate_member("a", Mode::Paused).unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    scene.cluster.heal_member("a").unwrap();
+    assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
+    scene.end("b", Kept::All).await;
+}
+
+#[tokio::test]
+async fn proxy_cut_off_from_etcd_goes_on_by_the_evidence_rule() {
+    let scene = Scene::set(Setup::default()).await;
+    scene.cluster.set_observer_etcd("proxy", Mode::Paused).unwrap();
+    scene.wait_until_routed_by("evidence").await;
+    scene.writes_flow().await;
+    scene.cluster.set_observer_etcd("proxy", Mode::Open).unwrap();
+    scene.wait_until_routed_by("lease").await;
+    assert_eq!(scene.severed().await, 0, "no session noticed");
+    scene.end("a", Kept::All).await;
+}
+
+#[tokio::test]
+async fn proxy_cut_off_from_etcd_fences_where_the_policy_says_so() {
+    let scene = Scene::set_with(Setup::default(), "[policy]\non_dcs_loss = \"fence\"").await;
+    scene.cluster.set_observer_etcd("proxy", Mode::Cut).unwrap();
+    scene.wait_for_leader(None).await;
+    assert_eq!(scene.routing().await["write"]["reason"]["code"], "dcs_silent");
+    scene.cluster.set_observer_etcd("proxy", Mode::Open).unwrap();
+    scene.wait_for_leader(Some("a")).await;
+    scene.end("a", Kept::All).await;
+}
+
+#[tokio::test]
+async fn etcd_without_quorum_and_back() {
+    let scene = Scene::set(Setup { failsafe_mode: true, ..Setup::default() }).await;
+    scene.cluster.lose_etcd_quorum().unwrap();
+    scene.wait_until_routed_by("evidence").await;
+    scene.writes_flow().await;
+    scene.cluster.start_etcd().await.unwrap();
+    scene.wait_until_routed_by("lease").await;
+    scene.end("a", Kept::All).await;
+}
+
+#[tokio::test]
+async fn etcd_elects_another_leader_and_nobody_notices() {
+    let scene = Scene::set(Setup::default()).await;
+    scene.cluster.move_etcd_leader().await.unwrap();
+    scene.writes_flow().await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(scene.severed().await, 0, "no session noticed");
+    scene.end("a", Kept::All).await;
+}
+
+#[tokio::test]
+async fn proxy_frozen_through_a_failover_wakes_up_without_trusting_the_old_leader() {
+    let mut scene = Scene::set(Setup::default()).await;
+    let revision = scene.keys.history().events.iter().map(|event| event.create_revision).max().unwrap();
+    scene.proxy.freeze();
+    scene.cluster.kill_patroni("a").unwrap();
+    scene.keys.wait_taken_after(revision, SOON).await.unwrap();
+    scene.cluster.wait_for_leader_to_be("b", SOON).await.unwrap();
+    scene.proxy.wake();
+    scene.wait_for_leader(Some("b")).await;
+    scene.end("b", Kept::All).await;
+}
+
+#[tokio::test]
+async fn sessions_from_before_a_reload_are_severed_at_the_next_failover() {
+    let scene = Scene::set(Setup::default()).await;
+    let config = std::fs::read_to_string(scene.proxy.directory().join("proxy.toml")).unwrap();
+    scene.proxy.write_config(&config.replace("hold = \"80s\"", "hold = \"81s\"")).unwrap();
+    scene.proxy.reload();
+    scene.wait_for_log("configuration reloaded").await;
+    assert_eq!(scene.severed().await, 0, "a reload touches no session");
+    scene.cluster.switchover("b").await.unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    assert!(scene.severed().await >= 4, "each writer's session was severed");
+    scene.end("b", Kept::All).await;
+}
+
+#[tokio::test]
+async fn maintenance_mode_without_a_leader_key_goes_on_by_the_evidence_rule() {
+    let scene = Scene::set(Setup::default()).await;
+    scene.cluster.set_pause(true).await.unwrap();
+    scene.wait_until_paused().await;
+    scene.cluster.kill_patroni("a").unwrap();
+    scene.wait_until_routed_by("evidence").await;
+    scene.writes_flow().await;
+    scene.cluster.start_member("a").unwrap();
+    scene.wait_until_routed_by("lease").await;
+    scene.cluster.set_pause(false).await.unwrap();
+    scene.end("a", Kept::All).await;
+}
