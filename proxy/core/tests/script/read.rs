@@ -133,8 +133,8 @@ fn members(words: &mut Words<'_>) -> Result<BTreeMap<MemberName, Member>, String
     let mut members = BTreeMap::new();
     if words.accept("none") {
         return Ok(members);
+    }
     for word in words.0.by_ref() {
-    while let Some(word) = words.0.next() {
         let (word, no_load_balance) = match word.strip_suffix("(noloadbalance)") {
             Some(word) => (word, true),
             None => (word, false),
@@ -152,8 +152,8 @@ fn config(words: &mut Words<'_>) -> Result<ClusterConfig, String> {
     let mut config = ClusterConfig::default();
     if words.accept("usual") {
         return Ok(config);
+    }
     for word in words.0.by_ref() {
-    while let Some(word) = words.0.next() {
         match word {
             "paused" => config.paused = true,
             "standby_cluster" => config.standby_cluster = true,
