@@ -1,0 +1,300 @@
+//! Random histories: a small cluster that mostly tells the truth, has faults, and sometimes says what makes no sense.
+
+#![allow(dead_code, reason = "each test crate uses a part of the histories")]
+
+pub(crate) mod judge;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pg_leader_proxy_core::{
+    ClusterConfig, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy, ProbeFailure,
+    ProbePath, ReadFallback, Revision, ServerAddr, Stamped, Stance, SystemId, Terms, Timeline, Witness, Word,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::script::{Event, Step, USUAL_CLUSTER, USUAL_LSN, at_ms, usual_addr};
+
+/// Histories of up to some sixty steps and two minutes.
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
+    (any::<u16>(), vec((0..100_u8, any::<u8>(), any::<u8>(), any::<u8>()), 0..36)).prop_map(
+        |(start, moves)| {
+            let mut world = World::new(start);
+            for (kind, who, detail, gap) in moves {
+                world.pass(gap);
+                world.happen(kind, usize::from(who) % 3, detail);
+            }
+            world.steps
+        },
+    )
+}
+
+/// The name of one of three members.
+pub(crate) fn name(member: usize) -> MemberName {
+    MemberName::new(["a", "b", "c"][member])
+}
+
+/// A policy whose numbers are drawn from `choice`.
+fn policy(choice: u16) -> Policy {
+    let pick = |bit: u16| choice >> bit & 1 == 1;
+    let terms = Terms {
+        witness: if choice.is_multiple_of(5) { Witness::Servers } else { Witness::DcsAndServers },
+        lease_margin: Duration::from_secs(if pick(3) { 2 } else { 1 }),
+        evidence_limit: Duration::from_secs(if pick(4) { 5 } else { 3 }),
+        rival_limit: Duration::from_secs(if pick(5) { 2 } else { 6 }),
+        on_dcs_loss: if pick(6) || pick(7) { OnDcsLoss::Evidence } else { OnDcsLoss::Fence },
+        max_lag_bytes: pick(8).then_some(256),
+        read_fallback: if pick(9) { ReadFallback::Leader } else { ReadFallback::Hold },
+        ..Terms::default()
+    };
+    Policy::new(terms).unwrap()
+}
+
+/// A server as it really is.
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    up: bool,
+    primary: bool,
+    timeline: u32,
+    port: u16,
+    listed: bool,
+}
+
+struct World {
+    now: u64,
+    servers: [Server; 3],
+    key: Option<(usize, u64)>,
+    revision: u64,
+    config: ClusterConfig,
+    steps: Vec<Step>,
+}
+
+impl World {
+    fn new(start: u16) -> Self {
+        let server = Server { up: true, primary: false, timeline: 1, port: 5432, listed: true };
+        let mut world = Self {
+            now: 1000,
+            servers: [Server { primary: true, ..server }, server, server],
+            key: None,
+            revision: 10,
+            config: ClusterConfig::default(),
+            steps: Vec::new(),
+        };
+        world.step(Event::Policy(policy(start)));
+        if !start.is_multiple_of(16) {
+            world.list_members();
+            world.observe(Observation::Initialize(Some(USUAL_CLUSTER)));
+            world.key = Some((0, 10));
+            world.lease(20_000, 0);
+            world.honest_round();
+        }
+        world
+    }
+
+    fn pass(&mut self, gap: u8) {
+        const GAPS: [u64; 16] =
+            [0, 0, 10, 50, 100, 100, 300, 500, 500, 700, 900, 1000, 1500, 2000, 4000, 9000];
+        self.now += GAPS[usize::from(gap) % 16];
+    }
+
+    fn happen(&mut self, kind: u8, who: usize, detail: u8) {
+        match kind {
+            0..36 => self.honest_round(),
+            36..46 => self.lease(u64::from(detail % 32) * 1000, u64::from(detail / 32) * 200),
+            46..52 => self.elect(who, detail),
+            52..56 => self.vacate(),
+            56..62 => self.observe(Observation::DcsSilent { since: at_ms(self.now) }),
+            62..66 => self.crash(who, detail),
+            66..71 => self.servers[who].up = true,
+            71..80 => self.odd_word(who, detail),
+            80..85 => self.failure(who, detail),
+            85..88 => self.configure(detail),
+            88..91 => self.move_members(who, detail),
+            91..93 => self.observe(Observation::Switchover { announced: detail.is_multiple_of(2) }),
+            93..95 => self.rename_cluster(detail),
+            95..97 => self.step(Event::Policy(policy(u16::from(detail) * 7))),
+            97..99 => self.repeat_key(),
+            _ => self.step(Event::Tick),
+        }
+    }
+
+    /// Every server that is up says what it is; the others refuse or do not answer.
+    fn honest_round(&mut self) {
+        for who in 0..3 {
+            let server = self.servers[who];
+            let outcome = match (server.up, server.primary) {
+                (true, true) => Ok(primary(server.timeline)),
+                (true, false) => Ok(replica(Some(server.timeline))),
+                (false, _) => Err(ProbeFailure::TimedOut),
+            };
+            self.probe(who, 0, ProbePath::Kept, outcome.map(word));
+        }
+    }
+
+    /// The key is read together with its lease, asked for `late` ago.
+    fn lease(&mut self, remaining: u64, late: u64) {
+        let lease = Stamped { sent: self.ago(late), fact: Duration::from_millis(remaining) };
+        self.key_observation(Some(lease));
+    }
+
+    /// Another member, or the same again, takes the key; it is promoted already, is still in recovery, or both are up.
+    fn elect(&mut self, who: usize, detail: u8) {
+        self.revision += 10;
+        self.key = Some((who, self.revision));
+        let highest = self.servers.iter().map(|server| server.timeline).max().unwrap_or(1);
+        if !detail.is_multiple_of(4) {
+            for server in self.servers.iter_mut().filter(|_| detail % 4 != 1) {
+                *server = Server { primary: false, timeline: highest, ..*server };
+            }
+            self.servers[who] =
+                Server { up: true, primary: true, timeline: highest + 1, ..self.servers[who] };
+        }
+        if detail % 8 < 4 { self.key_observation(None) } else { self.lease(20_000, 0) }
+    }
+
+    fn vacate(&mut self) {
+        self.key = None;
+        self.key_observation(None);
+    }
+
+    fn repeat_key(&mut self) {
+        self.key_observation(None);
+    }
+
+    fn crash(&mut self, who: usize, detail: u8) {
+        self.servers[who].up = false;
+        if detail.is_multiple_of(2) {
+            self.probe(who, 0, ProbePath::Fresh, Err(ProbeFailure::Refused));
+        }
+    }
+
+    /// A word that need not be true, of a question asked up to three seconds ago.
+    fn odd_word(&mut self, who: usize, detail: u8) {
+        let timeline = u32::from(detail % 4);
+        let stance = match detail / 4 % 4 {
+            0 | 1 => primary(timeline),
+            2 => replica(Some(timeline)),
+            _ => replica(None),
+        };
+        let system_id = if detail % 32 == 31 { SystemId(8) } else { USUAL_CLUSTER };
+        let path = if detail.is_multiple_of(3) { ProbePath::Fresh } else { ProbePath::Kept };
+        self.probe(who, u64::from(detail / 64) * 1000, path, Ok(Word { system_id, stance }));
+    }
+
+    fn failure(&mut self, who: usize, detail: u8) {
+        let failure = ProbeFailure::ALL[usize::from(detail) % 7];
+        let path = if detail.is_multiple_of(2) { ProbePath::Fresh } else { ProbePath::Kept };
+        self.probe(who, u64::from(detail / 64) * 700, path, Err(failure));
+    }
+
+    fn configure(&mut self, detail: u8) {
+        self.config = ClusterConfig {
+            paused: detail.is_multiple_of(2),
+            standby_cluster: detail % 8 == 7,
+            failsafe_mode: detail % 4 == 2,
+        };
+        self.observe(Observation::Config(self.config));
+    }
+
+    fn move_members(&mut self, who: usize, detail: u8) {
+        let server = &mut self.servers[who];
+        match detail % 4 {
+            0 => server.port += 1,
+            1 => server.listed = false,
+            _ => server.listed = true,
+        }
+        self.list_members();
+    }
+
+    fn list_members(&mut self) {
+        let members = (0..3).filter(|who| self.servers[*who].listed).map(|who| {
+            let tagged = who == 2 && self.now.is_multiple_of(1000);
+            (name(who), Member { addr: self.addr(who), no_load_balance: tagged })
+        });
+        let members: BTreeMap<MemberName, Member> = members.collect();
+        self.observe(Observation::Members(members));
+    }
+
+    fn rename_cluster(&mut self, detail: u8) {
+        let id = match detail % 4 {
+            0 => None,
+            1 => Some(SystemId(8)),
+            _ => Some(USUAL_CLUSTER),
+        };
+        self.observe(Observation::Initialize(id));
+    }
+
+    fn key_observation(&mut self, lease: Option<Stamped<Duration>>) {
+        let key = self.key.map(|(holder, revision)| LeaderKey {
+            holder: name(holder),
+            create_revision: Revision(revision),
+        });
+        let lease = lease.filter(|_| key.is_some());
+        self.observe(Observation::LeaderKey { key, lease, seen: at_ms(self.now) });
+    }
+
+    fn probe(&mut self, who: usize, late: u64, path: ProbePath, outcome: Result<Word, ProbeFailure>) {
+        let (member, addr, sent) = (name(who), self.addr(who), self.ago(late));
+        self.observe(Observation::Probe { member, addr, sent, path, outcome });
+    }
+
+    fn addr(&self, who: usize) -> ServerAddr {
+        ServerAddr::new(usual_addr(&name(who)).host(), self.servers[who].port)
+    }
+
+    fn ago(&self, ms: u64) -> Moment {
+        at_ms(self.now.saturating_sub(ms))
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.step(Event::Observe(observation));
+    }
+
+    fn step(&mut self, event: Event) {
+        self.steps.push(Step { at: at_ms(self.now), event });
+    }
+}
+
+/// Not in recovery.
+pub(crate) const fn primary(timeline: u32) -> Stance {
+    Stance::Primary { timeline: Timeline(timeline), written: USUAL_LSN }
+}
+
+/// In recovery; one that does not know its timeline is also far behind.
+pub(crate) fn replica(timeline: Option<u32>) -> Stance {
+    let replayed = if timeline.is_some() { USUAL_LSN } else { Lsn(0) };
+    Stance::Replica {
+        timeline: timeline.map(Timeline),
+        received: Some(USUAL_LSN),
+        replayed: Some(replayed),
+        streaming: true,
+    }
+}
+
+/// A stance of a server of the usual cluster.
+pub(crate) const fn word(stance: Stance) -> Word {
+    Word { system_id: USUAL_CLUSTER, stance }
+}
+
+/// What a healthy cluster tells, from a moment on: who it is, who leads it, and every server's own word.
+pub(crate) fn healthy(at: Moment, leader: usize) -> Vec<Step> {
+    let listed = |who| (name(who), Member { addr: usual_addr(&name(who)), no_load_balance: false });
+    let key = LeaderKey { holder: name(leader), create_revision: Revision(1_000_000) };
+    let lease = Stamped { sent: at, fact: Duration::from_secs(30) };
+    let mut told = vec![
+        Observation::Members((0..3).map(listed).collect()),
+        Observation::Initialize(Some(USUAL_CLUSTER)),
+        Observation::Config(ClusterConfig::default()),
+        Observation::Switchover { announced: false },
+        Observation::LeaderKey { key: Some(key), lease: Some(lease), seen: at },
+    ];
+    told.extend((0..3).map(|who| Observation::Probe {
+        member: name(who),
+        addr: usual_addr(&name(who)),
+        sent: at,
+        path: ProbePath::Fresh,
+        outcome: Ok(word(if who == leader { primary(5) } else { replica(Some(5)) })),
+    }));
+    told.into_iter().map(|observation| Step { at, event: Event::Observe(observation) }).collect()
+}

@@ -1,0 +1,318 @@
+//! The laws of the core, each held against thousands of random histories and an oracle that knows nothing of the core.
+
+#![allow(clippy::unwrap_used)]
+
+mod histories;
+mod oracle;
+mod script;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::time::Duration;
+
+use histories::judge::{Judgement, hold, try_hold};
+use histories::{healthy, histories};
+use oracle::Oracle;
+use pg_leader_proxy_core::{
+    Basis, MemberName, Policy, ReadRoute, Reason, RouteEpoch, Router, Routing, Terms, Timeline, Witness,
+    WriteRoute,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+use script::{Event, Player, Snapshot, Step, at_ms, parse, play, story};
+
+#[test]
+fn law_1_there_is_one_leader_per_epoch_and_epochs_only_grow() {
+    hold("one leader per epoch", |_, player| {
+        let mut leaders: BTreeMap<RouteEpoch, (MemberName, String, Timeline)> = BTreeMap::new();
+        for leader in player.trail.iter().filter_map(|snapshot| snapshot.routing.write.leader()) {
+            let identity = (leader.member().clone(), leader.addr().to_string(), leader.timeline());
+            let newest = leaders.last_key_value().map(|(epoch, _)| *epoch);
+            demand(newest <= Some(leader.epoch()), || format!("epoch {} comes back", leader.epoch()))?;
+            let known = leaders.entry(leader.epoch()).or_insert_with(|| identity.clone());
+            demand(*known == identity, || {
+                format!("epoch {} has {known:?} and {identity:?}", leader.epoch())
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_2_an_ended_epoch_never_returns() {
+    hold("an ended epoch never returns", |_, player| {
+        let mut ended = BTreeSet::new();
+        for (before, after) in player.trail.iter().zip(player.trail.iter().skip(1)) {
+            let (before, after) = (epoch(&before.routing), epoch(&after.routing));
+            ended.extend(before.filter(|_| before != after));
+            demand(!after.is_some_and(|epoch| ended.contains(&epoch)), || format!("{after:?} had ended"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_2_a_change_of_member_key_or_timeline_ends_the_epoch() {
+    hold("another leadership is another epoch", |steps, player| {
+        let mut revisions = BTreeMap::new();
+        for snapshot in &player.trail {
+            let Some(epoch) = epoch(&snapshot.routing) else { continue };
+            let revision = oracle(steps, snapshot).key().map(|(key, _)| key.create_revision);
+            let known = *revisions.entry(epoch).or_insert(revision);
+            demand(known == revision, || {
+                format!("epoch {epoch} spans the leaderships {known:?} and {revision:?}")
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_3_nothing_is_forwarded_past_the_lease_without_the_evidence_rule() {
+    hold("never past the lease", |steps, player| {
+        for snapshot in &player.trail {
+            let Some(leader) = snapshot.routing.write.leader() else { continue };
+            let oracle = oracle(steps, snapshot);
+            let until = match leader.basis() {
+                Basis::Lease => oracle.by_lease(leader.member()).map(|verdict| verdict.until),
+                Basis::Evidence => oracle
+                    .by_evidence(None)
+                    .filter(|verdict| verdict.member == *leader.member())
+                    .map(|verdict| verdict.until),
+            };
+            let until =
+                until.ok_or_else(|| format!("at {} nothing speaks for {}", snapshot.at, leader.member()))?;
+            demand(snapshot.at < until, || format!("at {} the proof is over", snapshot.at))?;
+            demand(snapshot.trusted_until.is_some_and(|trusted| trusted <= until), || {
+                format!("trusted until {:?}, but the proof ends at {until}", snapshot.trusted_until)
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_3_the_router_forwards_exactly_when_the_rules_allow_it() {
+    hold("exactly the rules", |steps, player| {
+        for snapshot in &player.trail {
+            let rules = oracle(steps, snapshot).verdict();
+            let leader = snapshot.routing.write.leader();
+            let said = leader.map(|leader| (leader.member().clone(), leader.basis(), snapshot.trusted_until));
+            let allowed = rules.map(|verdict| (verdict.member, verdict.basis, Some(verdict.until)));
+            demand(said == allowed, || {
+                format!("at {} it is {:?}, the rules say {allowed:?}", snapshot.at, snapshot.routing.write)
+            })?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_4_the_same_observations_give_the_same_routing() {
+    hold("determinism", |steps, player| {
+        let again = play(steps);
+        demand(again.trail == player.trail, || "the second run differs from the first".to_owned())
+    });
+}
+
+#[test]
+fn law_4_it_does_not_matter_how_often_time_is_told() {
+    let moments = vec(0..140_000_u64, 0..40);
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&(histories(), moments), |(steps, mut extra)| {
+        extra.sort_unstable();
+        let mut often = Player::new();
+        let mut extra = extra.into_iter().map(at_ms).peekable();
+        for step in &steps {
+            while let Some(moment) = extra.next_if(|moment| *moment <= step.at) {
+                often.play(&Step { at: moment, event: Event::Tick });
+            }
+            often.play(step);
+        }
+        let seldom = play(&steps);
+        prop_assert_eq!(often.router.routing(), seldom.router.routing());
+        prop_assert_eq!(often.router.trusted_until(), seldom.router.trusted_until());
+        prop_assert_eq!(often.router.deadline(), seldom.router.deadline());
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn law_5_a_new_router_refuses_until_it_has_facts() {
+    hold("a new router refuses", |steps, player| {
+        let router = Router::new(Policy::default());
+        demand(router.routing().write == WriteRoute::Hold(Reason::Starting), || "it forwards".to_owned())?;
+        demand(router.routing().read == ReadRoute::Hold(Reason::Starting), || "it serves".to_owned())?;
+        for snapshot in &player.trail {
+            let oracle = oracle(steps, snapshot);
+            let needs_dcs = oracle.terms().witness == Witness::DcsAndServers;
+            let knows = !oracle.members().is_empty() && (oracle.dcs_was_seen() || !needs_dcs);
+            let forwards = snapshot.routing.write.leader().is_some();
+            demand(knows || !forwards, || format!("at {} it forwards and knows nothing", snapshot.at))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_6_after_any_history_a_healthy_cluster_is_served_by_the_same_router() {
+    hold("routing resumes", |steps, player| {
+        let end = steps.last().map(|step| step.at).unwrap_or_default();
+        for (witness, holder) in
+            [(Witness::DcsAndServers, 0), (Witness::DcsAndServers, 1), (Witness::Servers, 2)]
+        {
+            let mut player = player.clone();
+            let terms = Terms { witness, ..Terms::default() };
+            player.play(&Step { at: end, event: Event::Policy(Policy::new(terms).unwrap()) });
+            healthy(end + Duration::from_millis(100), holder).iter().for_each(|step| player.play(step));
+            let leader = player.router.routing().write.leader().cloned();
+            let leader = leader.ok_or_else(|| format!("{witness:?}: {:?}", player.router.routing().write))?;
+            demand(*leader.member() == histories::name(holder), || format!("it serves {}", leader.member()))?;
+            demand(leader.shut().is_none(), || "it takes no new sessions".to_owned())?;
+            let readers = player.router.routing().read.servers().len();
+            demand(readers == 3, || format!("the read route has {readers} servers"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn law_7_no_server_that_is_known_not_to_lead_is_served() {
+    hold("never a known impostor", |steps, player| {
+        for snapshot in &player.trail {
+            let Some(leader) = snapshot.routing.write.leader() else { continue };
+            let member = leader.member();
+            let oracle = oracle(steps, snapshot);
+            let (_, word) =
+                oracle.word(member).ok_or_else(|| format!("{member} was found down, or never asked"))?;
+            demand(word.timeline() == Some(leader.timeline()), || format!("{member} is elsewhere"))?;
+            demand(oracle::is_primary(word), || format!("{member} said that it is in recovery"))?;
+            let ours = oracle.initialize().is_none_or(|id| id == word.system_id);
+            demand(ours, || format!("{member} said that it is of another cluster"))?;
+            let live = oracle.terms().witness == Witness::DcsAndServers && !oracle.dcs_is_silent();
+            let holder = oracle.key().map(|(key, _)| &key.holder);
+            demand(!live || holder.is_none_or(|holder| holder == member), || {
+                format!("{holder:?} holds the key, and {member} is served")
+            })?;
+            demand(!live || holder.is_some() || oracle.is_paused(), || "nobody holds the key".to_owned())?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn no_reader_is_on_a_primary_that_does_not_lead() {
+    hold("no reader on a stray primary", |steps, player| {
+        for snapshot in &player.trail {
+            let oracle = oracle(steps, snapshot);
+            let leader = snapshot.routing.write.leader().map(|leader| leader.member());
+            let primaries = oracle.primaries();
+            for server in snapshot.routing.read.servers() {
+                let stray = primaries.contains(&server.member) && leader != Some(&server.member);
+                demand(!stray, || format!("{} is a primary and not the leader", server.member))?;
+                let heard = oracle.word(&server.member).is_some();
+                demand(heard, || format!("{} was found down, and is read from", server.member))?;
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_alarm_names_exactly_the_members_out_of_recovery_when_there_are_two() {
+    hold("two primaries", |steps, player| {
+        for snapshot in &player.trail {
+            let mut primaries = oracle(steps, snapshot).primaries();
+            if primaries.len() < 2 {
+                primaries.clear();
+            }
+            let named: Vec<_> = snapshot.routing.two_primaries.iter().map(|(name, _)| name.clone()).collect();
+            demand(named == primaries, || format!("it names {named:?} of {primaries:?}"))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn when_nothing_more_is_heard_forwarding_ends_by_the_deadlines_alone() {
+    hold("honest deadlines", |_, player| {
+        let mut player = player.clone();
+        while let Some(deadline) = player.router.deadline() {
+            let trusted = player.router.trusted_until();
+            demand(trusted.is_none_or(|trusted| deadline <= trusted), || {
+                format!("it is trusted until {trusted:?} and wakes up at {deadline}")
+            })?;
+            player.advance(deadline);
+            let later = player.router.trusted_until();
+            demand(later.is_none_or(|until| until > deadline), || format!("it forwards past {later:?}"))?;
+        }
+        let forwards = player.router.routing().write.leader().is_some();
+        demand(!forwards, || "it forwards for ever".to_owned())
+    });
+}
+
+#[test]
+fn a_broken_law_leaves_a_scenario_that_breaks_it_again() {
+    let never_forwards = |_: &[Step], player: &Player| -> Judgement {
+        let forwards = player.trail.iter().any(|snapshot| snapshot.routing.write.leader().is_some());
+        demand(!forwards, || "it forwards".to_owned())
+    };
+    let (why, path) = try_hold("a law that does not hold", never_forwards).unwrap_err();
+    assert_eq!(why, "it forwards");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("# a law that does not hold\n# it forwards\n"), "{text}");
+    let steps = parse("saved", &text).unwrap().steps();
+    assert_eq!(never_forwards(&steps, &play(&steps)), Err("it forwards".to_owned()));
+    assert!(steps.len() < 12, "the history is not the shortest:\n{text}");
+}
+
+#[test]
+fn every_history_is_read_back_as_it_was_printed() {
+    hold("printing", |steps, _| {
+        let again = parse("history", &story("", steps)).map_err(|trouble| trouble.to_string())?.steps();
+        demand(again == steps, || "the printed history is another one".to_owned())
+    });
+}
+
+#[test]
+fn the_histories_are_worth_judging() {
+    let mut runner = TestRunner::deterministic();
+    let (mut forwarding, mut evidence, mut failovers, mut alarms, mut outlived) = (0, 0, 0, 0, 0);
+    for _ in 0..500 {
+        let steps = histories().new_tree(&mut runner).unwrap().current();
+        let trail = play(&steps).trail;
+        let routings = || trail.iter().map(|snapshot| &snapshot.routing);
+        let by_evidence = |routing: &Routing| {
+            routing.write.leader().is_some_and(|leader| leader.basis() == Basis::Evidence)
+        };
+        let last_epoch = routings().filter_map(epoch).max().map_or(0, RouteEpoch::number);
+        forwarding += usize::from(last_epoch >= 1);
+        failovers += usize::from(last_epoch >= 2);
+        evidence += usize::from(routings().any(by_evidence));
+        alarms += usize::from(routings().any(|routing| !routing.two_primaries.is_empty()));
+        outlived += usize::from(
+            routings().any(|routing| matches!(routing.write, WriteRoute::Hold(Reason::LeaseEnding(_)))),
+        );
+    }
+    let shares = [forwarding, failovers, evidence, alarms, outlived];
+    let least = [400, 200, 100, 100, 50];
+    assert!(
+        shares.iter().zip(least).all(|(share, least)| *share >= least),
+        "{shares:?} of 500, at least {least:?}"
+    );
+}
+
+fn demand(met: bool, why: impl FnOnce() -> String) -> Judgement {
+    if met { Ok(()) } else { Err(why()) }
+}
+
+fn oracle<'a>(steps: &'a [Step], snapshot: &Snapshot) -> Oracle<'a> {
+    Oracle { heard: &steps[..snapshot.heard], now: snapshot.at }
+}
+
+fn epoch(routing: &Routing) -> Option<RouteEpoch> {
+    routing.write.leader().map(|leader| leader.epoch())
+}
