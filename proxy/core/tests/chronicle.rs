@@ -1,0 +1,136 @@
+//! The failover report: what a change of leader looked like, told in the order of its steps.
+
+#![allow(clippy::unwrap_used)]
+
+mod script;
+
+use pg_leader_proxy_core::{FailoverReport, MemberName, Step, Timeline};
+use script::{Player, at_ms, parse, play};
+
+/// A healthy cluster of two, led by `a`.
+const HEALTHY: &str = "
+    0s    members a b
+    0s    initialize 7
+    0s    key a 10 lease 30s
+    0.5s  probe a primary 1
+    0.5s  probe b replica 1
+";
+
+#[test]
+fn nothing_is_reported_while_nothing_is_lost() {
+    let chronicle = told("1s key a 10 lease 30s\n2s probe a primary 1\n3s probe b timed_out").chronicle;
+    assert_eq!(chronicle.reports().count(), 0);
+}
+
+#[test]
+fn a_switchover_is_told_from_its_announcement_to_the_new_leader() {
+    let report = only_report(
+        "1s    switchover announced
+         2s    probe a shutting_down
+         2.2s  key vacant
+         2.3s  key b 20 lease 30s
+         2.4s  probe b replica 1
+         2.5s  probe b primary 2",
+    );
+    let steps = vec![
+        (at_ms(1000), Step::Announced),
+        (at_ms(2000), Step::Severed),
+        (at_ms(2200), Step::KeyDeleted),
+        (at_ms(2300), Step::KeyPut(b())),
+        (at_ms(2500), Step::LeftRecovery(b())),
+        (at_ms(2500), Step::Routed(b())),
+    ];
+    assert_eq!(report.steps, steps);
+    assert_eq!((report.from, report.from_epoch.number()), ((a(), Timeline(1)), 1));
+    assert_eq!(report.to, Some((b(), Timeline(2))));
+    assert_eq!(report.to_epoch.map(|epoch| epoch.number()), Some(2));
+    assert_eq!(report.cause.to_string(), "a holds the leader key but is shutting down");
+}
+
+#[test]
+fn the_death_of_a_node_is_told_from_its_last_word_to_its_heir() {
+    let report = only_report(
+        "2s    probe a timed_out
+         25s   key vacant
+         25.1s key b 20 lease 30s
+         26s   probe b primary 2",
+    );
+    let steps = vec![
+        (at_ms(5500), Step::Severed),
+        (at_ms(25_000), Step::KeyDeleted),
+        (at_ms(25_100), Step::KeyPut(b())),
+        (at_ms(26_000), Step::LeftRecovery(b())),
+        (at_ms(26_000), Step::Routed(b())),
+    ];
+    assert_eq!(report.steps, steps);
+    assert_eq!((report.severed(), report.routed()), (Some(at_ms(5500)), Some(at_ms(26_000))));
+    assert_eq!(report.cause.code(), "holder_failed");
+}
+
+#[test]
+fn a_deleted_key_comes_before_the_severing_that_it_causes() {
+    let report = only_report("1s key vacant\n2s key a 20 lease 30s\n2.1s probe a primary 1");
+    let steps = [Step::KeyDeleted, Step::Severed, Step::Routed(a())];
+    assert_eq!(report.steps.into_iter().map(|(_, step)| step).collect::<Vec<_>>(), steps);
+    assert_eq!(report.to.map(|(member, _)| member), Some(a()), "the same member may lead again");
+}
+
+#[test]
+fn a_step_that_is_seen_twice_is_told_once() {
+    let report = only_report(
+        "1s    key vacant
+         1.5s  key vacant
+         2s    key b 20
+         2.1s  key b 20 lease 30s
+         3s    probe b primary 2",
+    );
+    let moments: Vec<_> = report.steps.iter().map(|(at, _)| at.since_boot().as_millis()).collect();
+    assert_eq!(moments, [1000, 1000, 2000, 3000, 3000]);
+}
+
+#[test]
+fn while_nobody_leads_the_report_is_open() {
+    let report = only_report("1s key vacant");
+    assert_eq!((report.to, report.to_epoch), (None, None));
+    assert_eq!(report.steps, [(at_ms(1000), Step::KeyDeleted), (at_ms(1000), Step::Severed)]);
+}
+
+#[test]
+fn an_announcement_that_was_withdrawn_is_not_told() {
+    let report = only_report("1s switchover announced\n2s switchover over\n3s probe a refused");
+    assert_eq!(report.steps, [(at_ms(3000), Step::Severed)]);
+}
+
+#[test]
+fn a_change_without_a_gap_is_a_report_of_its_own() {
+    let report = only_report("1s probe a primary 2");
+    assert_eq!(report.steps, [(at_ms(1000), Step::Severed), (at_ms(1000), Step::Routed(a()))]);
+    assert_eq!(report.to, Some((a(), Timeline(2))));
+}
+
+#[test]
+fn only_the_last_thirty_two_reports_are_kept() {
+    let restarts: String =
+        (1..=40).map(|n| format!("{n}s probe a refused\n{n}.5s probe a primary 1\n")).collect();
+    let chronicle = told(&format!("0.5s key a 10 lease 60s\n{restarts}")).chronicle;
+    let epochs: Vec<u64> = chronicle.reports().map(|report| report.from_epoch.number()).collect();
+    assert_eq!(epochs, (9..=40).collect::<Vec<u64>>());
+}
+
+fn told(text: &str) -> Player {
+    play(&parse("chronicle", &format!("{HEALTHY}{text}")).unwrap().steps())
+}
+
+fn only_report(text: &str) -> FailoverReport {
+    let chronicle = told(text).chronicle;
+    assert_eq!(chronicle.reports().count(), 1);
+    chronicle.reports().next().unwrap().clone()
+}
+
+fn a() -> MemberName {
+    MemberName::new("a")
+}
+
+fn b() -> MemberName {
+    MemberName::new("b")
+}
