@@ -106,8 +106,8 @@ impl Cluster {
     /// Isolates a member: no etcd, nobody reaches its PostgreSQL or its REST interface, and it reaches no other member's
     /// REST interface. `Mode::Paused` is a network that swallows packets. Undone by [`Cluster::heal_member`].
     ///
-    /// Not covered: what a replica's own walreceiver draws from the leader, since the leader's link cannot tell who
-    /// connects. With three or more members the others lose their REST interfaces to each other as well.
+    /// Links do not know who connects through them, so two things are done otherwise: a replica's walreceiver is stopped
+    /// (SIGSTOP), and no member's REST interface can be reached, which with three or more members is more than needed.
     ///
     /// # Errors
     /// When there is no such member, or the data path has no links (`Setup::data_links`).
@@ -115,6 +115,7 @@ impl Cluster {
         let node = self.node(member)?;
         ensure!(node.links.postgres.is_some(), "isolating {member} needs Setup::data_links");
         node.links.set_all(mode);
+        lock(&node.processes).signal_walreceiver(Signal::STOP);
         for other in self.members.iter().filter(|other| other.member.name != member) {
             other.links.rest.set(mode);
         }
@@ -126,7 +127,9 @@ impl Cluster {
     /// # Errors
     /// When there is no such member.
     pub fn heal_member(&self, member: &str) -> Result<()> {
-        self.node(member)?.links.set_all(Mode::Open);
+        let node = self.node(member)?;
+        node.links.set_all(Mode::Open);
+        lock(&node.processes).signal_walreceiver(Signal::CONT);
         self.members.iter().for_each(|node| node.links.rest.set(Mode::Open));
         Ok(())
     }

@@ -194,6 +194,17 @@ impl MemberProcesses {
         }
     }
 
+    /// SIGSTOP or SIGCONT to the process that draws WAL from the leader, if there is one. A stopped one neither reads nor
+    /// answers, which is what the leader would see of a partition.
+    pub(crate) fn signal_walreceiver(&self, signal: Signal) {
+        for pid in self.postmaster().into_iter().flat_map(process::tree) {
+            let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if title.contains("walreceiver") {
+                process::signal_pid(pid, signal);
+            }
+        }
+    }
+
     fn roots(&self) -> Vec<u32> {
         self.patroni.as_ref().map(Process::id).into_iter().chain(self.postmaster()).collect()
     }

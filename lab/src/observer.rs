@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cluster::{Cluster, DATABASE, MONITOR, lock};
+use crate::cluster::{Cluster, MONITOR, lock};
 use crate::link::{Link, Mode};
 
 /// First host number of the observers; each has ten.
@@ -88,7 +88,7 @@ endpoints = [{endpoints}]
 [probe]
 user = \"{user}\"
 password_env = \"PGLP_PROBE_PASSWORD\"
-database = \"{DATABASE}\"
+database = \"postgres\"
 
 [write]
 listen = [\"{write}\"]

@@ -116,6 +116,8 @@ fn parameters(setup: &Setup) -> String {
         ("max_wal_senders", "10"),
         ("max_replication_slots", "10"),
         ("hot_standby", "on"),
+        // The first try of a new replica always fails, since its slot is made in the leader's next round.
+        ("wal_retrieve_retry_interval", "500ms"),
         ("password_encryption", "scram-sha-256"),
         ("log_connections", "on"),
         ("log_line_prefix", "%m [%p] %q%u@%d %h "),

@@ -272,3 +272,21 @@ impl Drop for Proxy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_ends_at_once_is_quoted() {
+        let setup = ProxySetup {
+            binary: PathBuf::from("/bin/sh"),
+            arguments: Arguments::Flags(Vec::new()),
+            environment: Vec::new(),
+            admin: "127.0.0.1:1".parse().unwrap(),
+        };
+        // A shell told to "run" finds no such script.
+        let error = format!("{:#}", Proxy::start(&setup).await.unwrap_err());
+        assert!(error.contains("the proxy ended") && error.contains("cannot open run"), "{error}");
+    }
+}

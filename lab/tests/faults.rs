@@ -24,6 +24,11 @@ async fn healthy(cluster: &Cluster, leader: &str) {
     assert_eq!(cluster.wait_healthy(SOON).await.unwrap(), leader);
 }
 
+async fn has_table(cluster: &Cluster, member: &str, table: &str) -> bool {
+    let server = cluster.superuser(member, "postgres").await.unwrap();
+    server.query_one("select to_regclass($1) is not null", &[&table]).await.unwrap().get(0)
+}
+
 #[tokio::test]
 async fn killed_and_frozen_members_come_back() {
     let (cluster, mut keys) = start(Setup::default()).await;
@@ -75,6 +80,15 @@ async fn network_faults_heal() {
     assert!(connected.unwrap_err().to_string().contains("no session"), "a paused link answers nothing");
     let taken = keys.wait_taken_after(taken.create_revision, SOON).await.unwrap();
     assert_eq!(taken.holder.as_deref(), Some("a"));
+    cluster.heal_member("b").unwrap();
+    healthy(&cluster, "a").await;
+
+    let leader = cluster.superuser("a", "postgres").await.unwrap();
+    cluster.isolate_member("b", Mode::Paused).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    leader.batch_execute("create table while_apart ()").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!has_table(&cluster, "b", "while_apart").await, "an isolated replica received WAL");
     cluster.heal_member("b").unwrap();
     healthy(&cluster, "a").await;
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use lab::{Cluster, DATABASE, MONITOR, Proxy, Setup};
+use lab::{Cluster, MONITOR, Proxy, Setup};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use crate::command;
@@ -41,7 +41,7 @@ fn describe(cluster: &Cluster, out: &mut impl Write) -> Result<()> {
         writeln!(out, "member {}    {}", member.name, cluster.app_url(member.postgres))?;
         writeln!(out, "            REST http://{}  log {}", member.rest, member.log.display())?;
     }
-    writeln!(out, "probe user  {} with password {}, database {DATABASE}", MONITOR.user, MONITOR.password)?;
+    writeln!(out, "probe user  {} with password {}", MONITOR.user, MONITOR.password)?;
     Ok(())
 }
 
