@@ -222,6 +222,23 @@ fn no_reader_is_on_a_primary_that_does_not_lead() {
 }
 
 #[test]
+fn every_reader_knows_until_when_its_server_may_be_read() {
+    hold("readers have a limit", |steps, player| {
+        let Some(end) = player.trail.last() else { return Ok(()) };
+        let oracle = oracle(steps, end);
+        let leader = end.routing.write.leader().map(|leader| leader.member());
+        for server in end.routing.read.servers() {
+            let until = player.router.readable_until(&server.member);
+            let word = oracle.word(&server.member).map(|(sent, _)| sent + oracle.terms().evidence_limit);
+            let limit = if leader == Some(&server.member) { end.trusted_until } else { word };
+            demand(until == limit && until > Some(end.at), || format!("{} until {until:?}", server.member))?;
+            demand(end.deadline <= until, || format!("{} is read past {until:?}", server.member))?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
 fn the_alarm_names_exactly_the_members_out_of_recovery_when_there_are_two() {
     hold("two primaries", |steps, player| {
         for snapshot in &player.trail {
