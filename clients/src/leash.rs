@@ -106,3 +106,36 @@ impl Drop for Leashed {
 
 /// PostgreSQL itself kills what did not end five seconds after an immediate shutdown was asked for.
 const TEARDOWN: Duration = Duration::from_secs(15);
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn start(script: &str) -> Leashed {
+        let argv = ["bash", "-c", script].map(str::to_owned);
+        Leashed::start("a program", Scratch::new("leash").unwrap(), "TERM", &argv, &[("WORD", "heard")])
+            .unwrap()
+    }
+
+    #[test]
+    fn dropping_ends_the_program_and_removes_its_files() {
+        let program = start("echo $WORD; exec sleep 600");
+        wait_for("the program's word", TEARDOWN, || Ok(program.log().contains("heard").then_some(())))
+            .unwrap();
+        let process = PathBuf::from(format!("/proc/{}", program.pid().unwrap()));
+        let directory = program.directory().to_owned();
+        assert!(process.exists() && directory.exists());
+        drop(program);
+        assert!(!process.exists() && !directory.exists());
+    }
+
+    #[test]
+    fn a_program_that_ended_by_itself_is_told_with_its_log() {
+        let mut program = start("echo went wrong; exit 3");
+        let error = program.wait_until(TEARDOWN, || Ok(false)).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("exit status: 3") && text.contains("went wrong"), "{text}");
+    }
+}

@@ -6,16 +6,15 @@ exec 3<&0
 "$@" </dev/null 3<&- >>"$directory/log" 2>&1 &
 program=$!
 echo "$program" >"$directory/pid"
-cat <&3 >/dev/null &
-leash=$!
-wait -n
-if kill -0 "$leash" 2>/dev/null; then
-  # The program ended by itself: its directory stays, so that its log can be read.
-  wait "$program"
-  code=$?
-  kill "$leash"
-  exit "$code"
-fi
-kill -s "$signal" "$program"
+while kill -0 "$program" 2>/dev/null; do
+  # Nobody writes to us: this ends with the time (a code above 128) or with the stream, which is our signal.
+  read -r -t 0.2 <&3
+  if [ "$?" -le 128 ]; then
+    kill -s "$signal" "$program"
+    wait "$program"
+    rm -rf "$directory"
+    exit
+  fi
+done
+# The program ended by itself: its directory stays, so that its log can be read.
 wait "$program"
-rm -rf "$directory"

@@ -33,17 +33,24 @@ pub fn run(client: Client, route: &Route, large: u64) -> Result<Vec<String>> {
     command.arg(url(route.address(), APP)).arg(&certificates.authority).arg(&certificates.stranger);
     command.arg(large.to_string());
     let (success, output) = finish(&mut command, BOUND)?;
-    let shown: BTreeSet<&str> =
-        output.lines().filter_map(|line| line.strip_prefix("ok ")?.split(' ').next()).collect();
-    let expected: BTreeSet<&str> = client.behaviours(route.server.major).into_iter().collect();
     ensure!(success, "{client:?} failed:\n{output}");
-    ensure!(
-        shown == expected,
-        "{client:?} did not show {:?}, and was not expected to show {:?}\n{output}",
-        expected.difference(&shown).collect::<Vec<_>>(),
-        shown.difference(&expected).collect::<Vec<_>>()
-    );
-    Ok(output.lines().filter(|line| line.starts_with("ok ")).map(str::to_owned).collect())
+    let lines = exactly(&output, &client.behaviours(route.server.major));
+    lines.with_context(|| format!("{client:?} printed:\n{output}"))
+}
+
+/// Gives the `ok` lines, if there is one for each expected behaviour and for no other, and no line that says `FAILED`.
+fn exactly(output: &str, expected: &[&str]) -> Result<Vec<String>> {
+    let name = |line: &str| line.split(' ').nth(1).unwrap_or_default().to_owned();
+    let lines: Vec<&str> = output.lines().filter(|line| line.starts_with("ok ")).collect();
+    let shown: BTreeSet<String> = lines.iter().map(|line| name(line)).collect();
+    let expected: BTreeSet<String> = expected.iter().map(|name| (*name).to_owned()).collect();
+    ensure!(!output.lines().any(|line| line.starts_with("FAILED ")), "a behaviour failed");
+    let missing: Vec<_> = expected.difference(&shown).collect();
+    let surprising: Vec<_> = shown.difference(&expected).collect();
+    ensure!(missing.is_empty(), "not shown: {missing:?}");
+    ensure!(surprising.is_empty(), "shown, but not expected: {surprising:?}");
+    ensure!(lines.len() == shown.len(), "a behaviour was shown twice");
+    Ok(lines.into_iter().map(str::to_owned).collect())
 }
 
 /// Runs any program to its end and gives what it wrote, provided that it succeeded.
@@ -79,3 +86,18 @@ fn finish(command: &mut Command, bound: Duration) -> Result<(bool, String)> {
 
 /// For a whole program; each behaviour has a bound of its own.
 const BOUND: Duration = Duration::from_secs(240);
+
+#[cfg(test)]
+mod tests {
+    use super::exactly;
+
+    #[test]
+    fn less_or_more_or_failed_is_not_what_was_expected() {
+        let expected = ["copy_in", "cancel"];
+        assert_eq!(exactly("ok copy_in 3 rows\nabsent x: y\nok cancel\n", &expected).unwrap().len(), 2);
+        assert!(exactly("ok copy_in 3 rows\n", &expected).is_err());
+        assert!(exactly("ok copy_in\nok cancel\nok pipeline\n", &expected).is_err());
+        assert!(exactly("ok copy_in\nok cancel\nok cancel\n", &expected).is_err());
+        assert!(exactly("ok copy_in\nok cancel\nFAILED pipeline: no\n", &expected).is_err());
+    }
+}
