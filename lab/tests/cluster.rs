@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, KeyWatch, Setup, TOLERANCE, Writers};
+use lab::{Cluster, Failure, KeyWatch, Latecomers, Setup, TOLERANCE, Writers};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -16,7 +16,8 @@ async fn a_cluster_starts_switches_over_and_leaves_nothing() {
     let keys = KeyWatch::start(&cluster).await.unwrap();
     // Straight to the new leader: before the switchover it is read-only, after it the writes are its.
     let load = cluster.load(cluster.member("b").unwrap().postgres);
-    let writers = Writers::start(load).unwrap();
+    let writers = Writers::start(load.clone()).unwrap();
+    let latecomers = Latecomers::start(load, Duration::from_millis(50)).unwrap();
     let promoted = tokio::spawn(cluster.out_of_recovery("b", SOON).unwrap());
 
     let began = Instant::now();
@@ -31,6 +32,11 @@ async fn a_cluster_starts_switches_over_and_leaves_nothing() {
     assert_eq!(history.hung(), 0);
     assert!(history.acknowledged_after_loss(&keys.history(), TOLERANCE).is_empty());
     assert!(history.lost(&cluster, "b").await.unwrap().is_empty());
+    let arrivals = latecomers.stop().await;
+    let refused =
+        |failure: &Failure| arrivals.iter().any(|one| matches!(&one.result, Err((f, _)) if f == failure));
+    assert!(refused(&Failure::ReadOnly), "the first ones met a server in recovery");
+    assert!(arrivals.iter().any(|one| one.result.as_deref() == Ok("b")), "the last ones were served");
     let deleted = keys.history().deleted_after(began).unwrap().at;
     let taken = keys.history().taken_after(began).unwrap().clone();
     let written = history.first_by("b", began).unwrap().acknowledged;
