@@ -122,8 +122,10 @@ mod tests {
     #[test]
     fn dropping_ends_the_program_and_removes_its_files() {
         let program = start("echo $WORD; exec sleep 600");
-        wait_for("the program's word", TEARDOWN, || Ok(program.log().contains("heard").then_some(())))
-            .unwrap();
+        wait_for("the program's word", TEARDOWN, || {
+            Ok((program.log().contains("heard") && program.pid().is_ok()).then_some(()))
+        })
+        .unwrap();
         let process = PathBuf::from(format!("/proc/{}", program.pid().unwrap()));
         let directory = program.directory().to_owned();
         assert!(process.exists() && directory.exists());

@@ -36,8 +36,6 @@ pub struct Server {
     /// Its certificate and the authorities, in files.
     pub certificates: Certificates,
     process: Leashed,
-    // Readable by the client programs after the server's own directory became the property of another user.
-    _public: Scratch,
 }
 
 /// The database's name, and the user that owns it.
@@ -58,13 +56,12 @@ impl Server {
         let home = places::postgres(major)?;
         let loopback = Loopback::pick()?;
         let directory = Scratch::new("server")?;
-        let public = Scratch::new("certificates")?;
-        let certificates = Certificates::make(public.path(), loopback.ip())?;
+        let certificates = Certificates::make(directory.path(), loopback.ip())?;
         make_cluster(&home, directory.path(), &certificates, loopback)?;
         let mut argv = as_owner();
         argv.extend([home.join("bin/postgres"), "-D".into(), directory.join("data")].map(text));
         let process = Leashed::start("PostgreSQL", directory, "QUIT", &argv, &[])?;
-        let mut server = Self { major, loopback, certificates, process, _public: public };
+        let mut server = Self { major, loopback, certificates, process };
         let address = server.loopback.server();
         server.process.wait_until(START, || Ok(psql(address, "postgres", "postgres", "SELECT 1").is_ok()))?;
         server.make_users()?;
