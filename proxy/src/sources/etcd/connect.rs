@@ -1,6 +1,7 @@
 //! One endpoint of etcd: how to reach it, and every question asked of it, each with its limit.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
@@ -18,7 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// A connection to one endpoint.
 #[derive(Clone)]
 pub(super) struct Endpoint {
-    client: Client,
+    client: Arc<Client>,
     url: String,
     limit: Duration,
 }
@@ -43,12 +44,14 @@ impl Endpoint {
         }
         let doing = if config.login.is_some() { "log in" } else { "connect" };
         let endpoint = shown(url);
-        let client = match timeout(config.timeout, Client::connect([url], Some(options))).await {
+        // Boxed because the client's future is as large as all its services together.
+        let connecting = Box::pin(Client::connect([url], Some(options)));
+        let client = match timeout(config.timeout, connecting).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => return Err(EtcdError::Answer { endpoint, doing, source: error.into() }),
             Err(_) => return Err(EtcdError::Slow { endpoint, doing, limit: config.timeout }),
         };
-        Ok(Self { client, url: endpoint, limit: config.timeout })
+        Ok(Self { client: Arc::new(client), url: endpoint, limit: config.timeout })
     }
 
     /// The URL, as it may be shown.

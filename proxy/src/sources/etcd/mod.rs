@@ -84,7 +84,7 @@ impl Lives<'_> {
     async fn live(mut self) -> Result<Infallible, EtcdError> {
         loop {
             let began = Instant::now();
-            let (heard, error) = Box::pin(self.one_life()).await;
+            let (heard, error) = self.one_life().await;
             if matches!(error, EtcdError::Unheard) {
                 return Err(error);
             }
@@ -107,7 +107,7 @@ impl Lives<'_> {
     /// Returns whether the first read was answered, and why the life ended.
     async fn one_life(&mut self) -> (bool, EtcdError) {
         let url = &self.config.endpoints[self.turn];
-        match Box::pin(Life::begin(self.config, self.outlet, &mut self.values, url)).await {
+        match Life::begin(self.config, self.outlet, &mut self.values, url).await {
             Ok(life) => {
                 info!(endpoint = life.url(), "reading the cluster from etcd");
                 self.complaint = None;

@@ -1,0 +1,347 @@
+//! The etcd source against real etcd servers: one and three of them, killed, frozen, wiped, with passwords and TLS.
+
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::unwrap_in_result)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use etcd_client::{CompactionOptions, ConnectOptions, Permission, TlsOptions};
+use pg_leader_proxy::clock;
+use pg_leader_proxy::config::{EtcdTls, Secret};
+use pg_leader_proxy::sources::etcd::check_endpoint;
+use pg_leader_proxy_core::{ClusterConfig, MemberName, Observation, ServerAddr, SystemId};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+
+#[path = "etcd_source/patroni.rs"]
+mod patroni;
+#[path = "etcd_source/server.rs"]
+mod server;
+
+use patroni::{PREFIX, Patroni, Source, config};
+use server::{Certificates, Etcd};
+
+#[tokio::test]
+async fn the_first_read_brings_everything_and_the_leader_with_its_lease_last() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(30).await;
+    let began = clock::now();
+    let mut source = Source::start(config(vec![etcd.url()]));
+
+    let Observation::Members(members) = source.next().await else { panic!("{:?}", source.said) };
+    let addrs: Vec<String> = members.values().map(|member| member.addr.to_string()).collect();
+    assert_eq!(addrs, ["10.0.0.1:5432", "10.0.0.2:5432"]);
+    assert_eq!(source.next().await, Observation::Config(ClusterConfig::default()));
+    assert_eq!(source.next().await, Observation::Switchover { announced: false });
+    assert_eq!(source.next().await, Observation::Initialize(Some(SystemId(7_412_345_678_901_234_567))));
+    let Observation::LeaderKey { key: Some(key), lease: Some(lease), seen } = source.next().await else {
+        panic!("{:?}", source.said)
+    };
+    assert_eq!(key.holder, MemberName::new("a"));
+    assert!(lease.fact <= Duration::from_secs(30) && lease.fact >= Duration::from_secs(20), "{lease:?}");
+    assert!(began <= lease.sent && lease.sent <= seen && seen <= clock::now());
+}
+
+#[tokio::test]
+async fn puts_and_deletions_are_pushed_and_a_lease_is_confirmed_at_once() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    let first = patroni.bootstrap(30).await;
+    // Only the watch can be this fast.
+    let mut slow = config(vec![etcd.url()]);
+    slow.refresh_interval = Duration::from_secs(3600);
+    let mut source = Source::start(slow);
+    let (before, _) = source.lease("a").await;
+
+    patroni.put("failover", r#"{"leader":"a","member":"b"}"#).await;
+    source.hear("the switchover", announced(true)).await;
+    patroni.delete("leader").await;
+    source.vacant().await;
+    patroni.delete("failover").await;
+    source.hear("its end", announced(false)).await;
+    let second = patroni.grant(30).await;
+    patroni.lead("b", second).await;
+    let (pushed, lease, _) = source.leader("b").await;
+    assert_eq!(lease, None);
+    let (confirmed, _) = source.lease("b").await;
+    assert_eq!(pushed, confirmed);
+    assert!(confirmed.create_revision > before.create_revision);
+
+    patroni.lead("b", first).await;
+    let (moved, lease, _) = source.leader("b").await;
+    assert_eq!((&moved, lease), (&confirmed, None), "another lease begins no leadership");
+    source.lease("b").await;
+
+    patroni.put("config", r#"{"pause":true,"standby_cluster":{"host":"x"}}"#).await;
+    let paused = ClusterConfig { paused: true, standby_cluster: true, failsafe_mode: false };
+    source.hear("the pause", |seen| (*seen == Observation::Config(paused)).then_some(())).await;
+    patroni.delete("members/a").await;
+    let left = |seen: &Observation| matches!(seen, Observation::Members(all) if all.len() == 1).then_some(());
+    source.hear("that a left", left).await;
+    patroni.delete("initialize").await;
+    source.hear("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
+}
+
+fn announced(wanted: bool) -> impl Fn(&Observation) -> Option<()> {
+    move |seen| (*seen == Observation::Switchover { announced: wanted }).then_some(())
+}
+
+#[tokio::test]
+async fn a_lease_that_is_not_renewed_ends_no_later_than_its_evidence_said() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(5).await;
+    let mut source = Source::start(config(vec![etcd.url()]));
+    source.lease("a").await;
+    source.vacant().await;
+    let gone = clock::now();
+    for observation in &source.said {
+        if let Observation::LeaderKey { lease: Some(lease), .. } = observation {
+            assert!(lease.sent + lease.fact <= gone, "{lease:?} was too long: it was gone at {gone}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_compacted_meanwhile_is_read_anew() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    let mut source = Source::start(config(vec![etcd.url()]));
+    source.lease("a").await;
+    etcd.kill();
+    source.silence().await;
+
+    // The same store, where the source does not look.
+    let aside = server::own_address();
+    etcd.start_at(aside);
+    let url = format!("http://{aside}:2379");
+    let mut patroni = Patroni(etcd.client_at(&url, ConnectOptions::new()).await);
+    patroni.delete("leader").await;
+    let lease = patroni.grant(60).await;
+    patroni.lead("b", lease).await;
+    let revision = patroni.0.get("x", None).await.unwrap().header().unwrap().revision();
+    patroni.0.compact(revision, Some(CompactionOptions::new().with_physical())).await.unwrap();
+    etcd.kill();
+    etcd.start();
+
+    let (_, lease, _) = source.leader("b").await;
+    assert!(lease.is_some(), "after a silence the key comes with its lease");
+}
+
+#[tokio::test]
+async fn a_store_that_was_lost_or_restored_is_believed() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    for _ in 0..20 {
+        patroni.put("status", "{}").await;
+    }
+    patroni.bootstrap(60).await;
+    let mut source = Source::start(config(vec![etcd.url()]));
+    let (before, _) = source.lease("a").await;
+    etcd.wipe();
+    source.silence().await;
+    etcd.start();
+    let mut patroni = Patroni(etcd.client().await);
+    source.vacant().await;
+    patroni.bootstrap(60).await;
+    let (after, _) = source.lease("a").await;
+    assert!(after.create_revision < before.create_revision);
+}
+
+#[tokio::test]
+async fn a_frozen_endpoint_is_left_for_the_next_one() {
+    let mut cluster = Etcd::cluster();
+    for etcd in &mut cluster {
+        etcd.client().await;
+    }
+    let mut patroni = Patroni(cluster[2].client().await);
+    patroni.bootstrap(60).await;
+    let mut source = Source::start(config(cluster.iter().map(Etcd::url).collect()));
+    source.lease("a").await;
+    cluster[0].freeze();
+    let frozen = clock::now();
+    source
+        .hear("a read at the next endpoint", |seen| match seen {
+            Observation::LeaderKey { lease: Some(lease), .. } if lease.sent > frozen => Some(()),
+            _ => None,
+        })
+        .await;
+    let took = clock::now().since(frozen);
+    let silent = source.said.iter().any(|seen| matches!(seen, Observation::DcsSilent { .. }));
+    assert!(!silent || took > Duration::from_millis(1500), "silent too early: {:?}", source.said);
+    patroni.delete("leader").await;
+    source.vacant().await;
+    cluster[0].thaw();
+}
+
+#[tokio::test]
+async fn without_a_quorum_the_store_is_silent_and_with_it_the_lease_is_back_in_one_observation() {
+    let mut cluster = Etcd::cluster();
+    for etcd in &mut cluster {
+        etcd.client().await;
+    }
+    let mut patroni = Patroni(cluster[0].client().await);
+    let lease = patroni.bootstrap(60).await;
+    let mut source = Source::start(config(cluster.iter().map(Etcd::url).collect()));
+    source.lease("a").await;
+    cluster[1].freeze();
+    cluster[2].freeze();
+    source.silence().await;
+    let silent_at = source.said.len();
+    cluster[1].thaw();
+    cluster[2].thaw();
+    let (key, lease_seen, _) = source.leader("a").await;
+    assert!(lease_seen.is_some(), "{key:?} came back without its lease");
+    let silences =
+        source.said[silent_at..].iter().filter(|seen| matches!(seen, Observation::DcsSilent { .. })).count();
+    assert_eq!(silences, 0, "a silence is said once");
+    // And it is followed again.
+    let mut patroni = Patroni(cluster[0].client().await);
+    patroni.0.lease_revoke(lease).await.unwrap();
+    source.vacant().await;
+}
+
+#[tokio::test]
+async fn values_that_make_no_sense_cost_only_themselves() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    patroni.put("members/c", "{\"conn_url\":").await;
+    patroni.put("members/d", r#"{"conn_url":"postgres://[fd00::4]:5433/postgres"}"#).await;
+    patroni.put("history", "[").await;
+    let mut map = config(vec![etcd.url()]);
+    map.address_map.insert(ServerAddr::new("fd00::4", 5433), ServerAddr::new("nat.example", 15433));
+    let mut source = Source::start(map);
+    let members = source
+        .hear("the members", |seen| match seen {
+            Observation::Members(members) => Some(members.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(members.keys().map(MemberName::as_str).collect::<Vec<_>>(), ["a", "b", "d"]);
+    assert_eq!(members[&MemberName::new("d")].addr, ServerAddr::new("nat.example", 15433));
+    source.lease("a").await;
+    patroni.put("initialize", "soon").await;
+    source.hear("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
+    let lease = patroni.grant(60).await;
+    patroni.lead("", lease).await;
+    source.vacant().await;
+    patroni.lead("b", lease).await;
+    source.lease("b").await;
+}
+
+#[tokio::test]
+async fn a_user_logs_in_and_logs_in_again_when_the_token_has_run_out() {
+    let mut etcd = Etcd::alone(&["--auth-token-ttl", "1"]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    require_login(&mut patroni).await;
+    let root = ConnectOptions::new().with_user("root", "rootpw").with_auto_token_refresh(true);
+    let mut patroni = Patroni(etcd.client_at(&etcd.url(), root).await);
+
+    let mut right = config(vec![etcd.url()]);
+    right.login = Some(("proxy".to_owned(), Secret::new("proxypw".to_owned())));
+    // Longer than a token lasts.
+    right.refresh_interval = Duration::from_secs(4);
+    let mut source = Source::start(right.clone());
+    let (_, first) = source.lease("a").await;
+    let (_, second) = source.lease("a").await;
+    assert!(second.sent > first.sent);
+    patroni.delete("leader").await;
+    source.vacant().await;
+
+    let report = check_endpoint(&right, &etcd.url()).await.unwrap();
+    assert!(report.keys.contains("members/a") && report.leader.is_none());
+    let mut wrong = right;
+    wrong.login = Some(("proxy".to_owned(), Secret::new("sesame".to_owned())));
+    let error = check_endpoint(&wrong, &etcd.url()).await.unwrap_err();
+    assert_eq!(error.to_string(), format!("{}: cannot log in", etcd.url()));
+    let shown = format!("{error:?} {}", std::error::Error::source(&error).unwrap());
+    assert!(shown.contains("invalid user ID or password") && !shown.contains("sesame"), "{shown}");
+}
+
+async fn require_login(patroni: &mut Patroni) {
+    let client = &mut patroni.0;
+    client.user_add("root", "rootpw", None).await.unwrap();
+    client.user_grant_role("root", "root").await.unwrap();
+    client.role_add("reader").await.unwrap();
+    let read = Permission::read(PREFIX).with_prefix();
+    client.role_grant_permission("reader", read).await.unwrap();
+    client.user_add("proxy", "proxypw", None).await.unwrap();
+    client.user_grant_role("proxy", "reader").await.unwrap();
+    client.auth_enable().await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_with_a_client_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificates = certificates(directory.path());
+    let mut etcd = Etcd::alone_with(&[], Some(&certificates));
+    let mut tls = config(vec![etcd.url()]);
+    tls.tls = EtcdTls {
+        ca_file: Some(certificates.ca.clone().into()),
+        identity: Some((certificates.cert.clone().into(), certificates.key.clone().into())),
+    };
+    let read = |path: &str| std::fs::read(path).unwrap();
+    let options = ConnectOptions::new().with_tls(
+        TlsOptions::new()
+            .ca_certificate(etcd_client::Certificate::from_pem(read(&certificates.ca)))
+            .identity(etcd_client::Identity::from_pem(read(&certificates.cert), read(&certificates.key))),
+    );
+    let url = etcd.url();
+    let mut patroni = Patroni(etcd.client_at(&url, options).await);
+    patroni.bootstrap(60).await;
+    Source::start(tls.clone()).lease("a").await;
+    let report = check_endpoint(&tls, &url).await.unwrap();
+    assert_eq!(report.leader, Some(MemberName::new("a")));
+    assert!(report.lease.is_some());
+
+    tls.tls.identity = None;
+    check_endpoint(&tls, &url).await.unwrap_err();
+    tls.tls.ca_file = Some("/nonexistent/ca.pem".into());
+    let error = check_endpoint(&tls, &url).await.unwrap_err().to_string();
+    assert_eq!(error, "cannot read /nonexistent/ca.pem for TLS with etcd");
+}
+
+fn certificates(directory: &Path) -> Certificates {
+    let write = |name: &str, pem: String| {
+        let path = directory.join(name);
+        std::fs::write(&path, pem).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_cert = ca.self_signed(&ca_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    // Any address that a server of this test may get.
+    params.subject_alt_names =
+        server::addresses().map(|address| SanType::IpAddress(address.into())).collect();
+    let cert = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    Certificates {
+        ca: write("ca.pem", ca_cert.pem()),
+        cert: write("cert.pem", cert.pem()),
+        key: write("key.pem", key.serialize_pem()),
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_what_it_found_and_what_is_wrong() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    let report = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap();
+    let keys: Vec<&str> = report.keys.iter().map(String::as_str).collect();
+    assert_eq!(keys, ["config", "initialize", "leader", "members/a", "members/b", "status"]);
+    assert!(report.version.is_some() && report.lease.is_some());
+
+    etcd.freeze();
+    let error = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap_err();
+    assert!(error.to_string().contains("no answer within 1s"), "{error}");
+    etcd.kill();
+    let error = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("Connection refused"), "{error}: {cause}");
+}

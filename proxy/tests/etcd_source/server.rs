@@ -1,0 +1,168 @@
+//! Real etcd servers, on loopback addresses of their own and in directories of their own.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, ConnectOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// Certificates for a server that speaks TLS and wants a certificate from its clients.
+pub(crate) struct Certificates {
+    pub(crate) ca: String,
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+/// One etcd server. It is killed when this is dropped, or when the thread of its test ends.
+pub(crate) struct Etcd {
+    pub(crate) address: Ipv4Addr,
+    directory: TempDir,
+    arguments: Vec<String>,
+    scheme: &'static str,
+    child: Option<Child>,
+}
+
+/// The loopback addresses of this process.
+pub(crate) fn addresses() -> impl Iterator<Item = Ipv4Addr> {
+    let process = std::process::id();
+    let part = |shift: u32| u8::try_from(process >> shift & 0x7F).unwrap();
+    let (a, b, half) = (100 + part(8), part(1), part(0) & 1);
+    (0..120).map(move |last| Ipv4Addr::new(127, a, b, 1 + half * 120 + last))
+}
+
+/// An address that no other test of this process uses.
+pub(crate) fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    addresses().nth(NEXT.fetch_add(1, Ordering::Relaxed)).expect("more servers than addresses")
+}
+
+impl Etcd {
+    /// One server that is a cluster by itself, with further arguments.
+    pub(crate) fn alone(more: &[&str]) -> Self {
+        Self::alone_with(more, None)
+    }
+
+    pub(crate) fn alone_with(more: &[&str], certificates: Option<&Certificates>) -> Self {
+        let address = own_address();
+        let mut etcd = Self::new("alone", address, &format!("alone=http://{address}:2380"), more);
+        if let Some(Certificates { ca, cert, key }) = certificates {
+            etcd.scheme = "https";
+            let tls = ["--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key, "--client-cert-auth"];
+            etcd.arguments.extend(tls.map(str::to_owned));
+        }
+        etcd.start();
+        etcd
+    }
+
+    /// Three servers.
+    pub(crate) fn cluster() -> [Self; 3] {
+        let addresses = [own_address(), own_address(), own_address()];
+        let peers = addresses.map(|address| format!("{}=http://{address}:2380", name(address))).join(",");
+        let mut cluster = addresses.map(|address| Self::new(&name(address), address, &peers, &[]));
+        for etcd in &mut cluster {
+            etcd.start();
+        }
+        cluster
+    }
+
+    fn new(name: &str, address: Ipv4Addr, peers: &str, more: &[&str]) -> Self {
+        let mut arguments = vec!["--name".to_owned(), name.to_owned()];
+        arguments.extend(["--initial-cluster".to_owned(), peers.to_owned()]);
+        arguments.extend(["--initial-advertise-peer-urls".to_owned(), format!("http://{address}:2380")]);
+        arguments.extend(["--listen-peer-urls".to_owned(), format!("http://{address}:2380")]);
+        arguments.extend(more.iter().map(|&argument| argument.to_owned()));
+        Self { address, directory: tempfile::tempdir().unwrap(), arguments, scheme: "http", child: None }
+    }
+
+    pub(crate) fn start(&mut self) {
+        self.start_at(self.address);
+    }
+
+    /// Starts it where clients find it at `address`.
+    pub(crate) fn start_at(&mut self, address: Ipv4Addr) {
+        let url = format!("{}://{address}:2379", self.scheme);
+        let log = File::options().append(true).create(true).open(self.directory.path().join("log")).unwrap();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "etcd"])
+            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .arg("--data-dir")
+            .arg(self.directory.path().join("data"))
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("setpriv (util-linux) and etcd must be on the PATH");
+        self.child = Some(child);
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}:2379", self.scheme, self.address)
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Kills it and forgets everything it stored.
+    pub(crate) fn wipe(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.directory.path().join("data")).unwrap();
+    }
+
+    /// Stops it without closing anything: it takes connections and never answers.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// A client, once the server answers.
+    pub(crate) async fn client(&mut self) -> Client {
+        let url = self.url();
+        self.client_at(&url, ConnectOptions::new()).await
+    }
+
+    pub(crate) async fn client_at(&mut self, url: &str, options: ConnectOptions) -> Client {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        loop {
+            let options = options.clone().with_timeout(Duration::from_secs(2));
+            if let Ok(mut client) = Client::connect([url], Some(options)).await
+                && client.get("ready?", None).await.is_ok()
+            {
+                return client;
+            }
+            let running = self.child.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none());
+            if !running || Instant::now() > give_up {
+                let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+                panic!("etcd at {url} does not answer; its log:\n{log}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn name(address: Ipv4Addr) -> String {
+    format!("etcd-{address}")
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,289 @@
+//! The probes against real PostgreSQL servers: promoted, stopped, frozen, full, and with TLS.
+
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::unwrap_in_result)]
+
+use std::error::Error;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pg_leader_proxy::clock;
+use pg_leader_proxy::config::{Secret, SslMode};
+use pg_leader_proxy::sources::probe::{ProbeError, check_member};
+use pg_leader_proxy_core::{
+    Attention, MemberName, ProbeFailure, ProbePath, ServerAddr, Stance, SystemId, Timeline,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::Signal;
+
+#[path = "probe_source/probes.rs"]
+mod probes;
+#[path = "probe_source/server.rs"]
+mod server;
+
+use probes::{Probes, config, inquiry};
+use server::Postgres;
+
+fn burst() -> Attention {
+    Attention::Burst(MemberName::new("a"))
+}
+
+#[tokio::test]
+async fn a_user_without_privileges_learns_everything_from_a_primary() {
+    let server = Postgres::primary(&[]).await;
+    let word = check_member(&config(), &server.addr()).await.unwrap();
+    let id = server.value("(pg_control_system()).system_identifier").await;
+    assert_eq!(word.system_id, SystemId(id.parse().unwrap()));
+    let Stance::Primary { timeline, written } = word.stance else { panic!("{word:?}") };
+    assert_eq!(timeline, Timeline(1));
+    let behind = server.value(&format!("pg_current_wal_lsn() - '{written}'")).await;
+    assert!(behind.parse::<i64>().unwrap() >= 0 && written.0 > 0x0100_0000, "{written} is {behind} behind");
+}
+
+#[tokio::test]
+async fn a_user_without_privileges_learns_everything_from_a_replica_and_sees_its_promotion() {
+    let primary = Postgres::primary(&[]).await;
+    let replica = Postgres::replica(&primary).await;
+    let mut probes = Probes::of_one(config(), replica.addr(), burst());
+    let streams = probes
+        .hear("a streaming replica", |heard| {
+            heard.outcome.is_ok_and(|word| matches!(word.stance, Stance::Replica { streaming: true, .. }))
+        })
+        .await;
+    let Ok(word) = streams.outcome else { panic!("{streams:?}") };
+    let Stance::Replica { timeline, received, replayed, .. } = word.stance else { panic!("{word:?}") };
+    assert_eq!(timeline, Some(Timeline(1)));
+    assert!(received.is_some() && replayed.is_some());
+    assert_eq!(word.system_id, check_member(&config(), &primary.addr()).await.unwrap().system_id);
+
+    replica.execute("SELECT pg_promote(wait => false)").await;
+    let promoted = probes.hear("the promotion", probes::Heard::is_primary).await;
+    let Stance::Primary { timeline, .. } = promoted.outcome.unwrap().stance else { unreachable!() };
+    assert_eq!(timeline, Timeline(2));
+    let last_before = probes.said.iter().rev().find(|heard| heard.is_replica()).unwrap().sent;
+    let gap = promoted.sent.since(last_before);
+    assert!(gap < Duration::from_millis(500), "asked only every {gap:?} in a burst");
+}
+
+#[tokio::test]
+async fn a_server_in_recovery_that_streams_from_nobody_says_so() {
+    let mut server = Postgres::primary(&[]).await;
+    server.signal(Signal::INT);
+    server.wait().await;
+    std::fs::write(server.data().join("standby.signal"), "").unwrap();
+    server.start().await;
+    let word = check_member(&config(), &server.addr()).await.unwrap();
+    let Stance::Replica { timeline, streaming, .. } = word.stance else { panic!("{word:?}") };
+    assert_eq!((timeline, streaming), (Some(Timeline(1)), false));
+}
+
+#[tokio::test]
+async fn what_keeps_a_user_out_is_said_so_that_it_can_be_mended() {
+    let server = Postgres::primary(&[]).await;
+    let addr = server.addr();
+    let mut wrong = config();
+    wrong.password = Some(Secret::new("sesame".to_owned()));
+    denied(&check_member(&wrong, &addr).await.unwrap_err(), "the user or the password is wrong");
+    wrong.password = None;
+    denied(&check_member(&wrong, &addr).await.unwrap_err(), "the server wants a password");
+    let mut stranger = config();
+    stranger.user = "stranger".to_owned();
+    denied(&check_member(&stranger, &addr).await.unwrap_err(), "pg_hba.conf has no line");
+    let mut elsewhere = config();
+    elsewhere.database = "nowhere".to_owned();
+    denied(&check_member(&elsewhere, &addr).await.unwrap_err(), "there is no such database");
+    server.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC").await;
+    denied(&check_member(&config(), &addr).await.unwrap_err(), "may not connect to this database");
+
+    let mut encrypted = config();
+    encrypted.sslmode = SslMode::Require;
+    let error = check_member(&encrypted, &addr).await.unwrap_err();
+    assert_eq!(error.failure(), ProbeFailure::Failed);
+    assert!(error.to_string().contains("TLS failed"), "{error}");
+    let nobody = ServerAddr::new("127.0.0.1", 1);
+    assert_eq!(check_member(&config(), &nobody).await.unwrap_err().failure(), ProbeFailure::Refused);
+    let unknown = ServerAddr::new("no-such-host.invalid", 5432);
+    assert_eq!(check_member(&config(), &unknown).await.unwrap_err().failure(), ProbeFailure::TimedOut);
+}
+
+fn denied(error: &ProbeError, advice: &str) {
+    let shown = format!("{error} {error:?} {}", error.source().unwrap());
+    assert_eq!(error.failure(), ProbeFailure::Denied, "{shown}");
+    assert!(error.to_string().contains(advice), "{error} does not say {advice:?}");
+    assert!(!shown.contains("sesame"), "{shown}");
+}
+
+#[tokio::test]
+async fn the_end_of_the_kept_connection_is_evidence_at_once() {
+    let mut server = Postgres::primary(&[]).await;
+    // Steady, so the next question would come in an hour.
+    let mut probes = Probes::of_one(config(), server.addr(), Attention::Steady);
+    probes.hear("its word", probes::Heard::is_primary).await;
+    server.signal(Signal::INT);
+    let first = probes.next().await;
+    assert_eq!(first.outcome, Err(ProbeFailure::ShuttingDown));
+    server.wait().await;
+
+    // A postmaster that is killed takes its backends with it, without a word.
+    server.start().await;
+    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], burst()));
+    probes.hear("its word", probes::Heard::is_primary).await;
+    server.signal(Signal::KILL);
+    probes.failure(ProbeFailure::Refused).await;
+    server.wait().await;
+    server.start().await;
+    probes.hear("its word after the crash", probes::Heard::is_primary).await;
+}
+
+#[tokio::test]
+async fn a_frozen_server_times_out_and_is_heard_again_when_it_thaws() {
+    let server = Postgres::primary(&[]).await;
+    let mut probes = Probes::of_one(config(), server.addr(), burst());
+    probes.hear("its word", probes::Heard::is_primary).await;
+    server.signal_all(Signal::STOP);
+    let silent = probes.failure(ProbeFailure::TimedOut).await;
+    assert!(clock::now().since(silent.sent) >= Duration::from_secs(2), "stamped with when it was asked");
+    server.signal_all(Signal::CONT);
+    probes.hear("its word", probes::Heard::is_primary).await;
+}
+
+#[tokio::test]
+async fn a_hung_postmaster_shows_only_over_a_fresh_connection() {
+    let server = Postgres::primary(&[]).await;
+    let mut both = config();
+    both.fresh_interval = Duration::from_millis(100);
+    let mut probes = Probes::of_one(both, server.addr(), burst());
+    probes.hear("a fresh word", |heard| heard.path == ProbePath::Fresh && heard.is_primary()).await;
+    server.signal(Signal::STOP);
+    probes.hear("its silence", |heard| heard.outcome == Err(ProbeFailure::TimedOut)).await;
+    let silent = probes.said.last().unwrap().clone();
+    assert_eq!(silent.path, ProbePath::Fresh);
+    let meanwhile = probes.said.iter().filter(|heard| heard.sent > silent.sent && heard.is_primary()).count();
+    assert!(meanwhile > 20, "the kept connection was delayed: {meanwhile} words in two seconds");
+    server.signal(Signal::CONT);
+    probes.hear("a fresh word", |heard| heard.path == ProbePath::Fresh && heard.is_primary()).await;
+}
+
+#[tokio::test]
+async fn a_full_server_and_one_that_starts_are_told_apart() {
+    let mut server = Postgres::primary(&["max_connections = 5", "superuser_reserved_connections = 3"]).await;
+    let mut keeping = [
+        Probes::of_one(config(), server.addr(), Attention::Steady),
+        Probes::of_one(config(), server.addr(), Attention::Steady),
+    ];
+    for probes in &mut keeping {
+        probes.hear("its word", probes::Heard::is_primary).await;
+    }
+    let error = check_member(&config(), &server.addr()).await.unwrap_err();
+    assert_eq!(error.failure(), ProbeFailure::TooManyConnections, "{error:?}");
+    drop(keeping);
+    server.signal(Signal::INT);
+    server.wait().await;
+
+    // A replica that does not admit readers answers as one that starts.
+    server.set("hot_standby = off");
+    std::fs::write(server.data().join("standby.signal"), "").unwrap();
+    server.launch();
+    let mut probes = Probes::of_one(config(), server.addr(), burst());
+    probes.failure(ProbeFailure::StartingUp).await;
+}
+
+#[tokio::test]
+async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
+    let server = Postgres::primary(&[]).await;
+    let mut probes = Probes::of_one(config(), server.addr(), Attention::Steady);
+    let first = probes.next().await;
+    probes.wake.send(MemberName::new("stranger")).await.unwrap();
+    probes.wake.send(MemberName::new("a")).await.unwrap();
+    let woken = probes.next().await;
+    assert!(first.is_primary() && woken.is_primary() && woken.sent > first.sent);
+    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], Attention::Burst(MemberName::new("b"))));
+    assert!(probes.next().await.is_primary());
+    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], burst()));
+    for _ in 0..20 {
+        assert!(probes.next().await.is_primary());
+    }
+}
+
+#[tokio::test]
+async fn members_come_move_and_leave() {
+    let server = Postgres::primary(&["listen_addresses = '*'"]).await;
+    let elsewhere = ServerAddr::new("127.0.0.1", 1);
+    let mut probes = Probes::start(config(), inquiry(&[], Attention::Steady));
+    probes.inquiry.send_replace(inquiry(&[("a", elsewhere.clone())], Attention::Steady));
+    assert_eq!(probes.next().await.addr, elsewhere);
+    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], Attention::Steady));
+    let moved = probes.next().await;
+    assert!(moved.addr == server.addr() && moved.is_primary());
+    probes.inquiry.send_replace(inquiry(&[], Attention::Watchful));
+    let connections =
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg-leader-proxy probe'";
+    for _ in 0..600 {
+        if server.value(connections).await == "0" {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the connection to a member that left is still open");
+}
+
+#[tokio::test]
+async fn tls_is_as_strict_as_it_is_asked_to_be() {
+    let mut server = Postgres::initialized(&["ssl = on"]);
+    let ca_file = certificates(&server, &["db.example", &server.address.to_string()]);
+    server.start().await;
+    server.execute("CREATE USER monitor PASSWORD 'monitorpw'").await;
+    let mut tls = config();
+    tls.ca_file = Some(ca_file);
+    for sslmode in
+        [SslMode::Disable, SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull]
+    {
+        tls.sslmode = sslmode;
+        check_member(&tls, &server.addr()).await.unwrap();
+    }
+
+    let other = certificates(&server, &["elsewhere.example"]);
+    server.execute("SELECT pg_reload_conf()").await;
+    tls.ca_file = Some(other);
+    tls.sslmode = SslMode::VerifyCa;
+    let mut reloaded = check_member(&tls, &server.addr()).await;
+    for _ in 0..100 {
+        if reloaded.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        reloaded = check_member(&tls, &server.addr()).await;
+    }
+    reloaded.unwrap();
+    tls.sslmode = SslMode::VerifyFull;
+    let error = check_member(&tls, &server.addr()).await.unwrap_err();
+    assert!(error.to_string().contains("TLS failed"), "{error}");
+    tls.ca_file = None;
+    tls.sslmode = SslMode::VerifyCa;
+    check_member(&tls, &server.addr()).await.unwrap_err();
+    tls.ca_file = Some("/nonexistent/ca.pem".into());
+    let error = check_member(&tls, &server.addr()).await.unwrap_err();
+    assert!(matches!(error, ProbeError::Authority { .. }), "{error}");
+}
+
+/// Gives `server` a certificate for `names`, and returns the file of the authority that signed it.
+fn certificates(server: &Postgres, names: &[&str]) -> PathBuf {
+    let owner = std::fs::metadata(server.data()).unwrap();
+    let write = |name: &str, pem: String| {
+        let path = server.data().join(name);
+        std::fs::write(&path, pem).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
+        path
+    };
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_cert = ca.self_signed(&ca_key).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let cert = CertificateParams::new(names).unwrap().signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    write("server.crt", cert.pem());
+    write("server.key", key.serialize_pem());
+    write("ca.pem", ca_cert.pem())
+}
