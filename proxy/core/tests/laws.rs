@@ -239,6 +239,38 @@ fn every_reader_knows_until_when_its_server_may_be_read() {
 }
 
 #[test]
+fn a_server_that_left_the_read_route_comes_back_in_another_epoch() {
+    hold("read epochs", |_, player| {
+        let (mut present, mut past) = (BTreeMap::new(), BTreeSet::new());
+        for snapshot in &player.trail {
+            let servers = snapshot.routing.read.servers().iter();
+            let next: BTreeMap<_, _> =
+                servers.clone().map(|server| (server.epoch, (&server.member, &server.addr))).collect();
+            demand(next.len() == servers.len(), || "two servers share an epoch".to_owned())?;
+            for (epoch, server) in &next {
+                demand(!past.contains(epoch), || format!("{server:?} comes back in epoch {epoch}"))?;
+                let known = present.get(epoch).unwrap_or(server);
+                demand(known == server, || format!("epoch {epoch} of {known:?} goes to {server:?}"))?;
+            }
+            past.extend(present.into_keys().filter(|epoch| !next.contains_key(epoch)));
+            present = next;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn the_lease_that_is_told_is_that_of_the_present_leadership() {
+    hold("present lease", |steps, player| {
+        let end = player.trail.last().map(|end| oracle(steps, end));
+        let margin = player.router.policy().terms().lease_margin;
+        let told = player.router.evidence().lease().map(|lease| lease.end() - margin);
+        let horizon = end.and_then(|oracle| oracle.horizon());
+        demand(told == horizon, || format!("it is told until {told:?}, and was read until {horizon:?}"))
+    });
+}
+
+#[test]
 fn the_alarm_names_exactly_the_members_out_of_recovery_when_there_are_two() {
     hold("two primaries", |steps, player| {
         for snapshot in &player.trail {

@@ -10,7 +10,7 @@ use crate::script::{Player, Step, play, story};
 use super::histories;
 
 /// How many histories each law is held against.
-pub(crate) const CASES: u32 = 1200;
+pub(crate) const CASES: u32 = 800;
 
 /// What a law says of one history: nothing, or how it was broken.
 pub(crate) type Judgement = Result<(), String>;

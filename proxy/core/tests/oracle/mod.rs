@@ -152,9 +152,10 @@ impl<'a> Oracle<'a> {
         let words =
             probes.iter().enumerate().filter_map(|(n, (sent, outcome))| Some((*sent, n, outcome.ok()?)));
         let (sent, arrived, word) = words.max_by_key(|(sent, n, _)| (*sent, *n))?;
-        let contradicted = probes.iter().enumerate().any(|(n, (asked, outcome))| {
-            outcome.is_err_and(ProbeFailure::contradicts) && (*asked, n) > (sent, arrived)
-        });
+        let contradicted = probes
+            .iter()
+            .enumerate()
+            .any(|(n, (asked, outcome))| outcome.is_err_and(found_down) && (*asked, n) > (sent, arrived));
         (!contradicted).then_some((sent, word))
     }
 
@@ -252,6 +253,11 @@ impl<'a> Oracle<'a> {
 /// Whether a server says that it is out of recovery.
 pub(crate) const fn is_primary(word: Word) -> bool {
     matches!(word.stance, Stance::Primary { .. })
+}
+
+/// Whether a failure means that the server is gone, and not only that it could not be asked.
+const fn found_down(failure: ProbeFailure) -> bool {
+    matches!(failure, ProbeFailure::Refused | ProbeFailure::StartingUp | ProbeFailure::ShuttingDown)
 }
 
 fn probe_of(
