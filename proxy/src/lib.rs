@@ -1,5 +1,7 @@
 //! Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.
 
+pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -40,7 +40,8 @@ impl Logging {
 #[must_use]
 pub fn temporary() -> DefaultGuard {
     let layer = lines(LogFormat::Text, io::stderr, io::stderr().is_terminal());
-    Registry::default().with(layer.with_filter(EnvFilter::new("info"))).set_default()
+    // Not the `set_default` of the layer's crate: that takes the place of the `log` crate's logger, which only one may.
+    tracing::subscriber::set_default(Registry::default().with(layer.with_filter(EnvFilter::new("info"))))
 }
 
 /// Logs in every thread, until the process ends.

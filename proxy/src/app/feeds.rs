@@ -2,13 +2,20 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pg_leader_proxy_core::{MemberName, Observation};
 use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::error;
 
 use super::SUSPECTS;
 use crate::config;
-use crate::sources::{self, Inquiry};
+use crate::sources::etcd::EtcdSource;
+use crate::sources::{Inquiry, probe};
+
+/// How long after a source gave up it is started anew.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Follows etcd with the configuration in force; idle without one.
 pub(super) async fn follow_etcd(
@@ -19,12 +26,12 @@ pub(super) async fn follow_etcd(
         let present = config.borrow_and_update().clone();
         let following = async {
             match present {
-                Some(etcd) => sources::EtcdSource::new(etcd, observations.clone()).run().await,
+                Some(etcd) => failed(EtcdSource::new(etcd, observations.clone()).run().await).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            never = following => match never {},
+            () = following => {}
             changed = config.changed() => stay_if_gone(changed).await,
         }
     }
@@ -40,7 +47,8 @@ pub(super) async fn ask_servers(
     loop {
         let present = config.borrow_and_update().clone();
         let (wake, woken) = mpsc::channel(SUSPECTS);
-        let asking = sources::probe::run(present, inquiry.clone(), observations.clone(), woken);
+        let asking =
+            async { failed(probe::run(present, inquiry.clone(), observations.clone(), woken).await).await };
         let waking = async {
             while let Some(member) = suspects.recv().await {
                 // A full channel means that they are being told already.
@@ -49,11 +57,18 @@ pub(super) async fn ask_servers(
             std::future::pending::<Infallible>().await
         };
         tokio::select! {
-            never = asking => match never {},
+            () = asking => {}
             never = waking => match never {},
             changed = config.changed() => stay_if_gone(changed).await,
         }
     }
+}
+
+/// A source that cannot work as configured says so and is started anew: a file that was missing may come.
+async fn failed<E: std::error::Error + Send + Sync + 'static>(ended: Result<Infallible, E>) {
+    let Err(error) = ended;
+    error!("cannot observe the cluster: {:#}", anyhow::Error::from(error));
+    sleep(RETRY).await;
 }
 
 /// The sender of a configuration goes only when the process ends; until then there is nothing to change.

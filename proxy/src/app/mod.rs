@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 use self::feeds::{ask_servers, follow_etcd};
 use self::plan::{addresses, bind, check_reloadable, etcd_config, gate_limits, settings, static_member};
-use self::signals::Signals;
+use self::signals::{Asked, Signals};
 use crate::admin::{self, Admin};
 use crate::clock;
 use crate::config::{self, Config, ConfigErrors, Witnesses};
@@ -159,18 +159,25 @@ impl App {
                     // A part never ends of itself, so it panicked: better to be started anew than to go on half alive.
                     return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
                 }
-                Some(()) = signals.reload.recv() => match reload() {
-                    Ok(config) => match self.apply(config).await {
-                        Ok(()) => info!("configuration reloaded"),
-                        Err(error) => error!("configuration not reloaded, the old one stays: {error:#}"),
-                    },
-                    Err(errors) => error!("configuration not reloaded, the old one stays: {errors}"),
+                asked = signals.next() => match asked {
+                    Asked::Reload => self.reload(reload()).await,
+                    Asked::Stop => break,
                 },
-                () = signals.stop() => break,
             }
         }
         self.drain(signals).await;
         Ok(())
+    }
+
+    async fn reload(&mut self, read: Result<Config, ConfigErrors>) {
+        let applied = match read {
+            Ok(config) => self.apply(config).await,
+            Err(errors) => Err(errors.into()),
+        };
+        match applied {
+            Ok(()) => info!("configuration reloaded"),
+            Err(error) => error!("configuration not reloaded, the old one stays: {error:#}"),
+        }
     }
 
     async fn serve_admin(&mut self) -> Result<()> {

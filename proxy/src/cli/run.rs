@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 
 use super::Exit;
+use crate::app::{self, Reload};
 use crate::config::{Config, ConfigErrors, Origins};
 use crate::logging::{self, Logging};
 
@@ -20,7 +21,7 @@ pub(super) fn run(origins: Origins) -> anyhow::Result<Exit> {
     };
     drop(temporary);
     let logging = logging::start(&config.log).context("logging cannot be started")?;
-    let _reload = move || reload(&origins, &logging);
+    app::run(config, Reload::new(move || reload(&origins, &logging)))?;
     Ok(Exit::Fine)
 }
 
