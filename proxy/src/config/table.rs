@@ -101,7 +101,7 @@ pub const KEYS: &[Key] = &[
         "Whether to speak TLS and what to verify, as in libpq.",
     )
     .or("prefer"),
-    Key::new("probe.ca_file", Kind::Path, "The authority (PEM) that signed the servers' certificates."),
+    Key::new("probe.ca_file", Kind::Path, "The authority (PEM) that signed the servers' certificates; the system's without it."),
     Key::new(
         "policy.on_dcs_loss",
         Kind::Choice(&["evidence", "fence"]),

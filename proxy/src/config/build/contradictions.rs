@@ -89,8 +89,9 @@ fn probe(reader: &mut Reader<'_>, config: &Config) {
         );
     }
     let verifies = matches!(probe.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
-    if verifies && probe.ca_file.is_none() {
-        reader.fault("probe.sslmode", "verifies certificates, which needs `probe.ca_file`".to_owned());
+    if probe.sslmode == SslMode::VerifyCa && probe.ca_file.is_none() {
+        let why = "needs `probe.ca_file`: the system's authorities vouch for anybody; or use \"verify-full\"";
+        reader.fault("probe.sslmode", why.to_owned());
     }
     if !verifies && probe.ca_file.is_some() {
         let why = "has no effect unless `probe.sslmode` is \"verify-ca\" or \"verify-full\"";
