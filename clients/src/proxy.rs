@@ -17,11 +17,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts the proxy for the one member at `member` and waits until it routes.
+    /// Starts the proxy for the one member at `member` and waits until it routes. `more` are further arguments.
     ///
     /// # Errors
     /// When it is not built or does not become ready; its log is in the error.
-    pub fn start(loopback: Loopback, member: SocketAddr) -> Result<Self> {
+    pub fn start(loopback: Loopback, member: SocketAddr, more: &[&str]) -> Result<Self> {
         let program = places::proxy()?.to_string_lossy().into_owned();
         let [member, listen, admin] = [member, loopback.proxy(), loopback.admin()].map(|a| a.to_string());
         let argv = [
@@ -31,7 +31,8 @@ impl Proxy {
             ["--write-listen", &listen],
             ["--admin-listen", &admin],
         ];
-        let argv = argv.concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let argv: Vec<String> =
+            argv.concat().into_iter().chain(more.iter().copied()).map(str::to_owned).collect();
         let env = [("PGLP_PROBE_PASSWORD", PASSWORD)];
         let process = Leashed::start("pg-leader-proxy", Scratch::new("proxy")?, "KILL", &argv, &env)?;
         let mut proxy = Self { process, loopback };

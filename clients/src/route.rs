@@ -31,7 +31,9 @@ impl Route {
         let server = Server::start(major)?;
         let at = server.loopback;
         let back = Tap::start(at.server_tap(), at.server())?;
-        let proxy = if is_control() { None } else { Some(Proxy::start(at, at.server_tap())?) };
+        // Probes in the clear, so that the recordings tell them from clients.
+        let clear = ["--probe-sslmode", "disable"];
+        let proxy = if is_control() { None } else { Some(Proxy::start(at, at.server_tap(), &clear)?) };
         let front_target = if proxy.is_some() { at.proxy() } else { at.server_tap() };
         let front = Tap::start(at.client_tap(), front_target)?;
         Ok(Self { address: at.client_tap(), front: Some(front), proxy, back: Some(back), server })
@@ -44,7 +46,7 @@ impl Route {
     pub fn plain(major: Major) -> Result<Self> {
         let server = Server::start(major)?;
         let at = server.loopback;
-        let proxy = if is_control() { None } else { Some(Proxy::start(at, at.server())?) };
+        let proxy = if is_control() { None } else { Some(Proxy::start(at, at.server(), &[])?) };
         let address = if proxy.is_some() { at.proxy() } else { at.server() };
         Ok(Self { address, front: None, proxy, back: None, server })
     }
@@ -69,6 +71,14 @@ impl Route {
         self.front.as_ref().context("this route has no recorders")?.recordings(ENDED, |_| true)
     }
 
+    /// How many connections of clients arrived at the server so far.
+    ///
+    /// # Errors
+    /// When one is still open, or when this route has no recorders.
+    pub fn arrivals(&self) -> Result<usize> {
+        Ok(self.arrived()?.len())
+    }
+
     /// Says that every client connection so far arrived at the server unchanged, in both directions, and gives their number.
     ///
     /// # Errors
@@ -80,6 +90,12 @@ impl Route {
         let back = back.recordings(ENDED, |recording| !is_probe(recording))?;
         ensure!(!front.is_empty(), "no client came");
         same_bytes(&front, &back)
+    }
+
+    fn arrived(&self) -> Result<Vec<Recording>> {
+        let back = self.back.as_ref().context("this route has no recorders")?;
+        // The proxy keeps its probes open, so only the clients' connections are waited for.
+        back.recordings(ENDED, |recording| !is_probe(recording))
     }
 }
 

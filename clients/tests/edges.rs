@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clients::first_packet::{PROTOCOL_3_0, connect};
 use clients::server::APP;
-use clients::wire::{Message, Wire};
+use clients::wire::{Message, Wire, error_text};
 use clients::{Major, Route, wait};
 
 /// A client may say everything and close its side before it reads: the answers must still come, all of them.
@@ -97,13 +97,43 @@ fn ended_by_the_server() {
     let process = wire.query("SELECT pg_backend_pid()").unwrap().concat();
     route.server.sql(&format!("SELECT pg_terminate_backend({process})")).unwrap();
     let last = wire.read().unwrap();
-    assert_eq!(
-        clients::wire::error_text(&last),
-        "57P01: terminating connection due to administrator command"
-    );
+    assert_eq!(error_text(&last), "57P01: terminating connection due to administrator command");
     assert_eq!(wire.read_to_end(), b"");
     drop(wire);
     route.same_bytes().unwrap();
+}
+
+/// The same in the middle of a COPY: the server ends with data unread, which resets the connection. Its last words came
+/// before, and a client that looks for them finds them.
+#[test]
+fn ended_by_the_server_in_the_middle_of_a_copy() {
+    let route = Route::plain(Major::NEWEST).unwrap();
+    route.server.sql("CREATE TABLE copied (words text)").unwrap();
+    route.server.sql(&format!("ALTER TABLE copied OWNER TO {APP}")).unwrap();
+    let row = [vec![b'x'; 8000], vec![b'\n']].concat();
+    let mut lost = Vec::new();
+    for attempt in 0..20 {
+        let mut wire = open(&route);
+        let process = wire.query("SELECT pg_backend_pid()").unwrap().concat();
+        wire.send_message(b'Q', b"COPY copied FROM STDIN\0").unwrap();
+        assert_eq!(wire.read().unwrap().tag, b'G');
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                route.server.sql(&format!("SELECT pg_terminate_backend({process})")).unwrap();
+            });
+            let started = Instant::now();
+            while wire.send_message(b'd', &row).is_ok() {
+                assert!(started.elapsed() < LONG, "the terminated session still takes data");
+            }
+        });
+        match wire.read() {
+            Ok(last) if error_text(&last).starts_with("57P01") => {}
+            Ok(other) => lost.push(format!("attempt {attempt}: {}", error_text(&other))),
+            Err(error) => lost.push(format!("attempt {attempt}: {error:#}")),
+        }
+    }
+    assert!(lost.is_empty(), "the server's last words were lost: {lost:#?}");
 }
 
 /// A session that nobody uses for a while is still there, and so is what it was told to listen to.

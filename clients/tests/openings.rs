@@ -1,5 +1,4 @@
-//! First packets that finished clients do not send: in pieces, at the limits, and wrong ones. The proxy must be no other
-//! server to them than the server itself.
+//! First packets that finished clients do not send: in pieces, at the limits, and wrong ones.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write;
@@ -10,7 +9,7 @@ use clients::first_packet::{
     CANCEL_REQUEST, GSSENC_REQUEST, PROTOCOL_3_0, PROTOCOL_3_2, SSL_REQUEST, connect, packet, startup,
 };
 use clients::server::APP;
-use clients::wire::Wire;
+use clients::wire::{Wire, error_text};
 use clients::{Major, Route};
 
 /// A start-up packet may arrive byte by byte: TCP has no packets.
@@ -92,37 +91,16 @@ fn without_tls_on_the_server() {
     route.same_bytes().unwrap();
 }
 
-/// What a server answers to a wrong opening, byte for byte the same through the proxy as without it.
+/// Openings that end soon or are only half right are the server's to judge: its answer comes back byte for byte.
 #[test]
-fn that_are_wrong() {
+fn that_the_server_judges() {
     let route = Route::plain(Major::NEWEST).unwrap();
-    for (name, opening) in wrong_openings() {
-        let (direct, ended) = answer(route.server.loopback.server(), &opening);
-        assert!(ended, "{name}: the server itself keeps this connection open");
-        let (proxied, ended) = answer(route.address(), &opening);
-        assert!(ended, "{name}: the proxy keeps this connection open");
-        assert_eq!(text(&proxied), text(&direct), "{name}");
-    }
-    let stream = connect(route.address()).unwrap();
-    let (mut wire, _) = Wire::open(stream, PROTOCOL_3_0, &[]).unwrap();
-    assert_eq!(wire.query("SELECT 1").unwrap(), ["1"], "a good opening after the wrong ones");
-}
-
-fn wrong_openings() -> Vec<(&'static str, Vec<u8>)> {
     let user = [("user", APP)];
-    let no_terminator = packet(PROTOCOL_3_0, b"user\0app\0database\0app");
-    vec![
+    let openings = [
         ("nothing at all", vec![]),
         ("half a length", vec![0, 0]),
-        ("a length of seven", vec![0, 0, 0, 7, 0, 3, 0]),
         ("half a start-up packet", startup(PROTOCOL_3_0, &user)[..12].to_vec()),
-        ("HTTP", b"GET / HTTP/1.1\r\nHost: here\r\n\r\n".to_vec()),
-        ("a packet too long", startup(PROTOCOL_3_0, &[("user", APP), ("options", &" ".repeat(10_000))])),
-        ("protocol 2.0", startup(2 << 16, &user)),
-        ("protocol 4.0", startup(4 << 16, &user)),
         ("no user", startup(PROTOCOL_3_0, &[("database", APP)])),
-        ("an empty start-up packet", packet(PROTOCOL_3_0, &[])),
-        ("no terminator", no_terminator),
         ("SSLRequest and the end", packet(SSL_REQUEST, &[])),
         ("GSSENCRequest and the end", packet(GSSENC_REQUEST, &[])),
         ("GSSENCRequest twice", packet(GSSENC_REQUEST, &[]).repeat(2)),
@@ -131,13 +109,56 @@ fn wrong_openings() -> Vec<(&'static str, Vec<u8>)> {
             [packet(SSL_REQUEST, &[]), startup(PROTOCOL_3_0, &user)].concat(),
         ),
         ("CancelRequest for nobody", packet(CANCEL_REQUEST, &[0, 0, 0, 1, 0, 0, 0, 2])),
-        ("CancelRequest without a secret", packet(CANCEL_REQUEST, &[0, 0, 0, 1])),
-        ("CancelRequest with a secret too long", packet(CANCEL_REQUEST, &[1; 300])),
-    ]
+    ];
+    for (name, opening) in openings {
+        let direct = answer(route.server.loopback.server(), &opening);
+        let proxied = answer(route.address(), &opening);
+        assert_eq!(proxied.escape_ascii().to_string(), direct.escape_ascii().to_string(), "{name}");
+    }
+    still_serves(&route);
 }
 
-/// Sends an opening, closes the write side, and gives what came back, and whether the end came.
-fn answer(address: SocketAddr, opening: &[u8]) -> (Vec<u8>, bool) {
+/// Openings that are no PostgreSQL end at the proxy, with the SQLSTATE that the server has for them. To some of them the
+/// server itself only hangs up; the proxy says why before it does.
+#[test]
+fn that_the_proxy_refuses() {
+    let route = Route::recorded(Major::NEWEST).unwrap();
+    if route.proxy().is_none() {
+        // In a control run there is nobody who refuses.
+        return;
+    }
+    let user = [("user", APP)];
+    let too_long = startup(PROTOCOL_3_0, &[("user", APP), ("options", &" ".repeat(10_000))]);
+    let openings = [
+        ("a length of seven", vec![0, 0, 0, 7, 0, 3, 0], "08P01"),
+        ("HTTP", b"GET / HTTP/1.1\r\nHost: here\r\n\r\n".to_vec(), "08P01"),
+        ("a packet too long", too_long, "08P01"),
+        ("protocol 2.0", startup(2 << 16, &user), "0A000"),
+        ("protocol 4.0", startup(4 << 16, &user), "0A000"),
+        ("an empty start-up packet", packet(PROTOCOL_3_0, &[]), "08P01"),
+        ("no terminator", packet(PROTOCOL_3_0, b"user\0app\0database\0app"), "08P01"),
+        ("CancelRequest without a secret", packet(CANCEL_REQUEST, &[0, 0, 0, 1]), "08P01"),
+        ("CancelRequest with a secret too long", packet(CANCEL_REQUEST, &[1; 300]), "08P01"),
+    ];
+    for (name, opening, state) in openings {
+        let told = answer(route.address(), &opening);
+        let error = Wire { stream: std::io::Cursor::new(told) }.read().unwrap();
+        let text = error_text(&error);
+        assert!(error.tag == b'E' && text.starts_with(state), "{name}: {text}");
+    }
+    let served = route.arrivals().unwrap();
+    assert_eq!(served, 0, "an opening that is no PostgreSQL reached the server");
+    still_serves(&route);
+}
+
+fn still_serves(route: &Route) {
+    let (mut wire, _) = Wire::open(connect(route.address()).unwrap(), PROTOCOL_3_0, &[]).unwrap();
+    assert_eq!(wire.query("SELECT 1").unwrap(), ["1"], "a good opening after the wrong ones");
+    wire.send_message(b'X', &[]).unwrap();
+}
+
+/// Sends an opening, closes the write side, and gives what came back before the end.
+fn answer(address: SocketAddr, opening: &[u8]) -> Vec<u8> {
     let stream = connect(address).unwrap();
     let mut wire = Wire { stream };
     wire.send(opening).unwrap();
@@ -146,11 +167,8 @@ fn answer(address: SocketAddr, opening: &[u8]) -> (Vec<u8>, bool) {
     let started = Instant::now();
     wire.stream.set_read_timeout(Some(END)).unwrap();
     let answer = wire.read_to_end();
-    (answer, started.elapsed() < END)
-}
-
-fn text(bytes: &[u8]) -> String {
-    bytes.escape_ascii().to_string()
+    assert!(started.elapsed() < END, "{address} keeps this connection open: {}", opening.escape_ascii());
+    answer
 }
 
 /// Sends each byte in a segment of its own, and reads as usual.
