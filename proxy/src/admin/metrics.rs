@@ -4,7 +4,7 @@ use std::fmt;
 
 use pg_leader_proxy_core::Reason;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -44,6 +44,20 @@ enum Samples {
 #[derive(Debug)]
 struct Labels(Vec<(&'static str, String)>);
 
+impl Labels {
+    /// Encodes one sample with these labels. No labels are no braces.
+    fn sample(
+        &self,
+        metric: &mut MetricEncoder<'_>,
+        encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
+        match self.0.as_slice() {
+            [] => encode(metric),
+            labels => encode(&mut metric.encode_family(&labels)?),
+        }
+    }
+}
+
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for family in &self.0 {
@@ -52,16 +66,17 @@ impl Collector for Families {
                     let mut metric =
                         encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
                     for (labels, value) in samples {
-                        let labels = labels.0.as_slice();
-                        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, u64>(value, None)?;
+                        let encode = |metric: &mut MetricEncoder<'_>| {
+                            metric.encode_counter::<NoLabelSet, u64, u64>(value, None)
+                        };
+                        labels.sample(&mut metric, encode)?;
                     }
                 }
                 Samples::Gauges(samples) => {
                     let mut metric =
                         encoder.encode_descriptor(family.name, family.help, None, MetricType::Gauge)?;
                     for (labels, value) in samples {
-                        let labels = labels.0.as_slice();
-                        metric.encode_family(&labels)?.encode_gauge(value)?;
+                        labels.sample(&mut metric, |metric| metric.encode_gauge(value))?;
                     }
                 }
             }

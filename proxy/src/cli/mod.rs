@@ -2,7 +2,9 @@
 
 mod arguments;
 mod check;
+mod http;
 mod run;
+mod status;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -95,6 +97,10 @@ fn dispatch(
         Some(("check", matches)) => {
             let origins = arguments::origins(matches, &start.environment);
             check::check(&origins, matches.get_flag("connect"), out, err)
+        }
+        Some(("status", matches)) => {
+            let admin = matches.get_one::<String>("admin");
+            status::status(admin, matches.get_flag("json"), &start.environment, out)
         }
         Some(("document", _)) => {
             out.write_all(crate::config::document().as_bytes())?;

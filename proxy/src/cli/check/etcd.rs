@@ -1,0 +1,156 @@
+//! Whether etcd gives what is needed, and what it says of the cluster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pg_leader_proxy_core::{ClusterConfig, Member, MemberName, Observation, OnDcsLoss, SystemId};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::findings::Findings;
+use crate::config::Etcd;
+use crate::sources::etcd::{EndpointReport, EtcdSource, check_endpoint};
+
+/// How many observations may wait; a first read gives a handful.
+const OBSERVATIONS: usize = 64;
+
+/// Members by name, and the system identifier of the cluster.
+pub(super) type Known = (BTreeMap<MemberName, Member>, Option<SystemId>);
+
+/// Asks every endpoint, then reads the cluster as the proxy would.
+pub(super) async fn check(
+    etcd: &Etcd,
+    on_dcs_loss: OnDcsLoss,
+    findings: &mut Findings<'_>,
+) -> anyhow::Result<Known> {
+    let mut works = false;
+    for endpoint in &etcd.endpoints {
+        let subject = format!("etcd {endpoint}");
+        // Several requests, each bounded by the same timeout.
+        match timeout(etcd.timeout * 6, check_endpoint(etcd, endpoint)).await {
+            Ok(Ok(report)) => {
+                works = true;
+                describe(&subject, &report, etcd, findings)?;
+            }
+            Ok(Err(error)) => findings.wrong(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
+            Err(_) => findings.wrong(&subject, "does not answer in time")?,
+        }
+    }
+    if !works {
+        return Ok(Known::default());
+    }
+    let cluster = read(etcd).await;
+    circumstances(&cluster, on_dcs_loss, findings)?;
+    Ok((cluster.members, cluster.system_id))
+}
+
+fn describe(
+    subject: &str,
+    report: &EndpointReport,
+    etcd: &Etcd,
+    findings: &mut Findings<'_>,
+) -> anyhow::Result<()> {
+    let version = report.version.as_deref().unwrap_or("of unknown version");
+    match (&report.leader, report.keys.is_empty()) {
+        (_, true) => {
+            let prefix = &etcd.prefix;
+            findings.wrong(
+                subject,
+                &format!("answers, but has no keys below {prefix}; compare cluster.scope and cluster.namespace with Patroni's"),
+            )?;
+        }
+        (None, false) => {
+            findings.doubtful(subject, &format!("etcd {version}; nobody holds the leader key"))?
+        }
+        (Some(leader), false) => {
+            let lease = report.lease.map_or_else(String::new, |lease| {
+                format!(", its lease lasts {}s more", Duration::as_secs(&lease))
+            });
+            findings.fine(subject, &format!("etcd {version}; {leader} holds the leader key{lease}"))?;
+        }
+    }
+    if report.outdated {
+        let advice =
+            "may answer a wrong time to live after an election (etcd#17506); update to 3.5.13 or later";
+        findings.doubtful(subject, &format!("etcd {version} {advice}"))?;
+    }
+    Ok(())
+}
+
+/// The cluster as etcd describes it.
+#[derive(Debug, Default)]
+struct Cluster {
+    members: BTreeMap<MemberName, Member>,
+    config: Option<ClusterConfig>,
+    system_id: Option<SystemId>,
+}
+
+/// Lets the source that the proxy uses read everything once.
+async fn read(etcd: &Etcd) -> Cluster {
+    let (sender, mut observations) = mpsc::channel(OBSERVATIONS);
+    let source = EtcdSource::new(etcd.clone(), sender);
+    let mut cluster = Cluster::default();
+    let reading = async {
+        while let Some(observation) = observations.recv().await {
+            cluster.take(observation);
+            if cluster.is_known() {
+                break;
+            }
+        }
+    };
+    let either = async {
+        tokio::select! {
+            () = reading => {}
+            _ = source.run() => {}
+        }
+    };
+    // What was not read by then is missing in the findings.
+    let _ = timeout(etcd.timeout * 3, either).await;
+    cluster
+}
+
+impl Cluster {
+    fn take(&mut self, observation: Observation) {
+        match observation {
+            Observation::Members(members) => self.members = members,
+            Observation::Config(config) => self.config = Some(config),
+            Observation::Initialize(system_id) => self.system_id = system_id,
+            Observation::LeaderKey { .. }
+            | Observation::Switchover { .. }
+            | Observation::DcsSilent { .. }
+            | Observation::Probe { .. } => {}
+        }
+    }
+
+    fn is_known(&self) -> bool {
+        !self.members.is_empty() && self.config.is_some() && self.system_id.is_some()
+    }
+}
+
+fn circumstances(
+    cluster: &Cluster,
+    on_dcs_loss: OnDcsLoss,
+    findings: &mut Findings<'_>,
+) -> anyhow::Result<()> {
+    if cluster.members.is_empty() {
+        findings.wrong("cluster", "etcd knows no member with an address")?;
+    }
+    if cluster.system_id.is_none() {
+        findings.doubtful("cluster", "has no system identifier yet: it is being created")?;
+    }
+    let config = cluster.config.unwrap_or_default();
+    if config.failsafe_mode && on_dcs_loss == OnDcsLoss::Fence {
+        findings.doubtful(
+            "policy.on_dcs_loss",
+            "is \"fence\" while Patroni's failsafe_mode is on: when etcd is lost, Patroni keeps its primary but this \
+             proxy forwards nothing; \"evidence\" goes with failsafe_mode",
+        )?;
+    }
+    if config.standby_cluster {
+        findings.doubtful("cluster", "is a standby cluster: the write route will hold every client")?;
+    }
+    if config.paused {
+        findings.doubtful("cluster", "is in maintenance mode (pause): there is no automatic failover")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! `check`: everything that is wrong with a configuration, and on request with what it leads to.
+
+mod etcd;
+mod findings;
+mod listeners;
+mod servers;
+
+use std::io::Write;
+
+use anyhow::Context as _;
+use pg_leader_proxy_core::{Member, MemberName};
+use rustix::process::{Resource, getrlimit};
+use tokio::runtime;
+
+use super::Exit;
+use crate::config::{Config, Origins, Witnesses};
+use findings::Findings;
+
+/// Descriptors that are not for sessions: listeners, probes, etcd, files.
+const OTHER_DESCRIPTORS: u64 = 128;
+
+/// Checks the configuration; with `connect` also what it leads to.
+pub(super) fn check(
+    origins: &Origins,
+    connect: bool,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let config = match Config::load(origins) {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors.iter() {
+                writeln!(err, "{error}")?;
+            }
+            let count = errors.iter().count();
+            writeln!(err, "configuration: {count} {}", if count == 1 { "error" } else { "errors" })?;
+            return Ok(Exit::Configuration);
+        }
+    };
+    let mut findings = Findings::new(out);
+    findings.fine("configuration", "nothing is wrong with it")?;
+    if !connect {
+        return Ok(Exit::Fine);
+    }
+    descriptors(&config, &mut findings)?;
+    listeners::check(&config, &mut findings)?;
+    let runtime =
+        runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(witnesses(&config, &mut findings))?;
+    Ok(if findings.all_fine() { Exit::Fine } else { Exit::Failure })
+}
+
+async fn witnesses(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {
+    let (members, system_id) = match &config.witnesses {
+        Witnesses::Members(members) => {
+            let member = |addr: &pg_leader_proxy_core::ServerAddr| {
+                (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
+            };
+            (members.iter().map(member).collect(), None)
+        }
+        Witnesses::Etcd(etcd) => etcd::check(etcd, config.policy.terms().on_dcs_loss, findings).await?,
+    };
+    servers::check(&config.probe, &members, system_id, findings).await
+}
+
+/// Each session takes two descriptors.
+fn descriptors(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {
+    let needed = 2 * config.session.max_sessions as u64 + OTHER_DESCRIPTORS;
+    let sessions = config.session.max_sessions;
+    match getrlimit(Resource::Nofile).maximum {
+        Some(limit) if limit < needed => findings.doubtful(
+            "open files",
+            &format!(
+                "the limit is {limit}, and {sessions} sessions need {needed}; raise it (LimitNOFILE, ulimit -n) or \
+                 lower session.max_sessions"
+            ),
+        )?,
+        _ => findings.fine("open files", &format!("enough for {sessions} sessions"))?,
+    }
+    Ok(())
+}
