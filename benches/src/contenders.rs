@@ -1,6 +1,5 @@
 //! The ways to the leader that are compared, all in front of the same cluster at the same time.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -93,11 +92,15 @@ pub struct Field {
 }
 
 impl Field {
-    /// Starts them all; `proxy_log` is the proxy's log filter, its default without it.
+    /// Starts them all. `proxy_settings` are `key=value`, for experiments; a run that counts has none.
     ///
     /// # Errors
     /// When one does not start; the error says what is missing.
-    pub async fn start(cluster: &Cluster, contenders: &[Contender], proxy_log: Option<&str>) -> Result<Self> {
+    pub async fn start(
+        cluster: &Cluster,
+        contenders: &[Contender],
+        proxy_settings: &[String],
+    ) -> Result<Self> {
         let directory =
             TempDir::with_prefix("pglp-bench-").context("making a directory for HAProxy's files")?;
         let members: Vec<_> = cluster.members().cloned().collect();
@@ -110,7 +113,7 @@ impl Field {
                 haproxies
                     .push(Haproxy::start(&directory.path().join(contender.name()), listen, &text).await?);
             } else if *contender == Contender::PgLeaderProxy {
-                proxy = Some(start_proxy(cluster, proxy_log).await?);
+                proxy = Some(start_proxy(cluster, proxy_settings).await?);
             }
         }
         Ok(Self { contenders: contenders.to_vec(), proxy, _haproxies: haproxies, _directory: directory })
@@ -147,7 +150,7 @@ impl Field {
 
 /// The settings as they stand in the results.
 #[must_use]
-pub fn settings(cluster: &Cluster) -> Settings {
+pub fn settings(cluster: &Cluster, proxy_settings: &[String]) -> Settings {
     let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let setup = cluster.setup();
     Settings {
@@ -158,6 +161,7 @@ pub fn settings(cluster: &Cluster) -> Settings {
         latecomer_every_ms: ms(LATECOMER_EVERY),
         latecomer_timeout_ms: ms(LATECOMER_TIMEOUT),
         patroni_seconds: [setup.ttl, setup.loop_wait, setup.retry_timeout],
+        proxy_settings: proxy_settings.to_vec(),
     }
 }
 
@@ -186,15 +190,18 @@ fn direct(cluster: &Cluster) -> Config {
 }
 
 /// With the defaults of its keys, and straight to etcd: the lab's links would be one hop more than the others have.
-async fn start_proxy(cluster: &Cluster, log: Option<&str>) -> Result<Proxy> {
+async fn start_proxy(cluster: &Cluster, settings: &[String]) -> Result<Proxy> {
     let mut setup = cluster.proxy(OBSERVER)?;
     if let Arguments::Config(text) = &mut setup.arguments {
         for (link, server) in cluster.etcd_endpoints(OBSERVER)?.iter().zip(cluster.etcd_direct()) {
             *text = text.replace(link, &format!("http://{server}"));
         }
-        if let Some(filter) = log {
-            let _ = write!(text, "\n[log]\nfilter = \"{filter}\"\n");
-        }
+    }
+    for setting in settings {
+        let (key, value) =
+            setting.split_once('=').with_context(|| format!("{setting:?} is not KEY=VALUE"))?;
+        let variable = format!("PGLP_{}", key.replace('.', "_").to_uppercase());
+        setup.environment.push((variable, value.to_owned()));
     }
     Proxy::start(&setup).await
 }

@@ -31,8 +31,10 @@ pub struct Plan {
     pub contenders: Vec<Contender>,
     /// Where the results go; `None` is [`RESULTS`], and then the page shows them too.
     pub out: Option<PathBuf>,
-    /// Where the proxy's log and its own reports go, with this log filter.
-    pub diagnosis: Option<(PathBuf, String)>,
+    /// Where the proxy's log and its own reports go, too.
+    pub diagnosis: Option<PathBuf>,
+    /// Settings of the proxy, `key=value`, for experiments.
+    pub proxy_settings: Vec<String>,
 }
 
 /// Runs it, tells it as it goes, and leaves the results. They are written after every event, so that a run that breaks
@@ -46,12 +48,11 @@ pub async fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
         Cluster::start(Setup { data_links: false, max_connections: MAX_CONNECTIONS, ..Setup::default() })
             .await?;
     sign_rows(&cluster).await?;
-    let log = plan.diagnosis.as_ref().map(|(_, filter)| filter.as_str());
-    let field = Field::start(&cluster, &plan.contenders, log).await?;
+    let field = Field::start(&cluster, &plan.contenders, &plan.proxy_settings).await?;
     let keys = KeyWatch::start(&cluster).await?;
     let mut run = Run {
         machine: machine::describe(&cluster).await?,
-        settings: contenders::settings(&cluster),
+        settings: contenders::settings(&cluster, &plan.proxy_settings),
         contenders: plan.contenders.iter().map(|contender| contender.name().to_owned()).collect(),
         events: Vec::new(),
         skipped: Vec::new(),
@@ -71,7 +72,7 @@ pub async fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
         }
         out.flush()?;
         save(&run, plan)?;
-        if let Some((directory, _)) = &plan.diagnosis {
+        if let Some(directory) = &plan.diagnosis {
             diagnose(&field, directory).await?;
         }
     }

@@ -19,7 +19,7 @@ const DOT: u32 = 4;
 /// Room for the contenders' names.
 const NAMES: u32 = 150;
 /// Where "never" is drawn, right of every time that can be measured.
-const NEVER_MS: f64 = 90_000.0;
+const NEVER_MS: f64 = 300_000.0;
 
 struct Panel {
     title: &'static str,
@@ -28,13 +28,13 @@ struct Panel {
 }
 
 const RESUMED: Panel = Panel {
-    title: "From the new leader's leaving recovery to a writer's first acknowledged write",
+    title: "From the new leader's leaving recovery to the first acknowledged write",
     from_ms: 0.5,
-    value: |seen| seen.writers_resumed_ms,
+    value: Seen::resumed_ms,
 };
 const GAP: Panel = Panel {
     title: "Longest time without an acknowledged write",
-    from_ms: 50.0,
+    from_ms: 500.0,
     value: |seen| (!seen.gap_open).then_some(seen.gap_ms),
 };
 

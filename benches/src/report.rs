@@ -118,7 +118,7 @@ fn conditions(run: &Run) -> String {
          {memory} MiB, {system}, Linux {kernel}. {programs}. Patroni: ttl {ttl} s, loop_wait {loop_wait} s, \
          retry_timeout {retry_timeout} s. For each contender {writers} writers with a pause of {pause} ms \
          ({pause_after_error} ms after an error) and a latecomer every {every} ms. Around the promotions the cores were \
-         at most {busiest:.0} % busy; the moment of leaving recovery is known to {uncertain:.1} ms or better.",
+         at most {busiest:.0} % busy; the moment of leaving recovery is known to {uncertain:.1} ms or better.{unusual}",
         date = machine.date,
         commit = machine.commit,
         switchovers = run.count(Kind::Switchover),
@@ -134,19 +134,29 @@ fn conditions(run: &Run) -> String {
         pause_after_error = run.settings.pause_after_error_ms,
         every = run.settings.latecomer_every_ms,
         busiest = busiest * 100.0,
+        unusual = unusual(run),
     )
 }
 
-fn tables(run: &Run) -> [(&'static str, Table); 4] {
+/// A run with settings of its own must not pass for an ordinary one.
+fn unusual(run: &Run) -> String {
+    match &*run.settings.proxy_settings {
+        [] => String::new(),
+        settings => format!(" An experiment: the proxy ran with {}.", settings.join(", ")),
+    }
+}
+
+fn tables(run: &Run) -> [(&'static str, Table); 5] {
     [
         (
-            "From out of recovery to the first acknowledged write: writers",
-            times(run, |seen| seen.writers_resumed_ms.into()),
+            "From out of recovery to the first acknowledged write: any client",
+            times(run, |seen| seen.resumed_ms().into()),
         ),
         (
-            "From out of recovery to the first acknowledged write: clients that connect anew",
-            times(run, |seen| seen.latecomers_resumed_ms.into()),
+            "The same: writers, whose sessions were open before",
+            times(run, |seen| seen.writers_resumed_ms.into()),
         ),
+        ("The same: latecomers, which connect anew", times(run, |seen| seen.latecomers_resumed_ms.into())),
         (
             "Gap: the longest time without an acknowledged write",
             times(run, |seen| if seen.gap_open { Figure::Never } else { Figure::Ms(seen.gap_ms) }),
@@ -231,7 +241,7 @@ fn frequent(all: &[&Seen]) -> String {
 fn verdict(run: &Run) -> String {
     let name = Contender::PgLeaderProxy.name();
     let all: Vec<&Seen> = both(run, name).collect();
-    let Some(spread) = spread(all.iter().map(|seen| seen.writers_resumed_ms.into()).collect()) else {
+    let Some(spread) = spread(all.iter().map(|seen| seen.resumed_ms().into()).collect()) else {
         return String::new();
     };
     let read_only: usize = all.iter().map(|seen| seen.read_only + seen.strays).sum();

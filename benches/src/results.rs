@@ -57,6 +57,8 @@ pub struct Settings {
     pub latecomer_timeout_ms: f64,
     /// Patroni's `ttl`, `loop_wait` and `retry_timeout`, in seconds.
     pub patroni_seconds: [u32; 3],
+    /// The proxy's settings that were not left at their defaults, as `key=value`; none in a run that counts.
+    pub proxy_settings: Vec<String>,
 }
 
 /// What happened to the cluster.
@@ -136,6 +138,13 @@ impl Seen {
     #[must_use]
     pub fn errors_total(&self) -> usize {
         self.errors.values().sum()
+    }
+
+    /// From the new leader's leaving recovery to the first write that any client of this contender saw acknowledged.
+    #[must_use]
+    pub fn resumed_ms(&self) -> Option<f64> {
+        let both = self.writers_resumed_ms.into_iter().chain(self.latecomers_resumed_ms);
+        both.min_by(f64::total_cmp)
     }
 
     /// Latecomers that failed.

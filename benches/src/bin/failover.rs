@@ -31,9 +31,10 @@ struct Arguments {
     /// Also copies the proxy's log and its own reports to this directory.
     #[arg(long, value_name = "DIR")]
     diagnose: Option<PathBuf>,
-    /// What the proxy logs for --diagnose.
-    #[arg(long, value_name = "FILTER", default_value = "debug")]
-    proxy_log: String,
+    /// Another setting of the proxy than its default, such as log.filter=debug; can be repeated. For experiments: the
+    /// results name it.
+    #[arg(long, value_name = "KEY=VALUE")]
+    proxy_setting: Vec<String>,
 }
 
 // One thread: it watches, and what keeps time (writers, latecomers, the watch of the key) has threads of its own.
@@ -51,7 +52,8 @@ async fn main() -> Result<()> {
         deaths: arguments.deaths,
         contenders,
         out: arguments.out,
-        diagnosis: arguments.diagnose.map(|directory| (directory, arguments.proxy_log)),
+        diagnosis: arguments.diagnose,
+        proxy_settings: arguments.proxy_setting,
     };
     let mut out = stdout().lock();
     if arguments.show_again {
