@@ -42,8 +42,8 @@ async fn a_user_without_privileges_learns_everything_from_a_primary() {
 
 #[tokio::test]
 async fn a_user_without_privileges_learns_everything_from_a_replica_and_sees_its_promotion() {
-    let primary = Postgres::primary(&[]).await;
-    let replica = Postgres::replica(&primary).await;
+    let mut primary = Postgres::primary(&[]).await;
+    let replica = Postgres::replica(&mut primary).await;
     let mut probes = Probes::of_one(config(), replica.addr(), burst());
     let streams = probes
         .hear("a streaming replica", |heard| {

@@ -17,6 +17,9 @@ use tokio_postgres::NoTls;
 /// Whom PostgreSQL may run as; it refuses root.
 const USER: &str = "postgres";
 
+/// Where the programs are, unless `PGLP_TEST_PG_BIN` names the directory of another version.
+const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
+
 /// The postgres user comes in by trust; everybody else needs a password.
 const HBA: &str = "host replication postgres 127.0.0.0/8 trust
 host all postgres 127.0.0.0/8 trust
@@ -62,24 +65,23 @@ impl Postgres {
         done(program("initdb").args(initdb).arg("--pgdata").arg(&data));
         fs::write(data.join("pg_hba.conf"), HBA).unwrap();
         server.set("fsync = off");
+        // The default before PostgreSQL 14 is md5.
+        server.set("password_encryption = 'scram-sha-256'");
         for setting in settings {
             server.set(setting);
         }
         server
     }
 
-    /// A streaming replica of `primary` that runs.
-    pub(crate) async fn replica(primary: &Self) -> Self {
+    /// A streaming replica of `primary` that runs. Made by a copy, because not every set of programs has pg_basebackup.
+    pub(crate) async fn replica(primary: &mut Self) -> Self {
+        primary.signal(Signal::INT);
+        primary.wait().await;
         let mut server = Self::empty();
-        let source = format!("host={} port=5432 user=postgres", primary.address);
-        let base = ["--checkpoint=fast", "--write-recovery-conf", "--wal-method=stream", "--no-sync"];
-        done(
-            program("pg_basebackup")
-                .args(base)
-                .args(["--dbname", &source])
-                .arg("--pgdata")
-                .arg(server.data()),
-        );
+        done(Command::new("cp").arg("--archive").arg(primary.data()).arg(server.data()));
+        primary.start().await;
+        fs::write(server.data().join("standby.signal"), "").unwrap();
+        server.set(&format!("primary_conninfo = 'host={} port=5432 user=postgres'", primary.address));
         server.start().await;
         server
     }
@@ -207,8 +209,9 @@ impl Drop for Postgres {
 
 /// A program of PostgreSQL, as a user that it accepts.
 fn program(name: &str) -> Command {
-    let path = Path::new("/usr/lib/postgresql/15/bin").join(name);
-    assert!(path.exists(), "{} is missing: install postgresql-15", path.display());
+    let directory = std::env::var_os("PGLP_TEST_PG_BIN").unwrap_or_else(|| PROGRAMS.into());
+    let path = Path::new(&directory).join(name);
+    assert!(path.exists(), "{} is missing: install postgresql-15 or set PGLP_TEST_PG_BIN", path.display());
     let mut command = Command::new("setpriv");
     if geteuid().is_root() {
         command.args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups"]);

@@ -16,6 +16,10 @@ use crate::config;
 /// Between two pings. etcd hangs up on clients that ping more often than every 5 s (`--grpc-keepalive-min-time`).
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 
+/// The history of a cluster that was promoted thousands of times must not keep the proxy from its leader. Without this
+/// the limit is 4 MB.
+const LARGEST_ANSWER: usize = 64 << 20;
+
 /// A connection to one endpoint.
 #[derive(Clone)]
 pub(super) struct Endpoint {
@@ -61,7 +65,7 @@ impl Endpoint {
 
     /// A linearizable read of everything below `prefix`.
     pub(super) async fn range(&self, prefix: &str) -> Result<GetResponse, EtcdError> {
-        let mut client = self.client.kv_client();
+        let mut client = self.client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
         let options = GetOptions::new().with_prefix();
         self.limited("read the cluster's keys", client.get(prefix, Some(options))).await
     }
@@ -74,7 +78,7 @@ impl Endpoint {
 
     /// A watch of everything below `prefix` that happened from `revision` on.
     pub(super) async fn watch(&self, prefix: &str, revision: i64) -> Result<WatchStream, EtcdError> {
-        let mut client = self.client.watch_client();
+        let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_ANSWER);
         let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_progress_notify();
         self.limited("watch the cluster's keys", client.watch(prefix, Some(options))).await
     }
