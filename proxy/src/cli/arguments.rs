@@ -97,7 +97,7 @@ fn explanation(key: &Key) -> String {
 }
 
 /// Where the settings come from, by these arguments.
-pub(super) fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Origins {
+pub fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Origins {
     let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let flags = KEYS.iter().filter_map(|key| {
         let values: Vec<String> = matches.get_many::<String>(key.path)?.cloned().collect();

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 
-pub use arguments::command;
+pub use arguments::{command, origins};
 
 /// How the program ends, for whoever started it. The numbers are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +93,9 @@ fn dispatch(
     err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     match matches.subcommand() {
-        Some(("run", matches)) => run::run(arguments::origins(matches, &start.environment)),
+        Some(("run", matches)) => run::run(origins(matches, &start.environment)),
         Some(("check", matches)) => {
-            let origins = arguments::origins(matches, &start.environment);
+            let origins = origins(matches, &start.environment);
             check::check(&origins, matches.get_flag("connect"), out, err)
         }
         Some(("status", matches)) => {

@@ -1,0 +1,314 @@
+//! The admin address, asked over TCP while a real control decides on made-up observations.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pg_leader_proxy::admin::answers::{FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer};
+use pg_leader_proxy::admin::{self, Admin};
+use pg_leader_proxy::app::Phase;
+use pg_leader_proxy::control::{Control, OBSERVATIONS, Outlets};
+use pg_leader_proxy::gate::{Gate, GateLimits};
+use pg_leader_proxy::tally::{RefusalKind, RouteKind, Tally};
+use pg_leader_proxy::{cli, clock};
+use pg_leader_proxy_core::{
+    LeaderKey, Lsn, Member, MemberName, Observation, Policy, ProbeFailure, ProbePath, Revision, ServerAddr,
+    Stamped, Stance, SystemId, Timeline, Word,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// A proxy without sessions and sources: control and the admin address.
+struct Proxy {
+    addr: SocketAddr,
+    observations: mpsc::Sender<Observation>,
+    tally: Arc<Tally>,
+    phase: watch::Sender<Phase>,
+    _parts: JoinSet<std::convert::Infallible>,
+}
+
+impl Proxy {
+    async fn start() -> Self {
+        let gate = Gate::new(GateLimits { max_held: 10, max_connecting: 10 });
+        let tally = Arc::new(Tally::default());
+        let (outlets, _targets, _inquiry) = Outlets::new(gate.clone(), gate, Arc::clone(&tally));
+        let (observations, observed) = mpsc::channel(OBSERVATIONS);
+        let (control, handle) = Control::new(Policy::default(), observed, outlets);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let phase = watch::Sender::new(Phase::Serving);
+        let admin = Admin {
+            view: handle.viewer(),
+            tally: Arc::clone(&tally),
+            phase: phase.subscribe(),
+            started: clock::now(),
+        };
+        let mut parts = JoinSet::new();
+        parts.spawn(control.run());
+        parts.spawn(admin::serve(listener, admin));
+        Self { addr, observations, tally, phase, _parts: parts }
+    }
+
+    async fn observe(&self, observations: impl IntoIterator<Item = Observation>) {
+        for observation in observations {
+            self.observations.send(observation).await.unwrap();
+        }
+    }
+
+    /// A cluster of two: `a` leads, `b` follows.
+    async fn with_leader() -> Self {
+        let proxy = Self::start().await;
+        let member = |host| Member { addr: ServerAddr::new(host, 5432), no_load_balance: false };
+        let members = BTreeMap::from([(name("a"), member("10.0.0.1")), (name("b"), member("10.0.0.2"))]);
+        proxy.observe([Observation::Initialize(Some(SystemId(7))), Observation::Members(members)]).await;
+        proxy.observe([held("a", 100), primary("a", "10.0.0.1", 1), replica("b", "10.0.0.2")]).await;
+        proxy
+    }
+
+    async fn exchange(&self, request: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.addr).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_owned(), body.to_owned())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let (status, _, body) = self.exchange(&format!("GET {path} HTTP/1.0\r\n\r\n")).await;
+        (status, body)
+    }
+
+    async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> T {
+        serde_json::from_str(&self.get(path).await.1).unwrap()
+    }
+
+    /// The samples of `/metrics`, by name and labels.
+    async fn metrics(&self) -> BTreeMap<String, f64> {
+        let (status, text) = self.get("/metrics").await;
+        assert_eq!((status, text.ends_with("# EOF\n")), (200, true));
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        samples
+            .map(|line| line.rsplit_once(' ').unwrap())
+            .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+            .collect()
+    }
+}
+
+fn name(name: &str) -> MemberName {
+    MemberName::new(name)
+}
+
+fn held(holder: &str, revision: u64) -> Observation {
+    let now = clock::now();
+    let key = LeaderKey { holder: name(holder), create_revision: Revision(revision) };
+    let lease = Stamped { sent: now, fact: Duration::from_secs(30) };
+    Observation::LeaderKey { key: Some(key), lease: Some(lease), seen: now }
+}
+
+fn probed(member: &str, host: &str, outcome: Result<Stance, ProbeFailure>) -> Observation {
+    Observation::Probe {
+        member: name(member),
+        addr: ServerAddr::new(host, 5432),
+        sent: clock::now(),
+        path: ProbePath::Kept,
+        outcome: outcome.map(|stance| Word { system_id: SystemId(7), stance }),
+    }
+}
+
+fn primary(member: &str, host: &str, timeline: u32) -> Observation {
+    probed(member, host, Ok(Stance::Primary { timeline: Timeline(timeline), written: Lsn(5000) }))
+}
+
+fn replica(member: &str, host: &str) -> Observation {
+    let (received, replayed) = (Some(Lsn(4096)), Some(Lsn(4000)));
+    let stance = Stance::Replica { timeline: Some(Timeline(1)), received, replayed, streaming: true };
+    probed(member, host, Ok(stance))
+}
+
+#[tokio::test]
+async fn live_ready_and_leader_are_three_answers() {
+    let proxy = Proxy::start().await;
+    assert_eq!(proxy.get("/live").await, (200, "alive\n".to_owned()));
+    assert_eq!(proxy.get("/ready").await, (503, "etcd has not answered yet\n".to_owned()));
+    let reason: ReasonAnswer = proxy.json("/leader").await;
+    assert_eq!((proxy.get("/leader").await.0, reason.code.as_str()), (503, "starting"));
+
+    let proxy = Proxy::with_leader().await;
+    assert_eq!(proxy.get("/ready").await, (200, "ready\n".to_owned()));
+    let leader: LeaderAnswer = proxy.json("/leader").await;
+    assert_eq!((leader.member.as_str(), leader.address.as_str()), ("a", "10.0.0.1:5432"));
+    assert_eq!((leader.timeline, leader.epoch, leader.basis.as_str()), (1, 1, "lease"));
+
+    proxy.phase.send_replace(Phase::Draining);
+    assert_eq!(proxy.get("/ready").await, (503, "draining: no new sessions are taken\n".to_owned()));
+    assert_eq!((proxy.get("/live").await.0, proxy.get("/leader").await.0), (200, 200));
+}
+
+#[tokio::test]
+async fn a_cluster_without_leader_is_ready_and_says_why_it_holds() {
+    let proxy = Proxy::with_leader().await;
+    proxy.observe([Observation::LeaderKey { key: None, lease: None, seen: clock::now() }]).await;
+    assert_eq!(proxy.get("/ready").await.0, 200);
+    let (status, body) = proxy.get("/leader").await;
+    let reason: ReasonAnswer = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, reason.text.as_str()), (503, "no member holds the leader key"));
+}
+
+#[tokio::test]
+async fn routing_shows_the_decision_and_every_piece_of_evidence() {
+    let proxy = Proxy::with_leader().await;
+    let routing: RoutingAnswer = proxy.json("/routing").await;
+    assert_eq!((routing.write.decision.as_str(), routing.write.reason), ("forward", None));
+    assert!(routing.write.trusted_for_ms.unwrap() <= 5000);
+    assert_eq!(routing.read.servers.iter().filter(|server| server.admits).count(), 1);
+    let evidence = &routing.evidence;
+    assert_eq!((evidence.dcs.as_str(), evidence.initialize.as_deref()), ("live", Some("7")));
+    assert_eq!(evidence.leader_key.as_ref().unwrap().holder, "a");
+    assert!(evidence.lease.as_ref().unwrap().remaining_ms > 20_000);
+    let [a, b] = evidence.members.as_slice() else { panic!("{evidence:?}") };
+    assert_eq!((a.summary.as_str(), a.healthy, a.leader), ("leader, healthy", true, true));
+    assert_eq!((b.summary.as_str(), b.healthy, b.leader), ("replica, healthy", true, false));
+    let word = b.word.as_ref().unwrap();
+    assert_eq!((word.lag_bytes, word.replayed.as_deref()), (Some(1000), Some("0/FA0")));
+    assert!(word.age_ms < 5000);
+    assert_eq!(routing.policy.evidence_limit_ms, 5000);
+
+    proxy.observe([probed("b", "10.0.0.2", Err(ProbeFailure::Refused))]).await;
+    let routing: RoutingAnswer = proxy.json("/routing").await;
+    let b = &routing.evidence.members[1];
+    assert_eq!((b.summary.as_str(), b.healthy), ("refuses connections", false));
+    assert_eq!(b.failure.as_ref().unwrap().code, "refused");
+}
+
+async fn fail_over(proxy: &Proxy) {
+    proxy.observe([Observation::Switchover { announced: true }]).await;
+    proxy.observe([Observation::LeaderKey { key: None, lease: None, seen: clock::now() }]).await;
+    proxy.observe([held("b", 200), primary("b", "10.0.0.2", 2)]).await;
+}
+
+#[tokio::test]
+async fn a_failover_is_told_step_by_step() {
+    let proxy = Proxy::with_leader().await;
+    fail_over(&proxy).await;
+    let failovers: FailoversAnswer = proxy.json("/failovers").await;
+    assert_eq!(failovers.total, 1);
+    let [failover] = failovers.failovers.as_slice() else { panic!("{failovers:?}") };
+    assert_eq!((failover.from.member.as_str(), failover.from_epoch), ("a", 1));
+    let to = failover.to.as_ref().unwrap();
+    assert_eq!((to.member.as_str(), to.timeline, failover.to_epoch), ("b", 2, Some(2)));
+    assert_eq!(failover.cause.code, "no_leader");
+    let steps: Vec<&str> = failover.steps.iter().map(|step| step.step.as_str()).collect();
+    assert_eq!(steps, ["announced", "key_deleted", "severed", "key_put", "left_recovery", "routed"]);
+    assert!(failover.steps[0].at_ms <= 0 && failover.steps[5].at_ms >= 0);
+    assert!(failover.gap_ms.is_some() && failover.age_ms < 10_000);
+}
+
+#[tokio::test]
+async fn metrics_can_be_read_back() {
+    let proxy = Proxy::with_leader().await;
+    fail_over(&proxy).await;
+    let write = proxy.tally.route(RouteKind::Write);
+    write.accepted.add(3);
+    write.open.up();
+    write.refusals(RefusalKind::TooManyHeld).add(2);
+    write.bytes_to_client.add(4096);
+    let metrics = proxy.metrics().await;
+    let expected = [
+        ("proxy_sessions{route=\"write\"}", 1.0),
+        ("proxy_sessions_accepted_total{route=\"write\"}", 3.0),
+        ("proxy_refusals_total{route=\"write\",reason=\"too_many_held\"}", 2.0),
+        ("proxy_bytes_total{route=\"write\",direction=\"to_client\"}", 4096.0),
+        ("proxy_leader{member=\"b\"}", 1.0),
+        ("proxy_leader{member=\"a\"}", 0.0),
+        ("proxy_route_epoch", 2.0),
+        ("proxy_failovers_total", 1.0),
+        ("proxy_hold_reason{reason=\"no_leader\"}", 0.0),
+        ("proxy_two_primaries", 1.0),
+        ("proxy_member_timeline{member=\"b\"}", 2.0),
+        ("proxy_dcs_live", 1.0),
+    ];
+    for (name, value) in expected {
+        assert_eq!(metrics.get(name), Some(&value), "{name} in {metrics:#?}");
+    }
+    assert!(metrics["proxy_evidence_age_seconds{source=\"probe\",member=\"b\"}"] < 5.0);
+    assert!(metrics["proxy_evidence_age_seconds{source=\"lease\"}"] < 5.0);
+    assert!(metrics.keys().any(|name| name.starts_with("proxy_build_info{version=")));
+}
+
+#[tokio::test]
+async fn the_page_is_for_people_and_runs_nothing_that_it_shows() {
+    let proxy = Proxy::with_leader().await;
+    let odd = Member { addr: ServerAddr::new("10.0.0.3", 5432), no_load_balance: false };
+    let (_, head, page) = proxy.exchange("GET / HTTP/1.0\r\n\r\n").await;
+    assert!(head.contains("default-src 'none'") && head.contains("text/html"), "{head}");
+    assert!(page.contains("go to <b>a</b> at 10.0.0.1:5432"));
+    assert!(page.contains("replica, healthy") && !page.contains("DOWN") && !page.contains("<script"));
+    proxy.observe([Observation::Members(BTreeMap::from([(name("<script>"), odd)]))]).await;
+    let (_, page) = proxy.get("/").await;
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"));
+}
+
+#[tokio::test]
+async fn other_paths_and_methods_are_refused() {
+    let proxy = Proxy::start().await;
+    let (status, body) = proxy.get("/leaders").await;
+    assert_eq!(status, 404);
+    for path in ["/live", "/ready", "/leader", "/routing", "/failovers", "/metrics"] {
+        assert!(body.contains(path), "{body}");
+    }
+    assert_eq!(proxy.exchange("POST /leader HTTP/1.0\r\n\r\n").await.0, 405);
+    assert_eq!(proxy.exchange("HEAD /live HTTP/1.0\r\n\r\n").await.0, 200);
+    let long = format!("GET /live HTTP/1.0\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    let mut stream = TcpStream::connect(proxy.addr).await.unwrap();
+    // It may hang up in the middle of so long a request.
+    let _ = stream.write_all(long.as_bytes()).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP/1.0 200"));
+}
+
+#[tokio::test]
+async fn a_client_that_sends_nothing_keeps_nobody_else_out() {
+    let proxy = Proxy::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..63 {
+        silent.push(TcpStream::connect(proxy.addr).await.unwrap());
+    }
+    assert_eq!(proxy.get("/live").await.0, 200);
+    silent.push(TcpStream::connect(proxy.addr).await.unwrap());
+    // With every place taken the next one waits, until the first of the silent ones has had its time.
+    assert_eq!(proxy.get("/live").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_tells_what_the_proxy_answers() {
+    let proxy = Proxy::with_leader().await;
+    fail_over(&proxy).await;
+    let admin = format!("http://{}", proxy.addr);
+    let run = move |more: &'static [&'static str]| {
+        let line = ["pg-leader-proxy", "status", "--admin", &admin].into_iter().chain(more.iter().copied());
+        let start = cli::Start { arguments: line.map(str::to_owned).collect(), ..Default::default() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = cli::answer(&start, &mut out, &mut err);
+        (exit, String::from_utf8(out).unwrap())
+    };
+    let told = tokio::task::spawn_blocking(move || (run(&[]), run(&["--json"]))).await.unwrap();
+    let ((exit, text), (_, json)) = told;
+    assert_eq!(exit, cli::Exit::Fine);
+    assert!(
+        text.starts_with("writes go to b at 10.0.0.2:5432 (timeline 2, epoch 2, confirmed by lease"),
+        "{text}"
+    );
+    for line in ["changes of leader: 1", "a -> b", "b took the leader key", "forwarding began to b"] {
+        assert!(text.contains(line), "{text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["routing"]["write"]["leader"]["member"], "b");
+    assert_eq!(json["failovers"]["total"], 1);
+}

@@ -1,0 +1,398 @@
+//! The configuration, as an operator meets it: every key in every place, every contradiction, every error at once.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pg_leader_proxy::cli;
+use pg_leader_proxy::config::{
+    Config, ConfigErrors, KEYS, Key, LogFormat, Origins, Settings, Shape, Source, SslMode, Witnesses,
+    document,
+};
+use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Witness};
+use tempfile::TempDir;
+
+/// A value for every key, none of them the default.
+fn sample(key: &Key, existing_file: &str) -> String {
+    match key.path {
+        "cluster.scope" => "main",
+        "cluster.namespace" => "/db//",
+        "cluster.citus_group" => "2",
+        "cluster.prefer_proxy_url" => "true",
+        "cluster.address_map" => "10.0.0.1:5432=192.0.2.1:15432",
+        "cluster.members" => "10.0.0.1:5432,10.0.0.2:5432",
+        "etcd.endpoints" => "https://10.0.0.1:2379,https://10.0.0.2:2379",
+        "etcd.user" => "root",
+        "probe.user" => "monitor",
+        "etcd.password_env" | "probe.password_env" => "SOME_PASSWORD",
+        "probe.sslmode" => "verify-full",
+        "probe.database" => "monitoring",
+        "policy.on_dcs_loss" => "fence",
+        "write.listen" => "127.0.0.1:6433,[::1]:6433",
+        "read.listen" => "127.0.0.1:6434",
+        "read.max_lag" => "16MiB",
+        "read.fallback" => "leader",
+        "session.workers" => "3",
+        "admin.listen" => "127.0.0.1:6435",
+        "log.format" => "json",
+        "log.filter" => "debug",
+        path if path.ends_with("_file") => existing_file,
+        path if path.contains(".max_") => "77",
+        "probe.burst_interval" => "7ms",
+        "probe.interval" => "700ms",
+        _ => "4s",
+    }
+    .to_owned()
+}
+
+/// The value as it stands in the file.
+fn toml(key: &Key, sample: &str) -> String {
+    match key.kind.shape() {
+        Shape::Text => format!("{sample:?}"),
+        Shape::Number | Shape::Boolean => sample.to_owned(),
+        Shape::List => format!("{:?}", sample.split(',').collect::<Vec<_>>()),
+        Shape::Map => {
+            let pairs = sample.split(',').filter_map(|pair| pair.split_once('='));
+            let pairs: Vec<String> = pairs.map(|(from, to)| format!("{from:?} = {to:?}")).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+    }
+}
+
+/// Files that a test needs.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn load(&self, text: &str) -> Result<Config, ConfigErrors> {
+        let file = PathBuf::from(self.file("proxy.toml", text));
+        Config::load(&Origins { file: Some(file), ..Origins::default() })
+    }
+
+    /// The errors, one per line, without the folder of the file.
+    fn errors(&self, text: &str) -> String {
+        self.load(text).unwrap_err().to_string().replace(&format!("{}/", self.0.path().display()), "")
+    }
+}
+
+/// The flags as a person types them.
+fn typed(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let line = ["pg-leader-proxy", "run"].iter().chain(arguments);
+    let matches = cli::command().get_matches_from(line);
+    Config::load(&cli::origins(matches.subcommand().unwrap().1, &variables(environment)))
+}
+
+fn variables(environment: &[(&str, &str)]) -> BTreeMap<String, String> {
+    environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn gathered(origins: &Origins) -> Settings {
+    let mut errors = Vec::new();
+    let settings = Settings::gather(origins, &mut errors);
+    assert_eq!(errors, []);
+    settings
+}
+
+#[test]
+fn every_key_is_the_same_in_the_file_in_the_environment_and_as_a_flag() {
+    let desk = Desk::new();
+    let existing = desk.file("existing", "content");
+    for key in KEYS {
+        let sample = sample(key, &existing);
+        let text = format!("[{}]\n{} = {}\n", key.block(), key.name(), toml(key, &sample));
+        let file = PathBuf::from(desk.file("one.toml", &text));
+        let from_file = gathered(&Origins { file: Some(file), ..Origins::default() });
+        let environment = BTreeMap::from([(key.variable(), sample.clone())]);
+        let from_environment = gathered(&Origins { environment, ..Origins::default() });
+        let flag = format!("--{}={sample}", key.flag());
+        let matches = cli::command().get_matches_from(["pg-leader-proxy", "check", &flag]);
+        let from_flag = gathered(&cli::origins(matches.subcommand().unwrap().1, &BTreeMap::new()));
+
+        let given = from_file.given(key.path).unwrap_or_else(|| panic!("{}", key.path));
+        assert!(matches!(&given.source, Source::File(_, 2)), "{}", key.path);
+        assert_eq!(from_environment.given(key.path).unwrap().raw, given.raw, "{}", key.path);
+        assert_eq!(from_environment.given(key.path).unwrap().source, Source::Variable(key.variable()));
+        assert_eq!(from_flag.given(key.path).unwrap().raw, given.raw, "{}", key.path);
+        assert_eq!(from_flag.given(key.path).unwrap().source, Source::Flag(key.flag()));
+        assert_ne!(Some(given.raw.to_string()), key.default.map(str::to_owned), "{}", key.path);
+    }
+}
+
+#[test]
+fn every_key_arrives_where_it_belongs() {
+    let desk = Desk::new();
+    let existing = desk.file("existing", "hunter2\n");
+    let mut text = String::new();
+    for key in KEYS.iter().filter(|key| !["cluster.members"].contains(&key.path)) {
+        if !key.path.ends_with("password_env") {
+            text.push_str(&format!("{} = {}\n", key.path, toml(key, &sample(key, &existing))));
+        }
+    }
+    let config = desk.load(&text).unwrap();
+    let Witnesses::Etcd(etcd) = &config.witnesses else { panic!("{config:?}") };
+    assert_eq!(etcd.prefix, "/db/main/2/");
+    assert_eq!(etcd.endpoints, ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]);
+    let (user, password) = etcd.login.clone().unwrap();
+    assert_eq!((user.as_str(), password.expose()), ("root", "hunter2"));
+    assert_eq!(etcd.tls.ca_file, Some(PathBuf::from(&existing)));
+    assert_eq!(etcd.tls.identity, Some((PathBuf::from(&existing), PathBuf::from(&existing))));
+    assert_eq!((etcd.refresh_interval, etcd.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
+    assert!(etcd.prefer_proxy_url);
+    let published = ServerAddr::new("10.0.0.1", 5432);
+    assert_eq!(etcd.address_map[&published], ServerAddr::new("192.0.2.1", 15432));
+    let probe = &config.probe;
+    assert_eq!((probe.user.as_str(), probe.database.as_str()), ("monitor", "monitoring"));
+    assert_eq!(probe.password.as_ref().unwrap().expose(), "hunter2");
+    assert_eq!(probe.interval, Duration::from_millis(700));
+    assert_eq!(probe.burst_interval, Duration::from_millis(7));
+    assert_eq!((probe.fresh_interval, probe.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
+    assert_eq!((probe.sslmode, &probe.ca_file), (SslMode::VerifyFull, &Some(PathBuf::from(&existing))));
+    let terms = config.policy.terms();
+    assert_eq!((terms.witness, terms.on_dcs_loss), (Witness::DcsAndServers, OnDcsLoss::Fence));
+    let four = Duration::from_secs(4);
+    assert_eq!((terms.lease_margin, terms.evidence_limit, terms.rival_limit), (four, four, four));
+    assert_eq!((terms.max_lag_bytes, terms.read_fallback), (Some(16 << 20), ReadFallback::Leader));
+    assert_eq!(terms.probe_interval, probe.interval);
+    assert_eq!(config.write.listen, ["127.0.0.1:6433".parse().unwrap(), "[::1]:6433".parse().unwrap()]);
+    let read = config.read.unwrap();
+    assert_eq!(read.listen, ["127.0.0.1:6434".parse().unwrap()]);
+    for route in [&config.write, &read] {
+        assert_eq!((route.hold, route.max_held, route.max_connecting), (four, 77, 77));
+    }
+    let session = config.session;
+    assert_eq!((session.max_sessions, session.workers), (77, 3));
+    assert_eq!((session.startup_timeout, session.connect_timeout), (four, four));
+    assert_eq!((session.keepalive, session.user_timeout, session.drain), (four, four, four));
+    assert_eq!(config.admin, Some("127.0.0.1:6435".parse().unwrap()));
+    assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Json, "debug"));
+}
+
+#[test]
+fn without_etcd_two_kinds_of_flags_are_enough() {
+    let config =
+        typed(&["--member", "127.0.0.1:5432", "--member", "127.0.0.2:5432", "--probe-user", "monitor"], &[])
+            .unwrap();
+    let members = vec![ServerAddr::new("127.0.0.1", 5432), ServerAddr::new("127.0.0.2", 5432)];
+    assert_eq!(config.witnesses, Witnesses::Members(members));
+    assert_eq!(config.policy.terms().witness, Witness::Servers);
+    assert_eq!(config.write.listen, ["0.0.0.0:5433".parse().unwrap()]);
+    assert_eq!(config.admin, Some("127.0.0.1:9433".parse().unwrap()));
+    assert_eq!((config.read, config.probe.password), (None, None));
+    assert!(config.session.workers > 0);
+}
+
+#[test]
+fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
+    let desk = Desk::new();
+    let file = desk
+        .file("proxy.toml", "[probe]\nuser = \"m\"\n[write]\nhold = \"1s\"\n[cluster]\nmembers = \"a:1\"");
+    let named = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD", "")];
+    assert_eq!(typed(&[], &named).unwrap().write.hold, Duration::from_secs(1));
+    let both = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD", "2s")];
+    assert_eq!(typed(&[], &both).unwrap().write.hold, Duration::from_secs(2));
+    assert_eq!(typed(&["--write-hold", "3s"], &both).unwrap().write.hold, Duration::from_secs(3));
+}
+
+#[test]
+fn all_errors_come_at_once_with_key_value_source_and_remedy() {
+    let desk = Desk::new();
+    let text = "[cluster]\nscope = \"main\"\n[etcd]\nendpoint = \"x\"\n[write]\nhold = 30\nmax_held = 0\n[foo]\n\
+                [sesion]\n[probe]\nuser = \"m\"\npassword = \"hunter2\"\nsslmode = \"always\"\n[log]\nfilter = 5\n";
+    assert_eq!(
+        desk.errors(text),
+        "unknown key `etcd.endpoint` (proxy.toml line 4): did you mean `etcd.endpoints`?\n\
+         unknown block `foo` (proxy.toml line 8): names no setting\n\
+         unknown block `sesion` (proxy.toml line 9): did you mean `[session]`?\n\
+         probe.password (proxy.toml line 12): a password does not stand in a configuration, which is shown and copied \
+         more often than a secret should be; give the name of a file or of an environment variable: \
+         `probe.password_file` or `probe.password_env`\n\
+         log.filter (proxy.toml line 15): must be a string, not an integer\n\
+         etcd.endpoints: says where Patroni's keys are, and is missing; without etcd, name every member in \
+         `cluster.members` (`--member`) instead; set it in the file, by `--etcd-endpoints` or by \
+         `PGLP_ETCD_ENDPOINTS`\n\
+         probe.sslmode = \"always\" (proxy.toml line 13): must be \"disable\", \"prefer\", \"require\", \"verify-ca\" or \
+         \"verify-full\"\n\
+         write.hold = \"30\" (proxy.toml line 6): a duration needs a unit, such as \"30s\" or \"30ms\"\n\
+         write.max_held = \"0\" (proxy.toml line 7): must be a whole number from 1 to 1000000"
+    );
+}
+
+#[test]
+fn syntax_errors_have_a_line() {
+    let errors = Desk::new().errors("[write]\nlisten = [\"0.0.0.0:5433\"\nhold = \"1s\"\n");
+    assert!(errors.starts_with("syntax (proxy.toml line 3): "), "{errors}");
+}
+
+#[test]
+fn a_misspelt_variable_is_refused_and_a_foreign_one_is_not() {
+    let flags = ["--member", "a:5432", "--probe-user", "m"];
+    let errors = typed(&flags, &[("PGLP_WRITE_HOLDS", "1s"), ("PGLP_MEMBERS", "b:5432")]).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "environment variable `PGLP_MEMBERS`: names no setting: did you mean `PGLP_MEMBER`?\n\
+         environment variable `PGLP_WRITE_HOLDS`: names no setting: did you mean `PGLP_WRITE_HOLD`?"
+    );
+    assert!(
+        typed(&flags, &[("PGLP_SERVICE_HOST", "10.0.0.9"), ("PGLP_PORT", "tcp://10.0.0.9:5433")]).is_ok()
+    );
+}
+
+/// The smallest configuration with etcd, and more lines.
+fn with_etcd(more: &str) -> String {
+    format!("cluster.scope = \"main\"\netcd.endpoints = \"http://a:2379\"\nprobe.user = \"m\"\n{more}\n")
+}
+
+/// The smallest configuration without etcd, and more lines.
+fn with_members(more: &str) -> String {
+    format!("cluster.members = \"a:5432,b:5432\"\nprobe.user = \"m\"\n{more}\n")
+}
+
+#[test]
+fn each_contradiction_is_named() {
+    let desk = Desk::new();
+    let file = desk.file("existing", "content");
+    let cases = [
+        (with_etcd("cluster.members = \"a:5432\""), "`etcd.endpoints` is given as well"),
+        (
+            with_members("etcd.user = \"root\""),
+            "etcd.user = \"root\" (proxy.toml line 3): has no effect without",
+        ),
+        (with_members("cluster.scope = \"x\""), "has no effect without `etcd.endpoints`"),
+        ("probe.user = \"m\"".to_owned(), "without etcd, name every member"),
+        ("etcd.endpoints = \"http://a:1\"\nprobe.user = \"m\"".to_owned(), "cluster.scope: is missing"),
+        (with_members("write.hold = \"2h\""), "too long; at most 1h"),
+        (with_members("admin.listen = \"0.0.0.0:5433\""), "`write.listen` listens on 0.0.0.0:5433 as well"),
+        (with_members("read.listen = \"127.0.0.1:5433\""), "which includes 127.0.0.1:5433"),
+        (with_members("write.listen = \"[::1]:1,[::1]:1\""), "`write.listen` listens on [::1]:1 as well"),
+        (with_members("write.listen = []"), "names no address"),
+        (with_members("policy.evidence_limit = \"900ms\""), "shorter than two probe intervals"),
+        (with_members("policy.rival_limit = \"900ms\""), "policy.rival_limit = \"900ms\""),
+        (with_members("probe.timeout = \"6s\""), "longer than `policy.evidence_limit`, which is 5s"),
+        (with_members("probe.burst_interval = \"600ms\""), "longer than `probe.interval`, which is 500ms"),
+        (with_members("probe.sslmode = \"verify-ca\""), "needs `probe.ca_file`"),
+        (with_members(&format!("probe.ca_file = {file:?}")), "has no effect unless `probe.sslmode`"),
+        (with_members("probe.ca_file = \"/nowhere\""), "cannot be read: No such file"),
+        (with_members("read.hold = \"5s\""), "has no effect without `read.listen`"),
+        (with_etcd("policy.lease_margin = \"11s\""), "little would be left of a lease"),
+        (with_etcd("etcd.timeout = \"14s\""), "could not be confirmed before it ends"),
+        (with_etcd(&format!("etcd.ca_file = {file:?}")), "no endpoint begins with \"https://\""),
+        (with_etcd("etcd.user = \"root\""), "has no password"),
+        (with_etcd(&format!("etcd.password_file = {file:?}")), "etcd.user: is missing, though its password"),
+        (with_etcd("etcd.cert_file = \"/dev/null\""), "etcd.key_file: is missing, though `etcd.cert_file`"),
+        (with_etcd("etcd.key_file = \"/dev/null\""), "etcd.cert_file: is missing, though `etcd.key_file`"),
+        ("cluster.members = \"a:1,a:1\"\nprobe.user = \"m\"".to_owned(), "names a:1 twice"),
+        ("cluster.members = \"127.0.0.1:5433\"\nprobe.user = \"m\"".to_owned(), "is the proxy itself"),
+        (
+            "cluster.members = \"a:1\"".to_owned(),
+            "probe.user: is missing; set it in the file, by `--probe-user`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let errors = desk.errors(&text);
+        assert!(errors.contains(expected), "{text}\nsays: {errors}\nbut not: {expected}");
+    }
+}
+
+#[test]
+fn odd_slashes_are_put_right_as_patroni_does() {
+    for (namespace, prefix) in
+        [("service", "/service/main/"), ("//db/x/", "/db/x/main/"), ("/", "/main/"), ("", "/main/")]
+    {
+        let config = Desk::new().load(&with_etcd(&format!("cluster.namespace = {namespace:?}"))).unwrap();
+        let Witnesses::Etcd(etcd) = config.witnesses else { panic!("{namespace}") };
+        assert_eq!(etcd.prefix, prefix);
+    }
+}
+
+#[test]
+fn passwords_come_from_files_and_variables_and_are_never_shown() {
+    let desk = Desk::new();
+    let file = desk.file("password", "hunter2\r\n");
+    let flags = ["--member", "a:5432", "--probe-user", "m"];
+    let with = |more: &[&str], environment: &[(&str, &str)]| typed(&[&flags, more].concat(), environment);
+    let password = |config: Config| config.probe.password.map(|secret| secret.expose().to_owned());
+
+    let default = with(&[], &[("PGLP_PROBE_PASSWORD", "hunter2")]).unwrap();
+    assert!(!format!("{default:?}").contains("hunter2"));
+    assert_eq!(password(default).as_deref(), Some("hunter2"));
+    let named = with(&["--probe-password-env", "MINE"], &[("MINE", "hunter2")]).unwrap();
+    assert_eq!(password(named).as_deref(), Some("hunter2"));
+    let filed = with(&["--probe-password-file", &file], &[("PGLP_PROBE_PASSWORD", "other")]).unwrap();
+    assert_eq!(password(filed).as_deref(), Some("hunter2"));
+
+    let error = |more: &[&str]| with(more, &[]).unwrap_err().to_string();
+    assert!(error(&["--probe-password-env", "MINE"]).contains("there is no such environment variable"));
+    assert!(!error(&["--probe-password-env", "hunter2!"]).contains("hunter2"));
+    assert!(error(&["--probe-password-file", "/nowhere"]).ends_with(
+        "probe.password_file = \"/nowhere\" (--probe-password-file): the password file cannot be read: No such file or \
+         directory (os error 2)"
+    ));
+    assert!(
+        error(&["--probe-password-file", &file, "--probe-password-env", "MINE"]).contains("keep one of them")
+    );
+    let url = error(&["--etcd-endpoints", "http://root:hunter2@a:2379"]);
+    assert!(!url.contains("hunter2"), "{url}");
+    assert!(!desk.errors("[probe]\npassword = \"hunter2\"").contains("hunter2"));
+}
+
+#[test]
+fn admin_can_be_off() {
+    assert_eq!(Desk::new().load(&with_members("admin.listen = \"off\"")).unwrap().admin, None);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let origins = Origins { file: Some(PathBuf::from("/nowhere.toml")), ..Origins::default() };
+    let errors = Config::load(&origins).unwrap_err().to_string();
+    assert!(
+        errors.starts_with("/nowhere.toml: the configuration file cannot be read: No such file"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn the_documentation_is_made_from_the_table_and_its_example_works() {
+    let written =
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
+    assert_eq!(written, document(), "run `pg-leader-proxy document > docs/configuration.md`");
+    let example = written.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let desk = Desk::new();
+    let origins = Origins {
+        file: Some(PathBuf::from(desk.file("proxy.toml", example))),
+        environment: variables(&[("PGLP_PROBE_PASSWORD", "x")]),
+        ..Origins::default()
+    };
+    assert!(Config::load(&origins).unwrap().read.is_some());
+}
+
+#[test]
+fn check_ends_with_the_codes_that_scripts_expect() {
+    let run = |arguments: &[&str]| {
+        let line = ["pg-leader-proxy"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+        let start = cli::Start { arguments: line, environment: BTreeMap::new() };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let exit = cli::answer(&start, &mut out, &mut err);
+        (exit.code(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+    };
+    let (code, out, _) = run(&["check", "--member", "a:5432", "--probe-user", "m"]);
+    assert_eq!((code, out.starts_with("ok       configuration")), (0, true));
+    let (code, _, err) = run(&["check", "--member", "a"]);
+    assert_eq!((code, err.ends_with("configuration: 2 errors\n")), (78, true), "{err}");
+    assert_eq!(run(&["check", "--wirte-listen", "x"]).0, 64);
+    assert_eq!(run(&["run", "--member", "a"]).0, 78);
+    assert_eq!(run(&[]).0, 64);
+    assert_eq!(run(&["--help"]).0, 0);
+    assert!(run(&["--version"]).1.starts_with("pg-leader-proxy "));
+    assert_eq!(run(&["status", "--admin", "127.0.0.1:1"]).0, 1);
+}
