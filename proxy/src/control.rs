@@ -235,8 +235,8 @@ impl Control {
     }
 
     fn ask(&self, routing: &Routing) {
-        let members = self.router.evidence().members();
-        let members = members.iter().map(|(name, member)| (name.clone(), member.addr.clone())).collect();
+        let known = self.router.evidence().testimonies();
+        let members = known.iter().map(|(name, testimony)| (name.clone(), testimony.addr.clone())).collect();
         let inquiry = Inquiry { members, attention: routing.attention.clone() };
         self.outlets.inquiry.send_if_modified(|asked| {
             let other = **asked != inquiry;

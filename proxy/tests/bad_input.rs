@@ -170,9 +170,10 @@ async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
 #[tokio::test]
 async fn a_member_of_another_cluster_at_the_address_is_never_routed_to() {
     let (cluster, other) = tokio::join!(lone_member(), lone_member());
-    let (own, stranger) =
-        (cluster.member("a").unwrap().postgres, other.member("a").unwrap().postgres);
-    let map = |text: &str| text.replace("[etcd]", &format!("address_map = {{ \"{own}\" = \"{stranger}\" }}\n\n[etcd]"));
+    let (own, stranger) = (cluster.member("a").unwrap().postgres, other.member("a").unwrap().postgres);
+    let map = |text: &str| {
+        text.replace("[etcd]", &format!("address_map = {{ \"{own}\" = \"{stranger}\" }}\n\n[etcd]"))
+    };
     let text = cluster.proxy_config("proxy").unwrap();
     let mut setup = cluster.proxy("proxy").unwrap();
     setup.arguments = Arguments::Config(map(&text));
@@ -200,8 +201,12 @@ async fn wait_until_listening(proxy: &Proxy) {
 fn an_unknown_key_is_refused_with_the_nearest_known_name() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unknown-key.toml");
     std::fs::write(&file, "[etcd]\nendpoint = [\"http://127.0.0.1:2379\"]\n").unwrap();
-    let run =
-        Command::new(env!("CARGO_BIN_EXE_pg-leader-proxy")).arg("run").arg("--config").arg(&file).output().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_pg-leader-proxy"))
+        .arg("run")
+        .arg("--config")
+        .arg(&file)
+        .output()
+        .unwrap();
     assert_eq!(run.status.code(), Some(78));
     let words = String::from_utf8(run.stderr).unwrap();
     assert!(words.contains("etcd.endpoint") && words.contains("did you mean `etcd.endpoints`"), "{words}");

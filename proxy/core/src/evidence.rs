@@ -165,7 +165,7 @@ impl Evidence {
         self.leader_key.as_ref().map(|key| key.sent).or(self.vacant_since)
     }
 
-    /// All members that the cluster has.
+    /// All members that the DCS names.
     pub const fn members(&self) -> &BTreeMap<MemberName, Member> {
         &self.members
     }
@@ -183,6 +183,11 @@ impl Evidence {
     /// The system identifier of the cluster.
     pub const fn initialize(&self) -> Option<SystemId> {
         self.initialize
+    }
+
+    /// What is known from asking each member, and each primary that left the DCS.
+    pub const fn testimonies(&self) -> &BTreeMap<MemberName, Testimony> {
+        &self.testimonies
     }
 
     /// What is known of `member` from asking it where it is now.
@@ -203,6 +208,15 @@ impl Evidence {
             .iter()
             .filter_map(move |(member, testimony)| Some((member, testimony.fresh_word(now, limit)?.fact)))
             .filter(|(_, word)| self.initialize.is_none_or(|id| id == word.system_id))
+    }
+
+    /// Forgets those who left the DCS and are no primaries any more, or have not said so within `limit`.
+    pub(crate) fn forget_departed(&mut self, now: Moment, limit: Duration) {
+        let members = &self.members;
+        self.testimonies.retain(|name, testimony| {
+            let primary = || testimony.fresh_word(now, limit).is_some_and(|word| word.fact.is_primary());
+            members.contains_key(name) || primary()
+        });
     }
 
     pub(crate) fn observe(&mut self, observation: Observation) {
@@ -245,10 +259,15 @@ impl Evidence {
         }
     }
 
-    /// Keeps what is known of members that stay at their address, and forgets the rest.
+    /// Keeps what is known of members that stay at their address, and of primaries that leave.
+    ///
+    /// A primary whose Patroni died leaves the DCS but goes on taking writes. It is the one that must not be lost sight
+    /// of, so it is a member until it says otherwise or falls silent.
     fn observe_members(&mut self, members: BTreeMap<MemberName, Member>) {
-        self.testimonies
-            .retain(|name, testimony| members.get(name).is_some_and(|member| member.addr == testimony.addr));
+        self.testimonies.retain(|name, testimony| match members.get(name) {
+            Some(member) => member.addr == testimony.addr,
+            None => testimony.word.is_some_and(|word| word.fact.is_primary()),
+        });
         for (name, member) in &members {
             self.testimonies.entry(name.clone()).or_insert_with(|| Testimony::new(member.addr.clone()));
         }

@@ -105,7 +105,8 @@ impl Judge<'_> {
     /// The holder's own word: sent after its leadership was seen, fresh, of this cluster, on the newest timeline.
     fn holder_word(&self, holder: &MemberName, seen: Moment) -> Result<Vouched, Reason> {
         let limit = self.policy.terms().evidence_limit;
-        let Some(testimony) = self.evidence.testimony(holder) else {
+        let testimony = self.evidence.testimony(holder);
+        let Some(testimony) = testimony.filter(|_| self.evidence.members().contains_key(holder)) else {
             return Err(Reason::HolderUnknown(holder.clone()));
         };
         let word = match (testimony.word, testimony.failure) {
@@ -138,30 +139,30 @@ impl Judge<'_> {
         let since = self.evidence.leadership_changed();
         let mut cluster = self.evidence.initialize();
         let mut until = None;
-        let mut primary: Option<(&MemberName, Timeline)> = None;
-        for member in self.evidence.members().keys() {
-            let fresh = self.evidence.testimony(member).and_then(|known| known.fresh_word(self.now, limit));
+        let mut primary: Option<(&MemberName, &ServerAddr, Timeline)> = None;
+        for (member, testimony) in self.evidence.testimonies() {
+            let fresh = testimony.fresh_word(self.now, limit);
             let Some(word) = fresh.filter(|word| Some(word.sent) >= since) else {
                 return Err(Reason::RivalSilent(member.clone()));
             };
             self.same_cluster(member, word, *cluster.get_or_insert(word.fact.system_id))?;
             until = Some(until.map_or(word.sent + limit, |until: Moment| until.min(word.sent + limit)));
             if let Stance::Primary { timeline, .. } = word.fact.stance {
-                if let Some((other, _)) = primary {
+                if let Some((other, ..)) = primary {
                     return Err(Reason::TwoPrimaries(other.clone(), member.clone()));
                 }
-                primary = Some((member, timeline));
+                primary = Some((member, &testimony.addr, timeline));
             }
         }
         let Some(until) = until else { return Err(Reason::NoMembers) };
-        let Some((member, timeline)) = primary else { return Err(Reason::NoPrimary) };
+        let Some((member, addr, timeline)) = primary else { return Err(Reason::NoPrimary) };
         if last_holder.is_some_and(|holder| holder != member) {
             return Err(Reason::NotLastHolder(member.clone()));
         }
         self.newest_timeline(member, timeline, limit)?;
         Ok(Confirmed {
             member: member.clone(),
-            addr: self.evidence.members()[member].addr.clone(),
+            addr: addr.clone(),
             timeline,
             create_revision: self.evidence.leader_key().map(|key| key.fact.create_revision),
             basis: Basis::Evidence,

@@ -76,6 +76,11 @@ pub struct Word {
 }
 
 impl Word {
+    /// Whether the server is out of recovery.
+    pub const fn is_primary(&self) -> bool {
+        matches!(self.stance, Stance::Primary { .. })
+    }
+
     /// The timeline it is on, where it could tell.
     pub const fn timeline(&self) -> Option<Timeline> {
         match self.stance {

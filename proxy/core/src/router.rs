@@ -73,12 +73,15 @@ impl Router {
 
     /// Takes in one fact, at `now`. Returns whether the routing changed.
     pub fn observe(&mut self, observation: Observation, now: Moment) -> bool {
+        // Before: an answer must not bring back who was to be forgotten already.
+        self.forget_departed(now);
         self.evidence.observe(observation);
         self.advance(now)
     }
 
     /// Lets time pass until `now`. Returns whether the routing changed.
     pub fn advance(&mut self, now: Moment) -> bool {
+        self.forget_departed(now);
         let verdict = leadership::judge(&self.evidence, &self.policy, now);
         let attention = self.attention(&verdict);
         self.trusted_until = verdict.as_ref().ok().map(|confirmed| confirmed.until);
@@ -132,6 +135,10 @@ impl Router {
     /// When [`advance`](Self::advance) must be called at the latest.
     pub const fn deadline(&self) -> Option<Moment> {
         self.deadline
+    }
+
+    fn forget_departed(&mut self, now: Moment) {
+        self.evidence.forget_departed(now, self.policy.terms().evidence_limit);
     }
 
     fn write_route(&mut self, verdict: Result<Confirmed, Reason>) -> WriteRoute {
@@ -231,7 +238,7 @@ impl Router {
             Witness::DcsAndServers => self.evidence.lease().map(|lease| lease.end() - terms.lease_margin),
             Witness::Servers => None,
         };
-        let words = self.evidence.members().keys().filter_map(|member| self.evidence.testimony(member)?.word);
+        let words = self.evidence.testimonies().values().filter_map(|testimony| testimony.word);
         words
             .flat_map(|word| [word.sent + terms.evidence_limit, word.sent + terms.rival_limit])
             .chain(lease)

@@ -3,9 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
 use crate::net;
@@ -21,26 +20,31 @@ pub(super) struct Opening {
 ///
 /// # Errors
 /// A [`Refusal`] when the packet makes no sense or is not whole within `bound`.
-pub(super) async fn read(client: &mut TcpStream, bound: Duration) -> Result<Option<Opening>, Refusal> {
-    let reading = async {
-        // A client that sends nothing costs no buffer.
-        if client.readable().await.is_err() {
-            return Ok(None);
+pub(super) async fn read(client: &TcpStream, bound: Duration) -> Result<Option<Opening>, Refusal> {
+    let deadline = Instant::now() + bound;
+    // A client that sends nothing costs no buffer.
+    let mut bytes = Vec::new();
+    loop {
+        let expired = timeout_at(deadline, client.readable()).await.is_err();
+        if expired {
+            // A process that was stopped finds timers expired whose bytes have come long ago: it looks once more.
+            tokio::task::yield_now().await;
         }
-        let mut bytes = Vec::with_capacity(512);
-        loop {
-            match client.read_buf(&mut bytes).await {
-                Ok(0) | Err(_) => return Ok(None),
-                Ok(_) => {}
+        match client.try_read_buf(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && expired => {
+                return Err(Refusal::silent(bound));
             }
-            match FirstPacket::parse(&bytes) {
-                Ok(Progress::Partial) => {}
-                Ok(Progress::Whole(packet, _)) => return Ok(Some(Opening { packet, bytes })),
-                Err(error) => return Err(Refusal::bad_packet(error)),
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
         }
-    };
-    timeout(bound, reading).await.unwrap_or_else(|_| Err(Refusal::silent(bound)))
+        match FirstPacket::parse(&bytes) {
+            Ok(Progress::Partial) if expired => return Err(Refusal::silent(bound)),
+            Ok(Progress::Partial) => {}
+            Ok(Progress::Whole(packet, _)) => return Ok(Some(Opening { packet, bytes })),
+            Err(error) => return Err(Refusal::bad_packet(error)),
+        }
+    }
 }
 
 /// Waits for the first bytes of a server's answer; none when it takes longer than `bound`, which is its right.

@@ -141,12 +141,12 @@ struct Connected {
 }
 
 impl Session<'_> {
-    async fn run(&self, mut client: TcpStream, beyond_limit: bool) {
+    async fn run(&self, client: TcpStream, beyond_limit: bool) {
         if let Err(error) = net::prepare(&client, &self.settings.session) {
             debug!(peer = %self.peer, %error, "client left at once");
             return;
         }
-        let opening = match first_packet::read(&mut client, self.settings.session.startup_timeout).await {
+        let opening = match first_packet::read(&client, self.settings.session.startup_timeout).await {
             Ok(Some(opening)) => opening,
             Ok(None) => return,
             Err(refusal) => {

@@ -8,7 +8,11 @@ use serde_json::Value;
 /// Beyond a lease, a promotion and a rewind on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// How often a new client arrives.
-const LATECOMER_EVERY: Duration = Duration::from_millis(50);
+const LATECOMER_EVERY: Duration = Duration::from_millis(150);
+/// How far apart a busy machine may let two clients notice that they were cut at the same moment.
+const TOGETHER: Duration = Duration::from_secs(1);
+/// Everybody who waited for a leader is connected at once when it comes.
+const MAX_CONNECTIONS: u32 = 500;
 /// How long writes must flow before a fault and after it.
 const STEADY_WRITES: usize = 200;
 
@@ -37,7 +41,7 @@ impl Scene {
 
     /// Like [`set`](Self::set), with these lines at the end of the proxy's configuration.
     pub(crate) async fn set_with(setup: Setup, more: &str) -> Self {
-        let cluster = Cluster::start(setup).await.unwrap();
+        let cluster = Cluster::start(Setup { max_connections: MAX_CONNECTIONS, ..setup }).await.unwrap();
         let keys = KeyWatch::start(&cluster).await.unwrap();
         let mut proxy = cluster.proxy("proxy").unwrap();
         // Longer than any gap here, so that whoever arrives in it must be served.
@@ -83,12 +87,12 @@ impl Scene {
 
     /// Waits until the proxy forwards by this rule, `lease` or `evidence`.
     pub(crate) async fn wait_until_routed_by(&self, basis: &str) {
-        self.wait_until(|routing| routing["write"]["basis"] == basis, basis).await;
+        self.wait_until(|routing| routing["write"]["leader"]["basis"] == basis, basis).await;
     }
 
     /// Waits until the proxy has seen that Patroni is in maintenance mode.
     pub(crate) async fn wait_until_paused(&self) {
-        self.wait_until(|routing| routing["cluster"]["paused"] == true, "paused").await;
+        self.wait_until(|routing| routing["evidence"]["paused"] == true, "paused").await;
     }
 
     async fn wait_until(&self, is: impl Fn(&Value) -> bool, what: &str) {
@@ -103,6 +107,15 @@ impl Scene {
         }
     }
 
+    /// Waits until the proxy raises the alarm that two members take writes.
+    pub(crate) async fn wait_for_alarm(&self) {
+        self.wait_until(
+            |routing| routing["two_primaries"].as_array().is_some_and(|all| all.len() == 2),
+            "alarm",
+        )
+        .await;
+    }
+
     /// Waits until the proxy has logged this.
     pub(crate) async fn wait_for_log(&self, words: &str) {
         let began = Instant::now();
@@ -112,11 +125,19 @@ impl Scene {
         }
     }
 
+    /// What must be true where a fault is none of the clients' business.
+    pub(crate) async fn nobody_was_severed(&self) {
+        let severed = self.severed().await;
+        assert_eq!(severed, 0, "sessions were severed for nothing\n{}", self.proxy.log().unwrap());
+    }
+
     /// How many sessions of the write route the proxy has severed so far.
     pub(crate) async fn severed(&self) -> u64 {
         let metrics = self.proxy.get("/metrics").await.unwrap().body;
-        let line = metrics.lines().find(|line| line.starts_with("proxy_severed_total") && line.contains("\"write\""));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no count in\n{metrics}"))
+        let line =
+            metrics.lines().find(|line| line.starts_with("proxy_sessions_severed_total{route=\"write\"}"));
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no count in\n{metrics}"))
     }
 
     /// Asks what must be true after every fault: the laws as a client sees them.
@@ -142,7 +163,10 @@ impl Scene {
         for arrival in &arrivals {
             if let Err((failure, words)) = &arrival.result {
                 let at = arrival.began + arrival.took;
-                assert!(cut_with_the_others(failure, at, &history), "turned away: {words}, {failure:?}\n{log}");
+                assert!(
+                    cut_with_the_others(failure, at, &history),
+                    "turned away: {words}, {failure:?}\n{log}"
+                );
             }
         }
 
@@ -156,7 +180,11 @@ impl Scene {
             }),
         };
         let unforgiven: Vec<_> = lost.iter().filter(|id| !forgiven(id)).collect();
-        assert!(unforgiven.is_empty(), "{} acknowledged writes are gone: {unforgiven:?}\n{log}", unforgiven.len());
+        assert!(
+            unforgiven.is_empty(),
+            "{} acknowledged writes are gone: {unforgiven:?}\n{log}",
+            unforgiven.len()
+        );
     }
 }
 
@@ -169,7 +197,9 @@ fn cut_with_the_others(failure: &Failure, at: Instant, history: &History) -> boo
         Failure::Sqlstate(code) => code == "57P01",
         Failure::Refused | Failure::ReadOnly | Failure::Hung => false,
     };
-    may_be && history.failed.iter().any(|failed| {
-        failed.ended.max(at).duration_since(failed.ended.min(at)) < Duration::from_millis(250)
-    })
+    may_be
+        && history
+            .failed
+            .iter()
+            .any(|failed| failed.ended.max(at).duration_since(failed.ended.min(at)) < TOGETHER)
 }

@@ -31,6 +31,13 @@ pub(crate) struct Verdict {
     pub(crate) until: Moment,
 }
 
+/// A member at one address, and the step from which its answers count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stay {
+    addr: ServerAddr,
+    since: usize,
+}
+
 impl<'a> Oracle<'a> {
     /// The leader by the rules of the design, if there is one.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
@@ -61,7 +68,7 @@ impl<'a> Oracle<'a> {
         let (key, seen) = self.key()?;
         let horizon = self.horizon()?;
         let (sent, word) = self.word(member)?;
-        let holds = key.holder == *member && self.now < horizon;
+        let holds = key.holder == *member && self.members().contains_key(member) && self.now < horizon;
         let speaks = sent >= seen && self.now < sent + limit;
         let ours = self.initialize() == Some(word.system_id);
         let leads = is_primary(word) && word.timeline() >= self.highest_timeline(limit);
@@ -77,7 +84,7 @@ impl<'a> Oracle<'a> {
         let limit = self.terms().rival_limit;
         let since = self.key_changed();
         let mut words = Vec::new();
-        for member in self.members().keys() {
+        for member in self.stays().keys() {
             let (sent, word) = self.word(member)?;
             if self.now >= sent + limit || since.is_some_and(|since| sent < since) {
                 return None;
@@ -148,7 +155,12 @@ impl<'a> Oracle<'a> {
 
     /// The last word of a member that nothing contradicted since, and when it was asked for.
     pub(crate) fn word(&self, member: &MemberName) -> Option<(Moment, Word)> {
-        let probes = self.probes(member);
+        self.stays().get(member).and_then(|stay| self.word_in(member, stay))
+    }
+
+    fn word_in(&self, member: &MemberName, stay: &Stay) -> Option<(Moment, Word)> {
+        let probes: Vec<_> =
+            self.heard[stay.since..].iter().filter_map(|step| probe_of(step, member, &stay.addr)).collect();
         let words =
             probes.iter().enumerate().filter_map(|(n, (sent, outcome))| Some((*sent, n, outcome.ok()?)));
         let (sent, arrived, word) = words.max_by_key(|(sent, n, _)| (*sent, *n))?;
@@ -157,6 +169,34 @@ impl<'a> Oracle<'a> {
             .enumerate()
             .any(|(n, (asked, outcome))| outcome.is_err_and(found_down) && (*asked, n) > (sent, arrived));
         (!contradicted).then_some((sent, word))
+    }
+
+    /// Where each member is and since which step: those that the DCS lists, and those that it lists no more but that
+    /// have said ever since, and lately, that they are primaries.
+    fn stays(&self) -> BTreeMap<MemberName, Stay> {
+        let mut stays: BTreeMap<MemberName, Stay> = BTreeMap::new();
+        let mut listed: Option<&BTreeMap<MemberName, Member>> = None;
+        for (n, step) in self.heard.iter().enumerate() {
+            let before = Oracle { heard: &self.heard[..n], now: step.at };
+            stays.retain(|name, stay| is_listed(listed, name) || before.lately_primary(name, stay));
+            if let Event::Observe(Observation::Members(members)) = &step.event {
+                listed = Some(members);
+                for (name, member) in members {
+                    if stays.get(name).is_none_or(|stay| stay.addr != member.addr) {
+                        stays.insert(name.clone(), Stay { addr: member.addr.clone(), since: n });
+                    }
+                }
+            }
+            let after = Oracle { heard: &self.heard[..=n], now: step.at };
+            stays.retain(|name, stay| is_listed(listed, name) || after.lately_primary(name, stay));
+        }
+        stays.retain(|name, stay| is_listed(listed, name) || self.lately_primary(name, stay));
+        stays
+    }
+
+    fn lately_primary(&self, member: &MemberName, stay: &Stay) -> bool {
+        self.word_in(member, stay)
+            .is_some_and(|(sent, word)| is_primary(word) && self.now < sent + self.terms().evidence_limit)
     }
 
     /// Every member that says it is out of recovery, belongs to the cluster and said so recently.
@@ -174,7 +214,7 @@ impl<'a> Oracle<'a> {
 
     fn fresh_words(&self, limit: Duration) -> Vec<(MemberName, Word)> {
         let ours = self.initialize();
-        self.members()
+        self.stays()
             .into_keys()
             .filter_map(|member| {
                 let (sent, word) = self.word(&member)?;
@@ -182,22 +222,6 @@ impl<'a> Oracle<'a> {
                 counts.then_some((member, word))
             })
             .collect()
-    }
-
-    /// What came of asking a member where it is now, since it has been there.
-    fn probes(&self, member: &MemberName) -> Vec<(Moment, Result<Word, ProbeFailure>)> {
-        let Some(here) = self.members().get(member).map(|member| member.addr.clone()) else {
-            return Vec::new();
-        };
-        let heard: Vec<_> = self.observations().collect();
-        let elsewhere = |observation: &&Observation| match observation {
-            Observation::Members(members) => members.get(member).is_none_or(|known| known.addr != here),
-            _ => false,
-        };
-        let arrived = heard.iter().rposition(elsewhere).map_or(0, |position| position + 1);
-        let listed =
-            heard[arrived..].iter().position(|one| matches!(one, Observation::Members(_))).unwrap_or(0);
-        heard[arrived + listed..].iter().filter_map(|one| probe_of(one, member, &here)).collect()
     }
 
     pub(crate) fn members(&self) -> BTreeMap<MemberName, Member> {
@@ -250,6 +274,10 @@ impl<'a> Oracle<'a> {
     }
 }
 
+fn is_listed(listed: Option<&BTreeMap<MemberName, Member>>, member: &MemberName) -> bool {
+    listed.is_some_and(|all| all.contains_key(member))
+}
+
 /// Whether a server says that it is out of recovery.
 pub(crate) const fn is_primary(word: Word) -> bool {
     matches!(word.stance, Stance::Primary { .. })
@@ -261,12 +289,14 @@ const fn found_down(failure: ProbeFailure) -> bool {
 }
 
 fn probe_of(
-    observation: &Observation,
+    step: &Step,
     asked: &MemberName,
     here: &ServerAddr,
 ) -> Option<(Moment, Result<Word, ProbeFailure>)> {
-    match observation {
-        Observation::Probe { member, addr, sent, outcome, .. } if member == asked && addr == here => {
+    match &step.event {
+        Event::Observe(Observation::Probe { member, addr, sent, outcome, .. })
+            if member == asked && addr == here =>
+        {
             Some((*sent, *outcome))
         }
         _ => None,

@@ -69,19 +69,22 @@ impl<'a> Kept<'a> {
     }
 
     /// Asks over `conversation` until it ends. Returns whether there was any answer.
+    ///
+    /// The end of a connection that has served is no word of the server: an administrator or a firewall may have ended
+    /// this one alone. The next attempt follows at once and tells within a round trip what the server is.
     async fn converse(&mut self, mut conversation: Conversation) -> Result<bool, ProbeError> {
         let mut served = false;
         loop {
             let asked = Instant::now();
             let mut sent = clock::now();
             let outcome = conversation.ask(self.worker.connector.limit()).await;
-            let lost = match &outcome {
-                Ok(_) => false,
-                Err(error) => !error.leaves_connection(),
-            };
+            let lost = outcome.as_ref().is_err_and(|error| !error.leaves_connection());
+            if lost && served && outcome.as_ref().is_err_and(|error| error.failure().contradicts()) {
+                return Ok(served);
+            }
             served |= outcome.is_ok();
             if outcome.as_ref().is_err_and(|error| error.failure().contradicts()) {
-                // The end of a connection is not an answer: it is true from when it is seen.
+                // A connection that never served ends: that is true from when it is seen.
                 sent = clock::now();
             }
             self.report(sent, outcome).await?;
@@ -90,7 +93,9 @@ impl<'a> Kept<'a> {
             }
             let last = Last::Question { asked, answered: Instant::now() };
             if let Some(end) = self.pause(last, Some(&mut conversation)).await? {
-                self.report(clock::now(), Err(end)).await?;
+                if !served {
+                    self.report(clock::now(), Err(end)).await?;
+                }
                 return Ok(served);
             }
         }
