@@ -111,14 +111,14 @@ fn conditions(run: &Run) -> String {
     let programs: Vec<String> =
         machine.programs.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let [ttl, loop_wait, retry_timeout] = run.settings.patroni_seconds;
-    let busiest = run.events.iter().map(|event| event.busy).fold(0.0, f64::max);
+    let busy = spread(run.events.iter().map(|event| Figure::Ms(event.busy)).collect());
     let uncertain = run.events.iter().map(|event| event.out_of_recovery_uncertain_ms).fold(0.0, f64::max);
     format!(
         "{date} UTC, commit {commit}: {switchovers} switchovers and {deaths} leader deaths. {cores} cores of {processor}, \
          {memory} MiB, {system}, Linux {kernel}. {programs}. Patroni: ttl {ttl} s, loop_wait {loop_wait} s, \
          retry_timeout {retry_timeout} s. For each contender {writers} writers with a pause of {pause} ms \
          ({pause_after_error} ms after an error) and a latecomer every {every} ms. Around the promotions the cores were \
-         at most {busiest:.0} % busy; the moment of leaving recovery is known to {uncertain:.1} ms or better.{unusual}",
+         {busy} busy; the moment of leaving recovery is known to {uncertain:.1} ms or better.{unusual}",
         date = machine.date,
         commit = machine.commit,
         switchovers = run.count(Kind::Switchover),
@@ -133,9 +133,18 @@ fn conditions(run: &Run) -> String {
         pause = run.settings.pause_ms,
         pause_after_error = run.settings.pause_after_error_ms,
         every = run.settings.latecomer_every_ms,
-        busiest = busiest * 100.0,
+        busy = busy.map_or_else(String::new, percent),
         unusual = unusual(run),
     )
+}
+
+fn percent(share: Spread) -> String {
+    match (share.median, share.worst) {
+        (Figure::Ms(median), Figure::Ms(worst)) => {
+            format!("{:.0} % (median) to {:.0} % (worst)", median * 100.0, worst * 100.0)
+        }
+        (_, Figure::Never) | (Figure::Never, _) => String::new(),
+    }
 }
 
 /// A run with settings of its own must not pass for an ordinary one.
