@@ -115,6 +115,20 @@ async fn no_byte_passes_once_the_pass_has_run_out_even_if_nobody_revoked_it() {
 }
 
 #[tokio::test]
+async fn bytes_wait_for_a_pass_that_ran_out_and_is_extended() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let (mut client, mut served) = rig.open_session(&server).await;
+    pass.extend(Moment::from_boot(Duration::from_nanos(1)));
+    served.write_all(b"Z\0\0\0\x05I").await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
+    assert!(early.is_err(), "nothing may pass yet: {early:?}");
+    pass.extend(Moment::from_boot(Duration::MAX));
+    expect(&mut client, b"Z\0\0\0\x05I").await;
+}
+
+#[tokio::test]
 async fn clients_wait_for_a_leader_and_then_enter() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;

@@ -10,10 +10,12 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use pg_leader_proxy_core::Moment;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::boundary::Boundary;
 use crate::clock;
@@ -24,6 +26,11 @@ use crate::wire::{self, SqlState};
 /// How many times a direction may fill the scratch buffer before other sessions get their turn.
 const ROUNDS: usize = 8;
 
+/// How long a session waits for control to decide about a pass that has run out; control does so at that very moment.
+const PASS_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const PASS_LOOK: Duration = Duration::from_millis(5);
+
 /// The buffer that all sessions of a worker read into.
 pub(crate) type Scratch = RefCell<Box<[u8]>>;
 
@@ -32,7 +39,7 @@ pub(crate) type Scratch = RefCell<Box<[u8]>>;
 pub(crate) enum End {
     /// The server closed the connection after its last byte, or both sides did.
     Finished,
-    /// The pass was revoked or ran out.
+    /// The pass was revoked, or ran out and nobody extended it.
     Severed,
     /// The client's connection broke.
     ClientBroke(io::Error),
@@ -73,9 +80,15 @@ struct Flow {
     last_passed: Option<Moment>,
 }
 
+/// Why the bytes stopped for now.
+enum Pause {
+    Ended(End),
+    PassRanOut,
+}
+
 /// Why a direction stopped.
 enum Stop {
-    Severed,
+    PassRanOut,
     Source(io::Error),
     Sink(io::Error),
 }
@@ -96,7 +109,28 @@ impl Relay {
     }
 
     /// Relays until the end.
+    ///
+    /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
+    /// suspended with us, is about to extend the pass or to revoke it.
     pub(crate) async fn run(&mut self, scratch: &Scratch) -> End {
+        loop {
+            match self.run_while_allowed(scratch).await {
+                Pause::Ended(end) => return end,
+                Pause::PassRanOut => {
+                    let decided = async {
+                        while !self.pass.is_revoked() && !self.pass.allows(clock::now()) {
+                            sleep(PASS_LOOK).await;
+                        }
+                    };
+                    if timeout(PASS_WAIT, decided).await.is_err() {
+                        return End::Severed;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn run_while_allowed(&mut self, scratch: &Scratch) -> Pause {
         let pass = Arc::clone(&self.pass);
         // Without a budget: it is polled once and must have registered then.
         let mut revoked = pin!(tokio::task::unconstrained(pass.revoked()));
@@ -104,7 +138,7 @@ impl Relay {
         poll_fn(|cx| {
             if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 if revoked.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(End::Severed);
+                    return Poll::Ready(Pause::Ended(End::Severed));
                 }
                 registered = Some(cx.waker().clone());
             }
@@ -113,9 +147,9 @@ impl Relay {
         .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &Scratch) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &Scratch) -> Poll<Pause> {
         if self.pass.is_revoked() {
-            return Poll::Ready(End::Severed);
+            return Poll::Ready(Pause::Ended(End::Severed));
         }
         let mut scratch = scratch.borrow_mut();
         let Self { client, server, pass, to_server, to_client, boundary } = self;
@@ -124,9 +158,9 @@ impl Relay {
             let ends = (Pin::new(&mut *client), Pin::new(&mut *server));
             if let Poll::Ready(Err(stop)) = to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
                 return Poll::Ready(match stop {
-                    Stop::Severed => End::Severed,
-                    Stop::Source(error) => End::ClientBroke(error),
-                    Stop::Sink(error) => End::ServerBroke(error),
+                    Stop::PassRanOut => Pause::PassRanOut,
+                    Stop::Source(error) => Pause::Ended(End::ClientBroke(error)),
+                    Stop::Sink(error) => Pause::Ended(End::ServerBroke(error)),
                 });
             }
         }
@@ -134,10 +168,10 @@ impl Relay {
         // may close its half and still read the answers.
         let ends = (Pin::new(server), Pin::new(client));
         to_client.poll(cx, ends, pass, (&mut scratch, boundary)).map(|ended| match ended {
-            Ok(()) => End::Finished,
-            Err(Stop::Severed) => End::Severed,
-            Err(Stop::Source(error)) => End::ServerBroke(error),
-            Err(Stop::Sink(error)) => End::ClientBroke(error),
+            Ok(()) => Pause::Ended(End::Finished),
+            Err(Stop::PassRanOut) => Pause::PassRanOut,
+            Err(Stop::Source(error)) => Pause::Ended(End::ServerBroke(error)),
+            Err(Stop::Sink(error)) => Pause::Ended(End::ClientBroke(error)),
         })
     }
 
@@ -196,8 +230,11 @@ impl Flow {
                 self.at_end = true;
                 continue;
             }
-            self.check(pass)?;
             boundary.follow(bytes);
+            if let Err(stop) = self.check(pass) {
+                self.unsent.extend_from_slice(bytes);
+                return Poll::Ready(Err(stop));
+            }
             let taken = match sink.as_mut().poll_write(cx, bytes) {
                 Poll::Ready(taken) => taken.map_err(Stop::Sink)?,
                 Poll::Pending => 0,
@@ -233,7 +270,7 @@ impl Flow {
     fn check(&mut self, pass: &Pass) -> Result<(), Stop> {
         let now = clock::now();
         if !pass.allows(now) {
-            return Err(Stop::Severed);
+            return Err(Stop::PassRanOut);
         }
         self.last_passed = Some(now);
         Ok(())
