@@ -99,6 +99,16 @@ impl Route {
     }
 }
 
+impl Drop for Route {
+    /// A failed test shows what the proxy had to say, because its files are gone afterwards.
+    #[expect(clippy::print_stderr, reason = "the test's own output, kept with it by the test runner")]
+    fn drop(&mut self) {
+        if let Some(proxy) = self.proxy.as_ref().filter(|_| std::thread::panicking()) {
+            eprintln!("the proxy's log:\n{}", proxy.log());
+        }
+    }
+}
+
 fn is_control() -> bool {
     std::env::var_os("PGLP_CLIENTS_DIRECT").is_some()
 }

@@ -176,7 +176,7 @@ pub fn message(tag: u8, body: &[u8]) -> Result<Vec<u8>> {
     Ok([&[tag], &length.to_be_bytes()[..], body].concat())
 }
 
-/// `SQLSTATE: text` of an ErrorResponse.
+/// `SQLSTATE: text` of an ErrorResponse, with its detail in brackets if it has one.
 #[must_use]
 pub fn error_text(error: &Message) -> String {
     let field = |wanted: u8| {
@@ -184,7 +184,9 @@ pub fn error_text(error: &Message) -> String {
         let found = fields.into_iter().find(|(code, _)| **code == wanted);
         found.map(|(_, text)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
     };
-    format!("{}: {}", field(b'C'), field(b'M'))
+    let detail = field(b'D');
+    let detail = if detail.is_empty() { detail } else { format!(" ({detail})") };
+    format!("{}: {}{detail}", field(b'C'), field(b'M'))
 }
 
 fn first_column(row: &Message) -> Result<String> {

@@ -154,7 +154,8 @@ fn idle_for_a_while() {
     route.same_bytes().unwrap();
 }
 
-/// A thousand connections on eight threads, half of them sessions, half of them closed before they spoke: all are served, and nothing of them is left in the proxy or in the server.
+/// A thousand connections on eight threads, half of them sessions, half of them closed before they spoke: all are served,
+/// and nothing of them is left in the proxy or in the server.
 #[test]
 fn a_thousand_that_come_and_go() {
     let route = Route::plain(Major::NEWEST).unwrap();
