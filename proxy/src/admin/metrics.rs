@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 
 use super::answers::{EvidenceAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, SessionsAnswer};
 
-/// The content type of [`text`].
+/// The content type of the exposition.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics as Prometheus reads them.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::answers::{FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer};
-use super::words::{Age, Bytes};
+use super::words::{Age, Bytes, Of};
 
 /// How many changes of leader are shown.
 const SHOWN: usize = 5;
@@ -186,7 +186,7 @@ fn change(html: &mut String, failover: &FailoverAnswer) -> fmt::Result {
     if let Some(gap) = failover.gap_ms {
         write!(html, ", no service for <b>{}</b>", Age(gap))?;
     }
-    write!(html, "; {} sessions severed, {} clients waited", failover.severed, failover.waited)?;
+    write!(html, "; {} severed, {} waited", Of(failover.severed, "session"), Of(failover.waited, "client"))?;
     writeln!(html, "<br><small>because {}</small></p><table>", Text(&failover.cause.text))?;
     for step in &failover.steps {
         writeln!(

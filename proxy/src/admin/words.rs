@@ -33,6 +33,16 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A number of things, such as `1 client` or `2 clients`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Of(pub(crate) u64, pub(crate) &'static str);
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", self.0, self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

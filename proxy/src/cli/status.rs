@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::Exit;
 use super::http::AdminAddress;
 use crate::admin::answers::{FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer};
-use crate::admin::words::{Age, Bytes};
+use crate::admin::words::{Age, Bytes, Of};
 use crate::config::Key;
 
 /// How many changes of leader are told.
@@ -145,7 +145,7 @@ fn tell_failover(out: &mut dyn Write, failover: &FailoverAnswer) -> io::Result<(
     if let Some(gap) = failover.gap_ms {
         write!(out, ", no service for {}", Age(gap))?;
     }
-    writeln!(out, ", {} sessions severed, {} clients waited", failover.severed, failover.waited)?;
+    writeln!(out, ", {} severed, {} waited", Of(failover.severed, "session"), Of(failover.waited, "client"))?;
     writeln!(out, "  because {}", failover.cause.text)?;
     for step in &failover.steps {
         writeln!(out, "  {:>+9} ms  {}", step.at_ms, step.text)?;

@@ -29,7 +29,7 @@ pub(super) async fn check(
         // Several requests, each bounded by the same timeout.
         match timeout(etcd.timeout * 6, check_endpoint(etcd, endpoint)).await {
             Ok(Ok(report)) => {
-                works = true;
+                works |= !report.keys.is_empty();
                 describe(&subject, &report, etcd, findings)?;
             }
             Ok(Err(error)) => findings.wrong(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
@@ -70,8 +70,7 @@ fn describe(
         }
     }
     if report.outdated {
-        let advice =
-            "may answer a wrong time to live after an election (etcd#17506); update to 3.5.13 or later";
+        let advice = "may answer a wrong time to live after an election (etcd#17506); update to 3.4.32, 3.5.13 or later";
         findings.doubtful(subject, &format!("etcd {version} {advice}"))?;
     }
     Ok(())
