@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+/// How many clients connect at once when a gate has just been opened.
+const FIRST_CONNECTING: usize = 4;
+
 /// The gate of one route.
 ///
 /// It is open while the route admits new sessions. Even then only so many clients connect to a server at once, so
-/// that a new leader is not stampeded by everybody who waited for it.
+/// that a new leader is not stampeded by everybody who waited for it: a few at first, and one more with each server
+/// that answered, up to the limit. So the first who waited is not slowed down by the hundredth.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Mutex<State>>);
 
@@ -18,6 +22,8 @@ struct State {
     closed_for_good: bool,
     limits: GateLimits,
     connecting: usize,
+    /// How many may be connecting by now.
+    window: usize,
     arrivals: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Entry>>,
 }
@@ -44,6 +50,7 @@ impl Drop for Entry {
         if let Some(gate) = self.0.take() {
             let mut state = gate.state();
             state.connecting -= 1;
+            state.window = state.window.saturating_add(1).min(state.limits.max_connecting);
             state.admit(&gate);
         }
     }
@@ -86,6 +93,7 @@ impl Gate {
             closed_for_good: false,
             limits,
             connecting: 0,
+            window: FIRST_CONNECTING,
             arrivals: 0,
             waiting: BTreeMap::new(),
         })))
@@ -114,6 +122,9 @@ impl Gate {
     /// Opens the gate, or closes it until it is opened again.
     pub fn set_open(&self, open: bool) {
         let mut state = self.state();
+        if open && !state.open {
+            state.window = FIRST_CONNECTING;
+        }
         state.open = open;
         state.admit(self);
     }
@@ -144,7 +155,7 @@ impl Gate {
 
 impl State {
     const fn lets_in(&self) -> bool {
-        self.open && self.connecting < self.limits.max_connecting
+        self.open && self.connecting < self.limits.max_connecting && self.connecting < self.window
     }
 
     fn admit(&mut self, gate: &Gate) {
@@ -182,6 +193,19 @@ mod tests {
         drop(first);
         assert!(places[2].entry_now().is_some());
         assert!(places[3].entry_now().is_some(), "the third gave its entry back");
+    }
+
+    #[test]
+    fn a_gate_that_has_just_opened_starts_slowly() {
+        let gate = gate(100, 100);
+        let mut places: Vec<Place> = (0..20).map(|_| gate.arrive().unwrap()).collect();
+        let mut enter = || places.iter_mut().filter_map(Place::entry_now).collect::<Vec<Entry>>();
+        gate.set_open(true);
+        let first = enter();
+        assert_eq!(first.len(), FIRST_CONNECTING);
+        drop(first);
+        let second = enter();
+        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each that was answered");
     }
 
     #[test]
