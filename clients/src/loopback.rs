@@ -14,7 +14,7 @@ impl Loopback {
     /// Picks an address at random and proves by binding that its ports are free.
     ///
     /// # Errors
-    /// When [`ATTEMPTS`] addresses in a row were taken.
+    /// When `ATTEMPTS` addresses in a row were taken.
     pub fn pick() -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let [a, b, c, ..] = random().to_be_bytes();
