@@ -1,6 +1,6 @@
 //! The leader key, the members and the cluster's configuration, pushed by etcd and confirmed at intervals.
 //!
-//! The source lives through one [life](life::Life) after another, each with one endpoint; whatever goes wrong ends the
+//! The source lives through one life after another, each with one endpoint; whatever goes wrong ends the
 //! life, and the next one begins with a complete read at the next endpoint. Observations leave in the store's order.
 
 use std::convert::Infallible;
