@@ -134,13 +134,16 @@ impl Judge<'_> {
     /// The evidence rule: every known member answers, exactly one is out of recovery, it is the one that held the key
     /// last (where that is known), and its timeline is the highest. One silent member might have been promoted, so
     /// one silent member fences. A word from before the leader key last changed says nothing of what came of that.
+    /// The primary's own word may be as old as a leader's may always be; only rivals must be heard more often.
     fn sole_primary(&self, last_holder: Option<&MemberName>) -> Result<Confirmed, Reason> {
-        let limit = self.policy.terms().rival_limit;
+        let terms = self.policy.terms();
         let since = self.evidence.leadership_changed();
         let mut cluster = self.evidence.initialize();
         let mut until = None;
         let mut primary: Option<(&MemberName, &ServerAddr, Timeline)> = None;
         for (member, testimony) in self.evidence.testimonies() {
+            let is_primary = testimony.word.is_some_and(|word| word.fact.is_primary());
+            let limit = if is_primary { terms.evidence_limit } else { terms.rival_limit };
             let fresh = testimony.fresh_word(self.now, limit);
             let Some(word) = fresh.filter(|word| Some(word.sent) >= since) else {
                 return Err(Reason::RivalSilent(member.clone()));
@@ -159,7 +162,7 @@ impl Judge<'_> {
         if last_holder.is_some_and(|holder| holder != member) {
             return Err(Reason::NotLastHolder(member.clone()));
         }
-        self.newest_timeline(member, timeline, limit)?;
+        self.newest_timeline(member, timeline, terms.evidence_limit.max(terms.rival_limit))?;
         Ok(Confirmed {
             member: member.clone(),
             addr: addr.clone(),

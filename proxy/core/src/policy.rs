@@ -42,7 +42,7 @@ pub struct Terms {
     pub lease_margin: Duration,
     /// How old the confirmed leader's own word may be.
     pub evidence_limit: Duration,
-    /// How old any member's word may be under the evidence rule, where a rival's silence counts.
+    /// How old the word of any other member may be under the evidence rule, where a rival's silence counts.
     pub rival_limit: Duration,
     /// How often each server is asked when nothing is happening; the limits must leave room for two questions.
     pub probe_interval: Duration,

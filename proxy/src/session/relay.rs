@@ -157,11 +157,12 @@ impl Relay {
         if !to_server.closed {
             let ends = (Pin::new(&mut *client), Pin::new(&mut *server));
             if let Poll::Ready(Err(stop)) = to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
-                return Poll::Ready(match stop {
-                    Stop::PassRanOut => Pause::PassRanOut,
-                    Stop::Source(error) => Pause::Ended(End::ClientBroke(error)),
-                    Stop::Sink(error) => Pause::Ended(End::ServerBroke(error)),
-                });
+                match stop {
+                    Stop::PassRanOut => return Poll::Ready(Pause::PassRanOut),
+                    Stop::Source(error) => return Poll::Ready(Pause::Ended(End::ClientBroke(error))),
+                    // A server that takes no more may have said why: its last words are still to be read.
+                    Stop::Sink(_) => to_server.closed = true,
+                }
             }
         }
         // A server that has said its last word takes no more either, so its end is the end of the session. A client

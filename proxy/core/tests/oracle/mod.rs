@@ -81,12 +81,13 @@ impl<'a> Oracle<'a> {
 
     /// The evidence rule: everybody answers, exactly one is out of recovery, it held the key last, nobody is ahead.
     pub(crate) fn by_evidence(&self, last_holder: Option<&MemberName>) -> Option<Verdict> {
-        let limit = self.terms().rival_limit;
+        let terms = self.terms();
+        let limit = |word| if is_primary(word) { terms.evidence_limit } else { terms.rival_limit };
         let since = self.key_changed();
         let mut words = Vec::new();
         for member in self.stays().keys() {
             let (sent, word) = self.word(member)?;
-            if self.now >= sent + limit || since.is_some_and(|since| sent < since) {
+            if self.now >= sent + limit(word) || since.is_some_and(|since| sent < since) {
                 return None;
             }
             words.push((member.clone(), sent, word));
@@ -100,7 +101,7 @@ impl<'a> Oracle<'a> {
         (one_cluster && newest && last).then(|| Verdict {
             member: member.clone(),
             basis: Basis::Evidence,
-            until: words.iter().map(|(_, sent, _)| *sent + limit).min().unwrap_or_default(),
+            until: words.iter().map(|(_, sent, word)| *sent + limit(*word)).min().unwrap_or_default(),
         })
     }
 
