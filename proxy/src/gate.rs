@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 /// How many clients connect at once when a gate has just been opened.
-const FIRST_CONNECTING: usize = 4;
+const FIRST_CONNECTING: usize = 2;
 
 /// The gate of one route.
 ///
 /// It is open while the route admits new sessions. Even then only so many clients connect to a server at once, so
-/// that a new leader is not stampeded by everybody who waited for it: a few at first, and one more with each server
-/// that answered, up to the limit. So the first who waited is not slowed down by the hundredth.
+/// that a new leader is not stampeded by everybody who waited for it: a few at first, and one more with each client
+/// that got in, up to the limit. So the first who waited is not slowed down by the hundredth.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Mutex<State>>);
 
@@ -41,7 +41,7 @@ pub struct GateLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyHeld;
 
-/// The right to connect to a server; dropping it lets the next client in.
+/// The right to connect to a server and log in; dropping it lets the next client in.
 #[derive(Debug)]
 pub struct Entry(Option<Gate>);
 
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(first.len(), FIRST_CONNECTING);
         drop(first);
         let second = enter();
-        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each that was answered");
+        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each that got in");
     }
 
     #[test]

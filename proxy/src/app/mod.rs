@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pg_leader_proxy_core::Observation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ use crate::clock;
 use crate::config::{self, Config, ConfigErrors, Witnesses};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outlets};
 use crate::gate::Gate;
+use crate::net;
 use crate::session::{Settings, Shared};
 use crate::tally::Tally;
 use crate::worker::{Listener, Worker};
@@ -148,7 +150,7 @@ impl App {
 
     async fn serve(&mut self, reload: Reload) -> Result<()> {
         let Reload(mut reload) = reload;
-        self.serve_admin().await?;
+        self.serve_admin()?;
         let mut signals = Signals::new().context("cannot watch for signals")?;
         for (route, addr) in addresses(&self.config) {
             info!(route = route.code(), %addr, "listening");
@@ -180,10 +182,11 @@ impl App {
         }
     }
 
-    async fn serve_admin(&mut self) -> Result<()> {
+    fn serve_admin(&mut self) -> Result<()> {
         let Some(addr) = self.config.admin else { return Ok(()) };
-        let listener = tokio::net::TcpListener::bind(addr)
-            .await
+        // Shared like the others, so that a successor can start; while both run, either may answer.
+        let listener = net::listen(addr)
+            .and_then(TcpListener::from_std)
             .with_context(|| format!("admin.listen: cannot listen on {addr}"))?;
         info!(%addr, "admin page");
         let admin = Admin {

@@ -2,7 +2,13 @@
 
 /// Where in the server's byte stream a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Boundary {
+pub(crate) struct Boundary {
+    place: Place,
+    logged_in: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
     /// The client asked for encryption, and the server answers with single bytes until it is settled.
     Negotiating,
     /// Inside the five bytes of type and length: this many of them have passed, which are these.
@@ -15,56 +21,81 @@ pub(crate) enum Boundary {
 
 /// One byte of type and four of length.
 const HEADER: usize = 5;
+/// The type of ReadyForQuery, which ends a login.
+const READY_FOR_QUERY: u8 = b'Z';
 
 impl Boundary {
     /// The start of a stream of whole messages.
     pub(crate) const fn messages() -> Self {
-        Self::Header(0, [0; HEADER])
+        Self { place: Place::message(), logged_in: false }
+    }
+
+    /// The start of a stream in which encryption is settled first.
+    pub(crate) const fn negotiating() -> Self {
+        Self { place: Place::Negotiating, logged_in: false }
+    }
+
+    /// A stream that nobody can follow.
+    pub(crate) const fn unknown() -> Self {
+        Self { place: Place::Unknown, logged_in: false }
     }
 
     /// Whether the bytes that passed are whole messages.
     pub(crate) const fn between_messages(&self) -> bool {
-        matches!(self, Self::Header(0, _))
+        matches!(self.place, Place::Header(0, _))
+    }
+
+    /// Whether the server has let the client in, or nobody will be able to tell.
+    pub(crate) const fn logged_in_or_unknown(&self) -> bool {
+        self.logged_in || matches!(self.place, Place::Unknown)
     }
 
     /// Follows the bytes that a server sent.
     pub(crate) fn follow(&mut self, mut bytes: &[u8]) {
         while let Some(first) = bytes.first() {
-            match self {
-                Self::Unknown => return,
-                Self::Negotiating => {
+            match &mut self.place {
+                Place::Unknown => return,
+                Place::Negotiating => {
                     match first {
                         // Refused: the client may ask for the other encryption, or go on in plaintext.
                         b'N' => bytes = &bytes[1..],
-                        b'S' | b'G' => *self = Self::Unknown,
-                        _ => *self = Self::messages(),
+                        b'S' | b'G' => self.place = Place::Unknown,
+                        _ => self.place = Place::message(),
                     }
                 }
-                Self::Body(missing) => {
+                Place::Body(missing) => {
                     let passed = bytes.len().min(*missing);
                     bytes = &bytes[passed..];
                     *missing -= passed;
                     if *missing == 0 {
-                        *self = Self::messages();
+                        self.place = Place::message();
                     }
                 }
-                Self::Header(have, header) => {
+                Place::Header(have, header) => {
                     let passed = bytes.len().min(HEADER - *have);
                     header[*have..*have + passed].copy_from_slice(&bytes[..passed]);
                     bytes = &bytes[passed..];
                     *have += passed;
                     if *have == HEADER {
-                        *self = Self::after_header(*header);
+                        let header = *header;
+                        self.logged_in |= header[0] == READY_FOR_QUERY;
+                        self.place = Place::after_header(header);
                     }
                 }
             }
         }
     }
+}
+
+impl Place {
+    const fn message() -> Self {
+        Self::Header(0, [0; HEADER])
+    }
 
     fn after_header([_, a, b, c, d]: [u8; HEADER]) -> Self {
         // The length counts its own four bytes.
         match usize::try_from(u32::from_be_bytes([a, b, c, d])) {
-            Ok(4) => Self::messages(),
+            Ok(4) => Self::message(),
             Ok(length) if length > 4 => Self::Body(length - 4),
             _ => Self::Unknown,
         }
@@ -92,7 +123,7 @@ mod tests {
 
     #[test]
     fn refused_encryption_goes_on_in_plaintext() {
-        let mut boundary = Boundary::Negotiating;
+        let mut boundary = Boundary::negotiating();
         boundary.follow(b"N");
         boundary.follow(b"N");
         assert!(!boundary.between_messages());
@@ -102,23 +133,32 @@ mod tests {
 
     #[test]
     fn an_error_may_take_the_place_of_the_answer() {
-        let mut boundary = Boundary::Negotiating;
+        let mut boundary = Boundary::negotiating();
         boundary.follow(b"E\0\0\0\x05\0");
         assert!(boundary.between_messages());
     }
 
     #[test]
+    fn a_login_ends_with_the_first_ready_for_query() {
+        let mut boundary = Boundary::messages();
+        boundary.follow(b"R\0\0\0\x08\0\0\0\0K\0\0\0\x0c\0\0\0\x01abcd");
+        assert!(!boundary.logged_in_or_unknown());
+        boundary.follow(b"Z\0\0\0\x05I");
+        assert!(boundary.logged_in_or_unknown());
+    }
+
+    #[test]
     fn nothing_is_said_of_encrypted_bytes() {
-        let mut boundary = Boundary::Negotiating;
+        let mut boundary = Boundary::negotiating();
         boundary.follow(b"S");
         boundary.follow(STREAM);
-        assert_eq!(boundary, Boundary::Unknown);
+        assert!(!boundary.between_messages() && boundary.logged_in_or_unknown());
     }
 
     #[test]
     fn an_impossible_length_ends_the_knowledge() {
         let mut boundary = Boundary::messages();
         boundary.follow(b"Z\0\0\0\x03");
-        assert_eq!(boundary, Boundary::Unknown);
+        assert!(!boundary.between_messages() && boundary.logged_in_or_unknown());
     }
 }

@@ -136,6 +136,7 @@ struct Session<'a> {
 /// A server that answered a client's first packet.
 struct Connected {
     target: Target,
+    entry: Entry,
     server: TcpStream,
     answer: Vec<u8>,
 }
@@ -185,8 +186,7 @@ impl Session<'_> {
             let Some((target, entry)) = self.hold(client, bytes, deadline).await? else { return Ok(None) };
             match self.open(&target, packet, bytes).await {
                 Ok(Some((server, answer))) => {
-                    drop(entry);
-                    return Ok(Some(Connected { target, server, answer }));
+                    return Ok(Some(Connected { target, entry, server, answer }));
                 }
                 Ok(None) => debug!(member = %target.member, "the server is not ready; waiting on"),
                 Err(error) => {
@@ -280,7 +280,7 @@ impl Session<'_> {
     }
 
     async fn relay(&self, client: TcpStream, packet: &FirstPacket, bytes: Vec<u8>, connected: Connected) {
-        let Connected { target, server, answer } = connected;
+        let Connected { target, entry, server, answer } = connected;
         drop(bytes);
         let _occupied = target.occupy();
         self.counts.connected.up();
@@ -290,10 +290,11 @@ impl Session<'_> {
         }
         let boundary = match packet {
             FirstPacket::Startup(_) => Boundary::messages(),
-            FirstPacket::SslRequest | FirstPacket::GssEncRequest => Boundary::Negotiating,
-            FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::Unknown,
+            FirstPacket::SslRequest | FirstPacket::GssEncRequest => Boundary::negotiating(),
+            FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::unknown(),
         };
-        let mut relay = Relay::new(client, server, Arc::clone(&target.pass)).with_answer(boundary, answer);
+        let relay = Relay::new(client, server, Arc::clone(&target.pass)).with_entry(entry);
+        let mut relay = relay.with_answer(boundary, answer);
         let end = relay.run(&self.context.scratch).await;
         debug!(peer = %self.peer, member = %target.member, epoch = %target.epoch, %end, "session ended");
         let (to_server, to_client) = relay.passed();

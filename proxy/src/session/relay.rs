@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::boundary::Boundary;
 use crate::clock;
+use crate::gate::Entry;
 use crate::net;
 use crate::pass::Pass;
 use crate::wire::{self, SqlState};
@@ -26,6 +27,8 @@ use crate::wire::{self, SqlState};
 /// How many times a direction may fill the scratch buffer before other sessions get their turn.
 const ROUNDS: usize = 8;
 
+/// How long a login may keep its entry of the gate.
+const LOGIN_WAIT: Duration = Duration::from_millis(100);
 /// How long a session waits for control to decide about a pass that has run out; control does so at that very moment.
 const PASS_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
@@ -66,6 +69,8 @@ pub(crate) struct Relay {
     to_server: Flow,
     to_client: Flow,
     boundary: Boundary,
+    /// Held while the client logs in.
+    entry: Option<Entry>,
 }
 
 /// One direction.
@@ -97,7 +102,7 @@ impl Relay {
     /// Joins a client to a server that has its first packet.
     pub(crate) fn new(client: TcpStream, server: TcpStream, pass: Arc<Pass>) -> Self {
         let (to_server, to_client) = (Flow::default(), Flow::default());
-        Self { client, server, pass, to_server, to_client, boundary: Boundary::Unknown }
+        Self { client, server, pass, to_server, to_client, boundary: Boundary::unknown(), entry: None }
     }
 
     /// Bytes that came from the server before the relay began, and where in its stream they begin.
@@ -108,11 +113,25 @@ impl Relay {
         self
     }
 
-    /// Relays until the end.
-    ///
+    /// Keeps the gate's entry until the client has logged in, where that can be seen, so that not all who waited for
+    /// a leader log in at once: it is the login that costs both sides the most.
+    pub(crate) fn with_entry(mut self, entry: Entry) -> Self {
+        self.entry = Some(entry);
+        self
+    }
+
+    /// Relays until the end. A client that takes its time to log in keeps nobody waiting for longer than a moment.
+    pub(crate) async fn run(&mut self, scratch: &Scratch) -> End {
+        if let Ok(end) = timeout(LOGIN_WAIT, self.relay(scratch)).await {
+            return end;
+        }
+        self.entry = None;
+        self.relay(scratch).await
+    }
+
     /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
     /// suspended with us, is about to extend the pass or to revoke it.
-    pub(crate) async fn run(&mut self, scratch: &Scratch) -> End {
+    async fn relay(&mut self, scratch: &Scratch) -> End {
         loop {
             match self.run_while_allowed(scratch).await {
                 Pause::Ended(end) => return end,
@@ -152,8 +171,8 @@ impl Relay {
             return Poll::Ready(Pause::Ended(End::Severed));
         }
         let mut scratch = scratch.borrow_mut();
-        let Self { client, server, pass, to_server, to_client, boundary } = self;
-        let mut ignore = Boundary::Unknown;
+        let Self { client, server, pass, to_server, to_client, boundary, entry } = self;
+        let mut ignore = Boundary::unknown();
         if !to_server.closed {
             let ends = (Pin::new(&mut *client), Pin::new(&mut *server));
             if let Poll::Ready(Err(stop)) = to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
@@ -168,7 +187,11 @@ impl Relay {
         // A server that has said its last word takes no more either, so its end is the end of the session. A client
         // may close its half and still read the answers.
         let ends = (Pin::new(server), Pin::new(client));
-        to_client.poll(cx, ends, pass, (&mut scratch, boundary)).map(|ended| match ended {
+        let polled = to_client.poll(cx, ends, pass, (&mut scratch, boundary));
+        if boundary.logged_in_or_unknown() {
+            *entry = None;
+        }
+        polled.map(|ended| match ended {
             Ok(()) => Pause::Ended(End::Finished),
             Err(Stop::PassRanOut) => Pause::PassRanOut,
             Err(Stop::Source(error)) => Pause::Ended(End::ServerBroke(error)),
