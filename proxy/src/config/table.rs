@@ -87,7 +87,7 @@ pub const KEYS: &[Key] = &[
         duration(Duration::from_millis(1), Duration::from_secs(1)),
         "How often a new leader is asked whether it has left recovery, while clients wait for it.",
     )
-    .or("5ms"),
+    .or("2ms"),
     Key::new(
         "probe.fresh_interval",
         duration(Duration::from_millis(100), Duration::from_secs(60)),
