@@ -260,7 +260,7 @@ impl Session<'_> {
             if !target.pass.allows(clock::now()) {
                 return Ok(None);
             }
-            server.write_all(bytes).await?;
+            net::within(session.connect_timeout, server.write_all(bytes)).await?;
             let answer = match packet {
                 // Its answer is encrypted, and may need more of the client first.
                 FirstPacket::DirectTls => Vec::new(),
