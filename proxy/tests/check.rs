@@ -1,0 +1,89 @@
+//! `check --connect` and `status` against a real cluster: what they find, and how the process ends.
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use lab::{Cluster, MONITOR, Proxy, Setup};
+
+/// Beyond anything that a healthy step takes on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+fn program(arguments: &[&str], password: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pg-leader-proxy"))
+        .args(arguments)
+        .env("PGLP_PROBE_PASSWORD", password)
+        .output()
+        .unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn written(cluster: &Cluster, name: &str, text: &str) -> String {
+    let file = cluster.directory().join(name);
+    std::fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn check_tells_what_would_not_work_before_it_is_deployed() {
+    let cluster = Cluster::start(Setup::default()).await.unwrap();
+    let text = cluster.proxy_config("proxy").unwrap();
+    let right = written(&cluster, "right.toml", &text);
+    let fine = program(&["check", "--connect", "--config", &right], MONITOR.password);
+    assert_eq!(fine.status.code(), Some(0), "{}", words(&fine));
+    let told = words(&fine);
+    for member in cluster.members() {
+        assert!(told.contains(&member.postgres.to_string()), "{} is not named in\n{told}", member.name);
+    }
+    for endpoint in cluster.etcd_endpoints("proxy").unwrap() {
+        assert!(told.contains(&endpoint), "{endpoint} is not named in\n{told}");
+    }
+
+    let denied = program(&["check", "--connect", "--config", &right], "wrong");
+    assert_eq!(denied.status.code(), Some(1), "{}", words(&denied));
+    assert!(words(&denied).contains("monitor") && !words(&denied).contains("wrong\n"), "{}", words(&denied));
+
+    let elsewhere = written(&cluster, "elsewhere.toml", &text.replace("scope = \"lab\"", "scope = \"shop\""));
+    let empty = program(&["check", "--connect", "--config", &elsewhere], MONITOR.password);
+    assert_eq!(empty.status.code(), Some(1), "{}", words(&empty));
+    assert!(words(&empty).contains("/service/shop/"), "{}", words(&empty));
+
+    cluster.kill_etcd(0).unwrap();
+    let missing = program(&["check", "--connect", "--config", &right], MONITOR.password);
+    assert_eq!(missing.status.code(), Some(1), "one endpoint of three is down: {}", words(&missing));
+
+    let nonsense = written(&cluster, "nonsense.toml", "[write]\nhold = \"soon\"\n");
+    let bad = program(&["check", "--config", &nonsense], MONITOR.password);
+    assert_eq!(bad.status.code(), Some(78), "{}", words(&bad));
+    assert!(words(&bad).contains("write.hold") && words(&bad).contains("soon"), "{}", words(&bad));
+}
+
+#[tokio::test]
+async fn status_tells_who_leads_and_what_happened() {
+    let cluster = Cluster::start(Setup::default()).await.unwrap();
+    let proxy = Proxy::start(&cluster.proxy("proxy").unwrap()).await.unwrap();
+    let admin = proxy.admin().to_string();
+    cluster.switchover("b").await.unwrap();
+    let began = Instant::now();
+    loop {
+        let status = program(&["status", "--admin", &admin], "");
+        let told = words(&status);
+        if status.status.success() && told.contains("writes go to b at") {
+            assert!(told.contains("timeline 2"), "{told}");
+            break;
+        }
+        assert!(began.elapsed() < SOON, "{told}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let json = program(&["status", "--json", "--admin", &admin], "");
+    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(answer["routing"]["write"]["leader"]["member"], "b");
+
+    proxy.stop().await.unwrap();
+    let gone = program(&["status", "--admin", &admin], "");
+    assert_eq!(gone.status.code(), Some(1), "{}", words(&gone));
+    assert!(words(&gone).contains(&admin), "the address that does not answer is named: {}", words(&gone));
+}
