@@ -12,6 +12,8 @@ use pg_leader_proxy::sources::etcd::check_endpoint;
 use pg_leader_proxy_core::{ClusterConfig, MemberName, Observation, ServerAddr, SystemId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 
+mod loopback;
+
 #[path = "etcd_source/patroni.rs"]
 mod patroni;
 #[path = "etcd_source/server.rs"]
@@ -113,7 +115,7 @@ async fn a_store_that_was_compacted_meanwhile_is_read_anew() {
     source.silence().await;
 
     // The same store, where the source does not look.
-    let aside = server::own_address();
+    let aside = loopback::own_address();
     etcd.start_at(aside);
     let url = format!("http://{aside}:2379");
     let mut patroni = Patroni(etcd.client_at(&url, ConnectOptions::new()).await);
@@ -318,7 +320,7 @@ fn certificates(directory: &Path) -> Certificates {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     // Any address that a server of this test may get.
     params.subject_alt_names =
-        server::addresses().map(|address| SanType::IpAddress(address.into())).collect();
+        loopback::addresses().map(|address| SanType::IpAddress(address.into())).collect();
     let cert = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
     Certificates {
         ca: write("ca.pem", ca_cert.pem()),

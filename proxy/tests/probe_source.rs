@@ -16,6 +16,8 @@ use pg_leader_proxy_core::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
+mod loopback;
+
 #[path = "probe_source/probes.rs"]
 mod probes;
 #[path = "probe_source/server.rs"]

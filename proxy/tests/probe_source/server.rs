@@ -6,13 +6,14 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pg_leader_proxy_core::ServerAddr;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
+
+use crate::loopback::own_address;
 
 /// Whom PostgreSQL may run as; it refuses root.
 const USER: &str = "postgres";
@@ -32,20 +33,6 @@ pub(crate) struct Postgres {
     pub(crate) address: Ipv4Addr,
     directory: TempDir,
     child: Option<Child>,
-}
-
-/// The loopback addresses of this process.
-pub(crate) fn addresses() -> impl Iterator<Item = Ipv4Addr> {
-    let process = std::process::id();
-    let part = |shift: u32| u8::try_from(process >> shift & 0x7F).unwrap();
-    let (a, b, half) = (100 + part(8), part(1), part(0) & 1);
-    (0..120).map(move |last| Ipv4Addr::new(127, a, b, 1 + half * 120 + last))
-}
-
-/// An address that no other test of this process uses.
-pub(crate) fn own_address() -> Ipv4Addr {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    addresses().nth(NEXT.fetch_add(1, Ordering::Relaxed)).expect("more servers than addresses")
 }
 
 impl Postgres {
