@@ -130,7 +130,8 @@ pub struct Session {
     pub connect_timeout: Duration,
     /// After how long without traffic TCP asks whether the other side is still there.
     pub keepalive: Duration,
-    /// How long sent bytes may stay unacknowledged before TCP gives up (`TCP_USER_TIMEOUT`).
+    /// How long sent bytes may stay unacknowledged before TCP gives up (`TCP_USER_TIMEOUT`). Linux counts a closed window
+    /// too, so this also bounds how long a client may pause in the middle of a result.
     pub user_timeout: Duration,
     /// How long sessions may go on after a request to stop.
     pub drain: Duration,

@@ -149,9 +149,10 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "session.user_timeout",
         KEEPALIVE,
-        "How long sent bytes may stay unacknowledged before TCP gives up (`TCP_USER_TIMEOUT`).",
+        "How long sent bytes may stay unacknowledged, or untaken by a peer that does not read, before TCP gives up \
+         (`TCP_USER_TIMEOUT`). A client that pauses for longer in the middle of a result is cut off.",
     )
-    .or("20s"),
+    .or("15m"),
     Key::new("session.drain", HOLD, "How long sessions may go on after a request to stop (SIGTERM).").or("30s"),
     Key::new("session.workers", Kind::Count(0, 1024), "How many threads relay; 0 means one per processor core.")
         .or("0"),
