@@ -150,7 +150,8 @@ pub const KEYS: &[Key] = &[
         "session.user_timeout",
         KEEPALIVE,
         "How long sent bytes may stay unacknowledged, or untaken by a peer that does not read, before TCP gives up \
-         (`TCP_USER_TIMEOUT`). A client that pauses for longer in the middle of a result is cut off.",
+         (`TCP_USER_TIMEOUT`). A client that pauses for longer in the middle of a result is cut off. \
+         Linux also lets keepalive questions go unanswered for as long.",
     )
     .or("15m"),
     Key::new("session.drain", HOLD, "How long sessions may go on after a request to stop (SIGTERM).").or("30s"),
