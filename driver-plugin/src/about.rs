@@ -1,0 +1,1 @@
+//! What is known of the driver before anything happens: name, versions, capabilities.

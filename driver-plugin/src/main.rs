@@ -1,0 +1,3 @@
+//! The program `nomad-driver-pg-leader-proxy`.
+
+fn main() {}

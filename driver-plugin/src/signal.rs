@@ -1,0 +1,1 @@
+//! Signals by name, as Nomad gives them.

@@ -1,0 +1,1 @@
+//! The supervisor: one process for each task, which outlives the plugin.
