@@ -1,7 +1,17 @@
 //! Compiles the .proto files; no `protoc` is needed.
 
+const FILES: [&str; 7] = [
+    "attribute.proto",
+    "base.proto",
+    "driver.proto",
+    "hcl_spec.proto",
+    "plugin.proto",
+    "recoverable_error.proto",
+    "status.proto",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = protox::compile(["plugin.proto"], ["proto"])?;
+    let files = protox::compile(FILES, ["proto"])?;
     tonic_prost_build::configure().compile_fds(files)?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())

@@ -1,0 +1,115 @@
+//! Answers whose parts Nomad's client reads without asking whether they are there.
+
+use std::collections::HashMap;
+use std::time::SystemTime;
+
+use crate::driver::{
+    DriverTaskEvent, ExecTaskResponse, ExecTaskStreamingIoOperation, ExecTaskStreamingResponse, ExitResult,
+    StartTaskResponse, TaskConfig, TaskHandle, TaskState, WaitTaskResponse, start_task_response,
+};
+
+impl TaskHandle {
+    /// What Nomad keeps of a running task, to recover it with: without its configuration it would silently not be
+    /// recovered, and version 0 would mark it as one of a Nomad before 0.9.
+    pub fn running(version: std::num::NonZeroU16, config: TaskConfig, driver_state: Vec<u8>) -> Self {
+        Self {
+            version: i32::from(version.get()),
+            config: Some(config),
+            state: TaskState::Running.into(),
+            driver_state,
+        }
+    }
+}
+
+impl StartTaskResponse {
+    /// The task runs. A task without a handle could never be recovered.
+    pub fn started(handle: TaskHandle) -> Self {
+        Self {
+            result: start_task_response::Result::Success.into(),
+            driver_error_msg: String::new(),
+            handle: Some(handle),
+            network_override: None,
+        }
+    }
+}
+
+impl ExitResult {
+    /// The process ended by itself.
+    pub const fn exited(exit_code: i32) -> Self {
+        Self { exit_code, signal: 0, oom_killed: false }
+    }
+
+    /// The process was ended by a signal; the code follows from it as in a shell and in Nomad's own executor.
+    pub const fn signalled(signal: i32, oom_killed: bool) -> Self {
+        Self { exit_code: 128 + signal, signal, oom_killed }
+    }
+}
+
+impl WaitTaskResponse {
+    /// How the task ended, and a message where it has something to say. Without the result Nomad would take it for
+    /// exit code 0.
+    pub fn new(result: ExitResult, message: Option<String>) -> Self {
+        Self { result: Some(result), err: message.unwrap_or_default() }
+    }
+}
+
+impl ExecTaskResponse {
+    /// What a command wrote and how it ended. Without the result the agent would panic.
+    pub const fn new(stdout: Vec<u8>, stderr: Vec<u8>, result: ExitResult) -> Self {
+        Self { stdout, stderr, result: Some(result) }
+    }
+}
+
+impl ExecTaskStreamingResponse {
+    /// Bytes from the command's standard output.
+    pub fn stdout(data: Vec<u8>) -> Self {
+        Self { stdout: Some(ExecTaskStreamingIoOperation { data, close: false }), ..Self::default() }
+    }
+
+    /// Bytes from the command's standard error.
+    pub fn stderr(data: Vec<u8>) -> Self {
+        Self { stderr: Some(ExecTaskStreamingIoOperation { data, close: false }), ..Self::default() }
+    }
+
+    /// No more bytes will come from standard output.
+    pub fn stdout_closed() -> Self {
+        Self {
+            stdout: Some(ExecTaskStreamingIoOperation { data: Vec::new(), close: true }),
+            ..Self::default()
+        }
+    }
+
+    /// No more bytes will come from standard error.
+    pub fn stderr_closed() -> Self {
+        Self {
+            stderr: Some(ExecTaskStreamingIoOperation { data: Vec::new(), close: true }),
+            ..Self::default()
+        }
+    }
+
+    /// The command has ended; the last message of the stream.
+    pub fn exited(result: ExitResult) -> Self {
+        Self { exited: true, result: Some(result), ..Self::default() }
+    }
+}
+
+impl DriverTaskEvent {
+    /// Something that a task's owner should read. An event without a time would be shown as of 1970.
+    pub fn new(about: &TaskConfig, at: SystemTime, message: String) -> Self {
+        Self {
+            task_id: about.id.clone(),
+            alloc_id: about.alloc_id.clone(),
+            task_name: about.name.clone(),
+            timestamp: Some(at.into()),
+            message,
+            annotations: HashMap::new(),
+        }
+    }
+
+    /// The same with details, which Nomad shows where it has room for them.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: String) -> Self {
+        self.annotations.insert(name.to_owned(), value);
+        self
+    }
+}
