@@ -8,6 +8,7 @@
 //! ```
 
 pub mod about;
+pub mod clock;
 pub mod driver;
 pub mod exec;
 pub mod fingerprint;

@@ -1,1 +1,133 @@
 //! The shape of a task's `config` block, made from the proxy's own table of settings.
+
+use nomad_plugin_proto::hclspec::Spec;
+use pg_leader_proxy::config::{BLOCKS, Block, Key, Kind, Shape};
+
+/// The key beside each `listen` that takes the label of a port instead of an address.
+pub const PORT: &str = "port";
+
+/// The schema of a task's `config` block: each block of the proxy's settings is a block, each key an attribute.
+///
+/// Nothing in it is required. A missing key is the proxy's to judge, which knows the task's environment too.
+#[must_use]
+pub fn task() -> Spec {
+    Spec::object(
+        BLOCKS
+            .iter()
+            .map(|block| (block.name.to_owned(), Spec::block(block.name, Spec::object(parts(block))))),
+    )
+}
+
+/// The key of `block` that says where to listen, for blocks that do.
+#[must_use]
+pub fn listen(block: &Block) -> Option<&'static Key> {
+    block.keys().find(|key| takes_addresses(key.kind))
+}
+
+fn parts(block: &Block) -> impl Iterator<Item = (String, Spec)> {
+    let port = listen(block).map(|_| (PORT.to_owned(), Spec::attr(PORT, "string")));
+    block.keys().map(|key| (key.name().to_owned(), part(key))).chain(port)
+}
+
+fn part(key: &Key) -> Spec {
+    match key.kind.shape() {
+        Shape::Text => Spec::attr(key.name(), "string"),
+        Shape::Number => Spec::attr(key.name(), "number"),
+        Shape::Boolean => Spec::attr(key.name(), "bool"),
+        Shape::List => Spec::attr(key.name(), "list(string)"),
+        // Both `map { k = v }` and `map = { k = v }` fit a block of attributes; an attribute takes only the second.
+        Shape::Map => Spec::block_attrs(key.name(), "string"),
+    }
+}
+
+const fn takes_addresses(kind: Kind) -> bool {
+    match kind {
+        Kind::Address | Kind::Addresses => true,
+        Kind::Text
+        | Kind::Path
+        | Kind::Duration(..)
+        | Kind::Size
+        | Kind::Count(..)
+        | Kind::Boolean
+        | Kind::Choice(_)
+        | Kind::Servers
+        | Kind::Urls
+        | Kind::ServerMap => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use nomad_plugin_proto::hclspec::{Object, spec};
+    use pg_leader_proxy::config::KEYS;
+
+    use super::*;
+
+    fn object(spec: &Spec) -> &Object {
+        let Some(spec::Block::Object(object)) = &spec.block else { panic!("not an object: {spec:?}") };
+        object
+    }
+
+    /// Path and type of everything in the schema, with names checked on the way.
+    fn described() -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for (name, block) in &object(&task()).attributes {
+            let Some(spec::Block::BlockValue(block)) = &block.block else { panic!("{name} is no block") };
+            assert_eq!((&block.name, block.required), (name, false));
+            for (key, part) in &object(block.nested.as_ref().unwrap()).attributes {
+                let (own, hcl_type) = if let Some(spec::Block::Attr(attr)) = &part.block {
+                    (&attr.name, attr.r#type.clone())
+                } else if let Some(spec::Block::BlockAttrs(map)) = &part.block {
+                    (&map.name, format!("block of {}", map.r#type))
+                } else {
+                    panic!("{name}.{key}: {part:?}")
+                };
+                assert_eq!(own, key);
+                all.insert(format!("{name}.{key}"), hcl_type);
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_job_and_the_file_have_the_same_keys() {
+        let all = described();
+        let job: BTreeSet<&str> =
+            all.keys().map(String::as_str).filter(|path| !path.ends_with(".port")).collect();
+        let file: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
+        assert_eq!(job, file);
+    }
+
+    #[test]
+    fn every_type_follows_from_the_kind_of_its_key() {
+        let all = described();
+        for key in KEYS {
+            let expected = match key.kind {
+                Kind::Count(..) => "number",
+                Kind::Boolean => "bool",
+                Kind::Addresses | Kind::Servers | Kind::Urls => "list(string)",
+                Kind::ServerMap => "block of string",
+                Kind::Text
+                | Kind::Path
+                | Kind::Duration(..)
+                | Kind::Size
+                | Kind::Choice(_)
+                | Kind::Address => "string",
+            };
+            assert_eq!(all[key.path], expected, "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn whatever_listens_takes_a_port_label_too() {
+        let all = described();
+        let ports: Vec<&str> = all.keys().filter_map(|path| path.strip_suffix(".port")).collect();
+        assert_eq!(ports, ["admin", "read", "write"]);
+        assert!(ports.iter().all(|block| all[&format!("{block}.port")] == "string"));
+        for block in BLOCKS {
+            assert_eq!(ports.contains(&block.name), listen(block).is_some(), "{}", block.name);
+        }
+    }
+}
