@@ -9,6 +9,7 @@ pub mod control;
 pub mod gate;
 pub mod logging;
 pub mod net;
+pub mod news;
 pub mod pass;
 pub mod session;
 pub mod sources;

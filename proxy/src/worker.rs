@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
@@ -28,6 +29,17 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// The socket itself.
     pub socket: std::net::TcpListener,
+    /// Who is left with the clients in its backlog when this process stops listening.
+    pub keeper: Keeper,
+}
+
+/// Who keeps a listening socket open when the worker lets go of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeper {
+    /// Nobody: clients in its backlog would be reset.
+    Us,
+    /// Whoever handed it in: clients in its backlog wait for the next process.
+    Holder,
 }
 
 /// What a worker is told.
@@ -78,22 +90,19 @@ impl Worker {
 async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>) {
     let context = WorkerContext::new(shared);
     let mut sessions = JoinSet::new();
-    let mut acceptors = Vec::<((RouteKind, SocketAddr), TcpListener)>::new();
+    let mut acceptors = Acceptors::default();
     loop {
         tokio::select! {
             order = inbox.recv() => match order {
                 None => break,
-                Some(Order::Listen(listener)) => adopt(&mut acceptors, listener),
+                Some(Order::Listen(listener)) => acceptors.adopt(listener),
                 Some(Order::Unlisten(route, addr)) => {
-                    // Clients in the backlog have a connection already: they are served, not reset.
-                    for (key, acceptor) in acceptors.extract_if(.., |(key, _)| *key == (route, addr)) {
-                        while let Some(Ok((client, peer))) = ready_now(acceptor.accept()).await {
-                            sessions.spawn_local(context.clone().serve(key.0, client, peer));
-                        }
+                    for (client, peer) in acceptors.let_go(route, addr).await {
+                        sessions.spawn_local(context.clone().serve(route, client, peer));
                     }
                 }
             },
-            (route, accepted) = accept_any(&acceptors), if !acceptors.is_empty() => match accepted {
+            (route, accepted) = acceptors.next(), if !acceptors.sockets.is_empty() => match accepted {
                 Ok((client, peer)) => {
                     sessions.spawn_local(context.clone().serve(route, client, peer));
                 }
@@ -113,29 +122,69 @@ async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>) {
     while sessions.join_next().await.is_some() {}
 }
 
-fn adopt(acceptors: &mut Vec<((RouteKind, SocketAddr), TcpListener)>, listener: Listener) {
-    match TcpListener::from_std(listener.socket) {
-        Ok(acceptor) => {
-            debug!(route = listener.route.code(), addr = %listener.addr, "listening");
-            acceptors.push(((listener.route, listener.addr), acceptor));
-        }
-        Err(error) => warn!(addr = %listener.addr, %error, "cannot watch the listening socket"),
-    }
+type Client = (TcpStream, SocketAddr);
+
+/// The listening sockets of one worker.
+#[derive(Debug, Default)]
+struct Acceptors {
+    sockets: Vec<Acceptor>,
+    /// Where the next look begins: none of the sockets shall starve because another one is never empty.
+    turn: usize,
 }
 
-/// The next client of any of the sockets.
-async fn accept_any(
-    acceptors: &[((RouteKind, SocketAddr), TcpListener)],
-) -> (RouteKind, io::Result<(tokio::net::TcpStream, SocketAddr)>) {
-    std::future::poll_fn(|cx| {
-        for ((route, _), acceptor) in acceptors {
-            if let std::task::Poll::Ready(accepted) = acceptor.poll_accept(cx) {
-                return std::task::Poll::Ready((*route, accepted));
+#[derive(Debug)]
+struct Acceptor {
+    route: RouteKind,
+    addr: SocketAddr,
+    socket: TcpListener,
+    keeper: Keeper,
+}
+
+impl Acceptors {
+    fn adopt(&mut self, listener: Listener) {
+        let Listener { route, addr, socket, keeper } = listener;
+        match TcpListener::from_std(socket) {
+            Ok(socket) => {
+                debug!(route = route.code(), %addr, ?keeper, "listening");
+                self.sockets.push(Acceptor { route, addr, socket, keeper });
+            }
+            Err(error) => warn!(%addr, %error, "cannot watch the listening socket"),
+        }
+    }
+
+    /// Lets go of the sockets of this address. Clients in a backlog that nobody keeps have a connection already: they
+    /// are given out, to be served and not reset.
+    async fn let_go(&mut self, route: RouteKind, addr: SocketAddr) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
+            match acceptor.keeper {
+                Keeper::Holder => {}
+                Keeper::Us => {
+                    while let Some(Ok(client)) = ready_now(acceptor.socket.accept()).await {
+                        clients.push(client);
+                    }
+                }
             }
         }
-        std::task::Poll::Pending
-    })
-    .await
+        clients
+    }
+
+    /// The next client of any of the sockets.
+    async fn next(&mut self) -> (RouteKind, io::Result<Client>) {
+        std::future::poll_fn(|cx| {
+            for step in 0..self.sockets.len() {
+                let index = (self.turn + step) % self.sockets.len();
+                let acceptor = &self.sockets[index];
+                if let Poll::Ready(accepted) = acceptor.socket.poll_accept(cx) {
+                    let route = acceptor.route;
+                    self.turn = index + 1;
+                    return Poll::Ready((route, accepted));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// What `work` gives without waiting.

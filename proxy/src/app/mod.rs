@@ -1,11 +1,14 @@
 //! The process: starts every part, reloads, drains, and stops.
 
+mod asked;
 mod feeds;
+mod listeners;
 mod plan;
-mod signals;
+mod ties;
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +19,21 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info, warn};
 
+use self::asked::{Asked, Asking};
 use self::feeds::{ask_servers, follow_etcd};
-use self::plan::{addresses, bind, check_reloadable, etcd_config, gate_limits, settings, static_member};
-use self::signals::{Asked, Signals};
+use self::listeners::deal;
+use self::plan::{check_reloadable, etcd_config, gate_limits, routes, settings, static_member};
+pub use self::ties::{Order, Ties};
 use crate::admin::{self, Admin};
 use crate::clock;
 use crate::config::{self, Config, ConfigErrors, Witnesses};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outlets};
 use crate::gate::Gate;
 use crate::net;
+pub use crate::news::News;
 use crate::session::{Settings, Shared};
 use crate::tally::Tally;
 use crate::worker::{Listener, Worker};
@@ -38,6 +44,8 @@ const SUSPECTS: usize = 64;
 const SEVER_TIME: Duration = Duration::from_secs(1);
 /// How often the drain looks whether the last session has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// The longest that sessions may go on after an order to drain; longer orders mean this.
+const DRAIN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Reads the configuration again, as it was read at the start.
 pub struct Reload(Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>);
@@ -64,18 +72,30 @@ pub enum Phase {
     Draining,
 }
 
-/// Runs the proxy until a signal ends it.
+/// Runs the proxy until a signal, or its holder, ends it.
 ///
 /// # Errors
-/// When an address cannot be listened on, or the operating system refuses a thread.
-pub fn run(config: Config, reload: Reload) -> Result<()> {
+/// When an address cannot be listened on, when a socket was handed in whose address no route wants, or when the
+/// operating system refuses a thread.
+pub fn run(config: Config, reload: Reload, ties: Ties) -> Result<()> {
     raise_descriptor_limit();
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let mut app = App::start(config).await?;
-        app.serve(reload).await
+        let Ties { listeners, orders, news: _, up } = ties;
+        let mut asking = Asking::new(orders).context("cannot watch for signals")?;
+        let mut app = App::start(config, listeners).await?;
+        if let Some(up) = up {
+            // Whoever wanted to know may be gone, which the orders tell better.
+            let _ = up.send(());
+        }
+        app.serve(reload, &mut asking).await
     })
+}
+
+/// Every address that the routes of `config` listen on.
+pub fn addresses(config: &Config) -> Vec<SocketAddr> {
+    routes(config).into_iter().map(|(_, addr)| addr).collect()
 }
 
 /// Each session takes two descriptors; the usual limit of 1,024 is made for programs that wait in `select`.
@@ -89,6 +109,8 @@ fn raise_descriptor_limit() {
 /// The running parts.
 struct App {
     config: Config,
+    /// The addresses whose sockets somebody else keeps as well.
+    kept: Vec<SocketAddr>,
     control: ControlHandle,
     observations: mpsc::Sender<Observation>,
     etcd: watch::Sender<Option<config::Etcd>>,
@@ -102,8 +124,9 @@ struct App {
 }
 
 impl App {
-    async fn start(config: Config) -> Result<Self> {
-        let listeners = bind(&config, &[])?;
+    async fn start(config: Config, handed: Vec<std::net::TcpListener>) -> Result<Self> {
+        let kept = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let listeners = deal(&config, &[], handed)?;
         let tally = Arc::new(Tally::default());
         let gates = gate_limits(&config).map(Gate::new);
         let [write_gate, read_gate] = gates.clone();
@@ -130,7 +153,8 @@ impl App {
         parts.spawn(control.run());
         parts.spawn(follow_etcd(etcd_seen, observations.clone()));
         parts.spawn(ask_servers(probe_seen, inquiry, observations.clone(), suspects));
-        let app = Self {
+        let mut app = Self {
+            kept,
             control: handle,
             observations,
             etcd,
@@ -145,29 +169,33 @@ impl App {
         };
         app.tell_members().await;
         app.listen(listeners).await;
+        app.serve_admin()?;
+        for (route, addr) in routes(&app.config) {
+            info!(route = route.code(), %addr, kept = app.kept.contains(&addr), "listening");
+        }
         Ok(app)
     }
 
-    async fn serve(&mut self, reload: Reload) -> Result<()> {
+    async fn serve(&mut self, reload: Reload, asking: &mut Asking) -> Result<()> {
         let Reload(mut reload) = reload;
-        self.serve_admin()?;
-        let mut signals = Signals::new().context("cannot watch for signals")?;
-        for (route, addr) in addresses(&self.config) {
-            info!(route = route.code(), %addr, "listening");
-        }
-        loop {
+        let patience = loop {
             tokio::select! {
                 Some(ended) = self.parts.join_next() => {
                     // A part never ends of itself, so it panicked: better to be started anew than to go on half alive.
                     return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
                 }
-                asked = signals.next() => match asked {
+                asked = asking.next() => match asked {
                     Asked::Reload => self.reload(reload()).await,
-                    Asked::Stop => break,
+                    Asked::Stop => break self.config.session.drain,
+                    Asked::Drain(patience) => break patience,
+                    Asked::Abandon => {
+                        error!("whoever held this process is gone, and nobody could stop it any more: stopping");
+                        break Duration::ZERO;
+                    }
                 },
             }
-        }
-        self.drain(signals).await;
+        };
+        self.drain(patience, asking).await;
         Ok(())
     }
 
@@ -202,10 +230,10 @@ impl App {
     /// Puts another configuration in force. Everything that can fail comes first, so that it is taken whole or not at
     /// all, and no open session notices.
     async fn apply(&mut self, config: Config) -> Result<()> {
-        check_reloadable(&self.config, &config)?;
-        let before = addresses(&self.config);
-        let listeners = bind(&config, &before)?;
-        let after = addresses(&config);
+        check_reloadable(&self.config, &config, &self.kept)?;
+        let before = routes(&self.config);
+        let listeners = deal(&config, &before, Vec::new())?;
+        let after = routes(&config);
         self.listen(listeners).await;
         for (route, addr) in before.iter().filter(|known| !after.contains(known)) {
             for worker in &self.workers {
@@ -242,23 +270,48 @@ impl App {
     }
 
     /// Accepts nobody any more, lets the sessions go on for a while, and severs what is left.
-    async fn drain(&self, mut signals: Signals) {
+    async fn drain(&self, patience: Duration, asking: &mut Asking) {
         self.phase.send_replace(Phase::Draining);
-        let drain = self.config.session.drain;
-        info!(sessions = self.tally.open_sessions(), ?drain, "draining; a second signal ends the sessions");
-        for (route, addr) in addresses(&self.config) {
+        info!(
+            sessions = self.tally.open_sessions(),
+            ?patience,
+            "draining; a second signal ends the sessions"
+        );
+        for (route, addr) in routes(&self.config) {
             for worker in &self.workers {
                 worker.unlisten(route, addr).await;
             }
         }
-        tokio::select! {
-            _ = timeout(drain, self.sessions_ended()) => {}
-            () = signals.stop() => {}
+        if !patience.is_zero() {
+            self.wait_for_sessions(patience, asking).await;
         }
         info!(sessions = self.tally.open_sessions(), "stopping");
         self.control.stop().await;
         // What is still there then is blocked in a write of its last words.
         let _ = timeout(SEVER_TIME, self.sessions_ended()).await;
+    }
+
+    /// Waits until the last session has ended, the time is over, or somebody wants it to end at once.
+    async fn wait_for_sessions(&self, patience: Duration, asking: &mut Asking) {
+        let after = |patience: Duration| Instant::now() + patience.min(DRAIN_MAX);
+        let mut deadline = after(patience);
+        let ended = self.sessions_ended();
+        tokio::pin!(ended);
+        loop {
+            tokio::select! {
+                () = &mut ended => return,
+                () = sleep_until(deadline) => return,
+                asked = asking.next() => match asked {
+                    Asked::Reload => info!("a draining process does not read its configuration again"),
+                    Asked::Drain(patience) => deadline = deadline.min(after(patience)),
+                    Asked::Stop => return,
+                    Asked::Abandon => {
+                        error!("whoever held this process is gone: the sessions end now");
+                        return;
+                    }
+                },
+            }
+        }
     }
 
     async fn sessions_ended(&self) {

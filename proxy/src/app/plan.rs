@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use pg_leader_proxy_core::{Member, MemberName, ServerAddr};
 
 use crate::config::{self, Config, Witnesses};
 use crate::gate::GateLimits;
-use crate::net;
 use crate::session::Settings;
 use crate::tally::RouteKind;
-use crate::worker::Listener;
 
 pub(super) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
     (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
@@ -38,30 +36,25 @@ pub(super) fn gate_limits(config: &Config) -> [GateLimits; 2] {
     })
 }
 
-pub(super) fn addresses(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
+/// Every address that a route listens on, with its route.
+pub(super) fn routes(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
     let write = config.write.listen.iter().map(|addr| (RouteKind::Write, *addr));
     let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| (RouteKind::Read, *addr));
     write.chain(read).collect()
 }
 
-/// Binds every address that is not in `bound` yet, once for each worker.
-pub(super) fn bind(config: &Config, bound: &[(RouteKind, SocketAddr)]) -> Result<Vec<Vec<Listener>>> {
-    (0..config.session.workers)
-        .map(|_| {
-            let missing = addresses(config).into_iter().filter(|address| !bound.contains(address));
-            missing
-                .map(|(route, addr)| {
-                    let socket = net::listen(addr)
-                        .with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()))?;
-                    Ok(Listener { route, addr, socket })
-                })
-                .collect()
-        })
-        .collect()
-}
-
 /// What cannot change while the process runs, because sessions hang on it or somebody holds its address.
-pub(super) fn check_reloadable(before: &Config, after: &Config) -> Result<()> {
+pub(super) fn check_reloadable(before: &Config, after: &Config, kept: &[SocketAddr]) -> Result<()> {
+    let wanted = routes(after);
+    for (route, addr) in routes(before) {
+        if kept.contains(&addr) && !wanted.contains(&(route, addr)) {
+            // Its clients would wait in the backlog of a socket that is open and from which nobody accepts.
+            bail!(
+                "{}.listen: {addr} is kept open for this process, and can only go with a restart",
+                route.code()
+            );
+        }
+    }
     match (&before.witnesses, &after.witnesses) {
         (Witnesses::Etcd(before), Witnesses::Etcd(after)) if before.prefix == after.prefix => {}
         (Witnesses::Members(_), Witnesses::Members(_)) => {}

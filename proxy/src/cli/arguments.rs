@@ -105,6 +105,7 @@ pub fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> 
     });
     Origins {
         file: matches.get_one::<PathBuf>("config").cloned().or(named),
+        given: Vec::new(),
         flags: flags.collect(),
         environment: environment.clone(),
     }

@@ -9,12 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::keys::{Block, Key, Kind, Shape};
-use super::nearest;
 use super::settings::{Raw, Setting, Source};
-
-/// Why a password is refused where a key would hold it.
-const NO_PASSWORDS: &str = "a password does not stand in a configuration, which is shown and copied more often than \
-                            a secret should be; give the name of a file or of an environment variable";
+use super::unknown;
 
 /// The settings of the file at `path`; what cannot be one is added to `errors`.
 pub(super) fn read(path: &Path, errors: &mut Vec<ConfigError>) -> Vec<(&'static Key, Setting)> {
@@ -80,14 +76,8 @@ impl Reading<'_> {
                     format!("is a block: write `[{word}]`, and its keys on the lines below"),
                 );
             }
-            (None, DeValue::Table(_)) => {
-                let hint = nearest::block(word).map(|near| format!("`[{near}]`"));
-                self.unknown("block", word, at, hint);
-            }
-            (None, _) => {
-                let hint = nearest::key(word).map(|near| format!("`{near}`"));
-                self.unknown("key", word, at, hint);
-            }
+            (None, DeValue::Table(_)) => self.unknown(unknown::block(word), at),
+            (None, _) => self.unknown(unknown::key(word), at),
         }
     }
 
@@ -98,24 +88,15 @@ impl Reading<'_> {
         value: &Spanned<DeValue<'_>>,
         settings: &mut Vec<(&'static Key, Setting)>,
     ) {
-        let Some(key) = Key::find(path) else {
-            if path.ends_with(".password") && Key::find(&format!("{path}_file")).is_some() {
-                self.fault(path, at, format!("{NO_PASSWORDS}: `{path}_file` or `{path}_env`"));
-            } else {
-                self.unknown("key", path, at, nearest::key(path).map(|near| format!("`{near}`")));
-            }
-            return;
-        };
+        let Some(key) = Key::find(path) else { return self.unknown(unknown::key(path), at) };
         match raw(key.kind, value.get_ref()) {
             Ok(raw) => settings.push((key, Setting { raw, source: self.source(at) })),
             Err(problem) => self.fault(path, at, problem),
         }
     }
 
-    fn unknown(&mut self, what: &str, name: &str, at: usize, near: Option<String>) {
-        let problem =
-            near.map_or_else(|| "names no setting".to_owned(), |near| format!("did you mean {near}?"));
-        self.fault(&format!("unknown {what} `{name}`"), at, problem);
+    fn unknown(&mut self, (subject, problem): (String, String), at: usize) {
+        self.fault(&subject, at, problem);
     }
 
     fn fault(&mut self, subject: &str, at: usize, problem: String) {
@@ -139,7 +120,6 @@ fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<Entry<'a, 'i>> {
 }
 
 fn raw(kind: Kind, value: &DeValue<'_>) -> Result<Raw, String> {
-    let wrong = |what: &str| Err(format!("must be {what}, not {}", article(value.type_str())));
     match (kind.shape(), value) {
         (Shape::List | Shape::Map, DeValue::String(text)) => {
             Raw::from_texts(kind.shape(), &[text.clone().into_owned()])
@@ -166,11 +146,7 @@ fn raw(kind: Kind, value: &DeValue<'_>) -> Result<Raw, String> {
             })
             .collect::<Result<_, String>>()
             .map(Raw::Map),
-        (Shape::Text, _) => wrong("a string"),
-        (Shape::Number, _) => wrong("a whole number"),
-        (Shape::Boolean, _) => wrong("true or false"),
-        (Shape::List, _) => wrong("a list of strings"),
-        (Shape::Map, _) => wrong("a table of strings"),
+        (shape, _) => Err(format!("must be {}, not {}", shape.noun(), article(value.type_str()))),
     }
 }
 

@@ -139,6 +139,19 @@ pub enum Shape {
     Map,
 }
 
+impl Shape {
+    /// What a value of this type is called in errors.
+    pub(super) const fn noun(self) -> &'static str {
+        match self {
+            Self::Text => "a string",
+            Self::Number => "a whole number",
+            Self::Boolean => "true or false",
+            Self::List => "a list of strings",
+            Self::Map => "a table of strings",
+        }
+    }
+}
+
 impl Kind {
     /// The type of such a value.
     pub const fn shape(self) -> Shape {

@@ -1,4 +1,4 @@
-//! The configuration: file, flags and environment in, one checked value out.
+//! The configuration: file or job, flags and environment in, one checked value out.
 //!
 //! ```text
 //! table of keys  ->  settings             ->  Config
@@ -10,15 +10,18 @@ mod checked;
 mod document;
 mod error;
 mod file;
+mod given;
 mod keys;
 mod nearest;
 mod settings;
 mod table;
+mod unknown;
 mod values;
 
 pub use checked::{Config, Etcd, EtcdTls, Log, LogFormat, Probe, Route, Secret, Session, SslMode, Witnesses};
 pub use document::document;
 pub use error::{ConfigError, ConfigErrors};
+pub use given::Given;
 pub use keys::{Block, Key, Kind, Shape};
 pub use settings::{FILE_VARIABLE, Origins, Raw, Setting, Settings, Source};
 pub use table::{BLOCKS, KEYS};

@@ -5,8 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::ConfigError;
 use super::file;
+use super::given::{self, Given};
 use super::keys::{Key, Shape};
 use super::nearest;
 use super::table::{BLOCKS, KEYS};
@@ -14,12 +17,14 @@ use super::table::{BLOCKS, KEYS};
 /// The variable that names the configuration file.
 pub const FILE_VARIABLE: &str = "PGLP_CONFIG";
 
-/// Everything that settings come from. A flag goes before a variable, a variable before the file, the file before the
-/// default.
+/// Everything that settings come from. A flag goes before a variable, a variable before the file or the job, these
+/// before the default.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
+    /// What an orchestrator's job said, which takes the place of the file; it goes before a file that is there as well.
+    pub given: Vec<Given>,
     /// The flags that were given: the path of the key, and what followed each occurrence.
     pub flags: Vec<(&'static str, Vec<String>)>,
     /// The environment.
@@ -33,6 +38,8 @@ pub enum Source {
     Default,
     /// A line of a file.
     File(Arc<str>, usize),
+    /// An orchestrator's job.
+    Given,
     /// An environment variable.
     Variable(String),
     /// A flag.
@@ -44,6 +51,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("the default"),
             Self::File(name, line) => write!(f, "{name} line {line}"),
+            Self::Given => f.write_str("the job's config"),
             Self::Variable(name) => f.write_str(name),
             Self::Flag(flag) => write!(f, "--{flag}"),
         }
@@ -51,7 +59,8 @@ impl fmt::Display for Source {
 }
 
 /// A value as it was given, its form fitting its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Raw {
     /// One value.
     Text(String),
@@ -123,6 +132,9 @@ impl Settings {
             for (key, setting) in file::read(path, errors) {
                 settings.0.insert(key.path, setting);
             }
+        }
+        for (key, setting) in given::read(&origins.given, errors) {
+            settings.0.insert(key.path, setting);
         }
         for key in KEYS {
             let variable = key.variable();

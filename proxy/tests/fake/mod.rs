@@ -11,7 +11,7 @@ use pg_leader_proxy::pass::Pass;
 use pg_leader_proxy::session::{Settings, Shared};
 use pg_leader_proxy::tally::{RouteKind, Tally};
 use pg_leader_proxy::targets::{Target, Targets};
-use pg_leader_proxy::worker::{Listener, Worker};
+use pg_leader_proxy::worker::{Keeper, Listener, Worker};
 use pg_leader_proxy_core::{
     LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
     Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
@@ -109,7 +109,7 @@ impl Rig {
         for route in RouteKind::ALL {
             let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
             let addr = socket.local_addr().unwrap();
-            worker.listen(Listener { route, addr, socket }).await;
+            worker.listen(Listener { route, addr, socket, keeper: Keeper::Us }).await;
             addrs.push(addr);
         }
         Self {

@@ -21,7 +21,7 @@ impl Config {
     pub fn load(origins: &Origins) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let settings = Settings::gather(origins, &mut errors);
-        let mut reader = Reader::new(&settings, &origins.environment, errors);
+        let mut reader = Reader::new(&settings, origins, errors);
         let config = config(&mut reader);
         if let Ok(config) = &config {
             contradictions::name(&mut reader, config);

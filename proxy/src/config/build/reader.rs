@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::checked::Secret;
 use super::super::error::ConfigError;
 use super::super::keys::{Key, Kind};
-use super::super::settings::{Raw, Setting, Settings};
+use super::super::settings::{Origins, Raw, Setting, Settings, Source};
 use super::super::values;
 
 /// The value cannot be used; why is among the errors already.
@@ -18,17 +18,13 @@ pub(super) struct Invalid;
 /// The settings, and the faults found so far.
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
-    environment: &'a BTreeMap<String, String>,
+    origins: &'a Origins,
     errors: Vec<ConfigError>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) const fn new(
-        settings: &'a Settings,
-        environment: &'a BTreeMap<String, String>,
-        errors: Vec<ConfigError>,
-    ) -> Self {
-        Self { settings, environment, errors }
+    pub(super) const fn new(settings: &'a Settings, origins: &'a Origins, errors: Vec<ConfigError>) -> Self {
+        Self { settings, origins, errors }
     }
 
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
@@ -63,7 +59,12 @@ impl<'a> Reader<'a> {
     pub(super) fn missing(&mut self, path: &str, why: &str) -> Invalid {
         let (flag, variable) =
             Key::find(path).map_or_else(Default::default, |key| (key.flag(), key.variable()));
-        let problem = format!("{why}; set it in the file, by `--{flag}` or by `{variable}`");
+        // A job has neither a file nor flags.
+        let where_to = match self.origins.given.is_empty() {
+            true => format!("in the file, by `--{flag}` or by `{variable}`"),
+            false => format!("in {} or by `{variable}`", Source::Given),
+        };
+        let problem = format!("{why}; set it {where_to}");
         self.errors.push(ConfigError { subject: path.to_owned(), value: None, source: None, problem });
         Invalid
     }
@@ -211,7 +212,7 @@ impl<'a> Reader<'a> {
                 "is not the name of an environment variable; the password itself does not stand here";
             return Err(self.fault_unshown(&in_variable, problem.to_owned()));
         }
-        match self.environment.get(&variable) {
+        match self.origins.environment.get(&variable) {
             Some(text) => Ok(Some(Secret::new(text.clone()))),
             None if self.is_given(&in_variable) => {
                 Err(self.fault(&in_variable, "there is no such environment variable".to_owned()))

@@ -1,6 +1,8 @@
 //! The configuration, as an operator meets it: every key in every place, every contradiction, every error at once.
 #![allow(clippy::unwrap_used)]
 
+mod job;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;

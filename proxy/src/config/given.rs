@@ -1,0 +1,48 @@
+//! What an orchestrator's job said: settings by their paths, held against the table of keys.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::ConfigError;
+use super::keys::{Key, Shape};
+use super::settings::{Raw, Setting, Source};
+use super::unknown;
+
+/// A setting as a job gives it. Whoever reads the job's own language passes the value on and judges nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// The path of the key, such as `write.hold`.
+    pub path: String,
+    /// The value. A text also stands for a list or a map, as in a flag: `a,b` and `from=to,from=to`.
+    pub raw: Raw,
+}
+
+/// The settings of a job; what cannot be one is added to `errors`. Of a key that is given twice, the last holds.
+pub(super) fn read(given: &[Given], errors: &mut Vec<ConfigError>) -> Vec<(&'static Key, Setting)> {
+    let mut settings = Vec::new();
+    for Given { path, raw } in given {
+        let (subject, problem) = match Key::find(path) {
+            None => unknown::key(path),
+            Some(key) => match fitted(key.kind.shape(), raw) {
+                Ok(raw) => {
+                    settings.push((key, Setting { raw, source: Source::Given }));
+                    continue;
+                }
+                Err(problem) => (path.clone(), problem),
+            },
+        };
+        errors.push(ConfigError { subject, value: None, source: Some(Source::Given), problem });
+    }
+    settings
+}
+
+/// The value in the form that its key wants.
+fn fitted(shape: Shape, raw: &Raw) -> Result<Raw, String> {
+    let found = match raw {
+        Raw::Text(text) => return Raw::from_texts(shape, std::slice::from_ref(text)),
+        Raw::List(_) if shape == Shape::List => return Ok(raw.clone()),
+        Raw::Map(_) if shape == Shape::Map => return Ok(raw.clone()),
+        Raw::List(_) => "a list",
+        Raw::Map(_) => "a map",
+    };
+    Err(format!("must be {}, not {found}", shape.noun()))
+}
