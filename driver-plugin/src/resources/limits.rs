@@ -1,0 +1,118 @@
+//! What Nomad grants a task.
+
+use nomad_plugin_proto::driver::Resources;
+
+/// `memory_max = -1` in a job: the task may take what the host has.
+const NO_CEILING: i64 = -1;
+const MIB: u64 = 1024 * 1024;
+
+/// The limits of a task's cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes at which the kernel ends the task. None is no such limit.
+    pub memory: Option<u64>,
+    /// Bytes that are kept for the task when the host runs short. Only where it may take more than it reserved.
+    pub memory_reserve: Option<u64>,
+    /// MHz that the job asked for: the share among the tasks when all want the processor at once.
+    pub cpu_shares: Option<u64>,
+    /// Cores of the task's own, such as `2,3`, where the job asked for `cores`.
+    pub cpus: Option<String>,
+}
+
+impl Limits {
+    /// What StartTask was given.
+    #[must_use]
+    pub fn of(resources: &Resources) -> Self {
+        let linux = resources.linux_resources.as_ref();
+        let allocated = resources.allocated_resources.as_ref().and_then(|all| all.memory.as_ref());
+        let (asked, most) = allocated.map_or((0, 0), |memory| (memory.memory_mb, memory.memory_max_mb));
+        let ceiling = linux.and_then(|linux| positive(linux.memory_limit_bytes));
+        let reserve = positive(asked).map(|mib| mib.saturating_mul(MIB));
+        Self {
+            memory: if most == NO_CEILING { None } else { ceiling },
+            memory_reserve: if most == NO_CEILING || most > asked { reserve } else { None },
+            cpu_shares: linux.and_then(|linux| positive(linux.cpu_shares)),
+            cpus: linux.map(|linux| linux.cpuset_cpus.clone()).filter(|cpus| !cpus.is_empty()),
+        }
+    }
+
+    /// The weight of version 2 (1 to 10000) for these shares of version 1 (2 to 262144): the curve of the container
+    /// runtimes, through 2 → 1, 1024 → 100 and 262144 → 10000. Nomad 1.11 gives its other tasks theirs by the same.
+    #[must_use]
+    pub(super) fn cpu_weight(&self) -> Option<u64> {
+        let shares = self.cpu_shares?;
+        if shares <= MIN_SHARES {
+            return Some(1);
+        }
+        if shares >= MAX_SHARES {
+            return Some(MAX_WEIGHT);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most 2^18")]
+        let log = (shares as f64).log2();
+        let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
+        let weight = 10_f64.powf(exponent).ceil() as u64;
+        Some(weight)
+    }
+}
+
+/// The fewest shares that the kernel takes.
+pub(super) const MIN_SHARES: u64 = 2;
+const MAX_SHARES: u64 = 262_144;
+const MAX_WEIGHT: u64 = 10_000;
+
+fn positive(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use nomad_plugin_proto::driver::{AllocatedMemoryResources, AllocatedTaskResources, LinuxResources};
+
+    use super::*;
+
+    fn limits(memory_mb: i64, memory_max_mb: i64) -> Limits {
+        let memory = AllocatedMemoryResources { memory_mb, memory_max_mb };
+        let most = memory_mb.max(memory_max_mb) * 1024 * 1024;
+        Limits::of(&Resources {
+            allocated_resources: Some(AllocatedTaskResources { memory: Some(memory), ..Default::default() }),
+            linux_resources: Some(LinuxResources {
+                memory_limit_bytes: most,
+                cpu_shares: 500,
+                ..Default::default()
+            }),
+            ports: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn memory_is_a_ceiling_and_with_memory_max_also_a_reserve() {
+        let (plain, above) = (limits(256, 0), limits(256, 512));
+        assert_eq!((plain.memory, plain.memory_reserve), (Some(256 * MIB), None));
+        assert_eq!((above.memory, above.memory_reserve), (Some(512 * MIB), Some(256 * MIB)));
+        let same = limits(256, 256);
+        assert_eq!((same.memory, same.memory_reserve), (Some(256 * MIB), None));
+    }
+
+    #[test]
+    fn a_memory_max_of_minus_one_is_no_ceiling() {
+        let open = limits(256, -1);
+        assert_eq!((open.memory, open.memory_reserve), (None, Some(256 * MIB)));
+    }
+
+    #[test]
+    fn what_nomad_leaves_out_limits_nothing() {
+        assert_eq!(Limits::of(&Resources::default()), Limits::default());
+    }
+
+    #[test]
+    fn shares_become_the_weight_that_other_drivers_give() {
+        let weight = |shares| Limits { cpu_shares: Some(shares), ..Limits::default() }.cpu_weight();
+        let known =
+            [(1, 1), (2, 1), (100, 17), (500, 58), (1024, 100), (262_144, 10_000), (1_000_000, 10_000)];
+        for (shares, expected) in known {
+            assert_eq!(weight(shares), Some(expected), "{shares} MHz");
+        }
+        assert_eq!(Limits::default().cpu_weight(), None);
+    }
+}
