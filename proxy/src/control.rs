@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    Chronicle, Evidence, FailoverReport, Leader, Moment, Observation, Policy, ReadRoute, ReadServer, Reason,
-    RouteEpoch, Router, Routing, WriteRoute,
+    Chronicle, Evidence, FailoverReport, Herald, Leader, Moment, Observation, Policy, ReadRoute, ReadServer,
+    Reason, Router, Routing, WriteRoute,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::gate::Gate;
+use crate::news::{self, News, Outbox};
 use crate::pass::{Pass, Severance};
 use crate::sources::Inquiry;
 use crate::tally::{RouteKind, Tally};
@@ -23,8 +24,6 @@ use crate::targets::{Target, Targets, shut};
 pub const OBSERVATIONS: usize = 1024;
 /// How many questions and orders may wait.
 const REQUESTS: usize = 64;
-/// How long after a new leader began to serve its story is told, so that it can count those who waited.
-const STORY_AFTER: Duration = Duration::from_secs(1);
 
 /// Everything the router knows and decided at one moment, for people to read.
 #[derive(Clone, Debug)]
@@ -102,6 +101,8 @@ pub struct Outlets {
     pub read_gate: Gate,
     /// What is counted.
     pub tally: Arc<Tally>,
+    /// Whom to tell what is worth telling.
+    pub news: Outbox,
 }
 
 impl Outlets {
@@ -116,7 +117,11 @@ impl Outlets {
             Inquiry { members: BTreeMap::new(), attention: pg_leader_proxy_core::Attention::Watchful };
         let (targets, targets_seen) = watch::channel(Arc::new(nobody));
         let (inquiry, inquiry_seen) = watch::channel(Arc::new(nothing));
-        (Self { targets, inquiry, write_gate, read_gate, tally }, targets_seen, inquiry_seen)
+        (
+            Self { targets, inquiry, write_gate, read_gate, tally, news: Outbox::default() },
+            targets_seen,
+            inquiry_seen,
+        )
     }
 }
 
@@ -128,8 +133,8 @@ pub struct Control {
     outlets: Outlets,
     requests: mpsc::Receiver<Request>,
     observations: mpsc::Receiver<Observation>,
+    herald: Herald,
     stopped: bool,
-    untold: Option<Moment>,
 }
 
 impl Control {
@@ -146,8 +151,8 @@ impl Control {
             outlets,
             requests,
             observations,
+            herald: Herald::new(clock::now()),
             stopped: false,
-            untold: None,
         };
         (control, ControlHandle(sender))
     }
@@ -156,15 +161,17 @@ impl Control {
     pub async fn run(mut self) -> Infallible {
         loop {
             let now = clock::now();
-            let deadline = self.router.deadline().into_iter().chain(self.untold).min();
+            let untold = if self.stopped { None } else { self.herald.deadline() };
+            let deadline = self.router.deadline().into_iter().chain(untold).min();
             let wait = deadline.map_or(Duration::MAX, |deadline| deadline.since(now));
             tokio::select! {
                 biased;
                 Some(observation) = self.observations.recv() => self.observe(observation),
                 Some(request) = self.requests.recv() => self.answer(request),
+                () = self.outlets.news.forward(), if self.outlets.news.is_waiting() => {}
                 () = tokio::time::sleep(wait) => self.update(None, |router, now| { router.advance(now); }),
             }
-            self.tell_story();
+            self.tell_news();
         }
     }
 
@@ -214,7 +221,8 @@ impl Control {
             return;
         }
         if before != after {
-            self.announce(&before, &after);
+            announce(&before.write, &after.write);
+            self.herald.note(&after, now);
             self.publish(&after);
         }
         self.extend_passes();
@@ -258,6 +266,7 @@ impl Control {
                     Ok(_) => Severance::NewLeader,
                     Err(reason) => Severance::Route(reason.clone()),
                 });
+                old.tally.iter().for_each(|tally| tally.end(clock::now()));
             }
         }
         for old in known.all(RouteKind::Read) {
@@ -331,56 +340,32 @@ impl Control {
         }
     }
 
-    fn announce(&mut self, before: &Routing, after: &Routing) {
-        match (&before.write, &after.write) {
-            (WriteRoute::Forward(lost), WriteRoute::Hold(reason)) => {
-                warn!(member = %lost.member(), epoch = %lost.epoch(), reason = reason.code(), "holding: {reason}");
-            }
-            (WriteRoute::Hold(was), WriteRoute::Hold(reason)) if was.code() != reason.code() => {
-                info!(reason = reason.code(), "holding: {reason}");
-            }
-            (_, WriteRoute::Forward(leader))
-                if before.write.leader().map(Leader::epoch) != Some(leader.epoch()) =>
-            {
-                let (member, epoch, timeline) = (leader.member(), leader.epoch(), leader.timeline());
-                info!(%member, %epoch, %timeline, addr = %leader.addr(), "forwarding to {member}");
-                self.untold = Some(clock::now() + STORY_AFTER);
-            }
-            _ => {}
-        }
-        if after.two_primaries.len() > before.two_primaries.len() {
-            let primaries: Vec<String> = after
-                .two_primaries
-                .iter()
-                .map(|(member, timeline)| format!("{member} (timeline {timeline})"))
-                .collect();
-            warn!(primaries = primaries.join(", "), "two primaries: more than one member is out of recovery");
-        }
-    }
-
-    /// One line that tells the whole change of leader, once those who waited for it have been served.
-    fn tell_story(&mut self) {
-        if self.untold.is_none_or(|when| clock::now() < when) {
+    /// Tells what is worth telling by now: to the log, and to whoever wants to hear it.
+    fn tell_news(&mut self) {
+        if self.stopped {
             return;
         }
-        self.untold = None;
-        let Some(report) = self.chronicle.reports().last() else { return };
-        let (Some((to, timeline)), Some(severed_at), Some(routed_at), Some(epoch)) =
-            (&report.to, report.severed(), report.routed(), report.to_epoch)
-        else {
-            return;
-        };
-        let severed = self.counted(report.from_epoch, |tally| tally.severed.value());
-        let waited = self.counted(epoch, |tally| tally.waited.value());
-        let gap_ms = routed_at.since(severed_at).as_millis();
-        let (member, cause) = (to, &report.cause);
-        info!(
-            %member, %timeline, %epoch, severed, waited, gap_ms, cause = cause.code(),
-            "leader is now {member} (timeline {timeline}): {severed} sessions severed, {waited} clients held, {gap_ms} ms without a leader; {cause}"
-        );
+        let tally = Arc::clone(&self.outlets.tally);
+        for told in self.herald.advance(clock::now(), |from, to| tally.toll(from, to)) {
+            news::log(&told);
+            self.outlets.news.send(News::from(&told));
+        }
     }
+}
 
-    fn counted(&self, epoch: RouteEpoch, count: impl Fn(&crate::tally::EpochTally) -> u64) -> u64 {
-        self.outlets.tally.epoch(epoch).map_or(0, |tally| count(&tally))
+/// Logs each step of the write route, also those that are too small to be news.
+fn announce(before: &WriteRoute, after: &WriteRoute) {
+    match (before, after) {
+        (WriteRoute::Forward(lost), WriteRoute::Hold(reason)) => {
+            warn!(member = %lost.member(), epoch = %lost.epoch(), reason = reason.code(), "holding: {reason}");
+        }
+        (WriteRoute::Hold(was), WriteRoute::Hold(reason)) if was.code() != reason.code() => {
+            info!(reason = reason.code(), "holding: {reason}");
+        }
+        (_, WriteRoute::Forward(leader)) if before.leader().map(Leader::epoch) != Some(leader.epoch()) => {
+            let (member, epoch, timeline) = (leader.member(), leader.epoch(), leader.timeline());
+            info!(%member, %epoch, %timeline, addr = %leader.addr(), "forwarding to {member}");
+        }
+        _ => {}
     }
 }

@@ -1,9 +1,15 @@
 //! News: what is worth telling an operator who does not read the log, in the form in which it leaves the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use pg_leader_proxy_core as core;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// How many news may wait for whoever takes them; of more, the oldest are dropped.
+const WAITING_MAX: usize = 16;
 
 /// One thing worth telling. [`Display`](fmt::Display) gives the sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,12 +20,188 @@ pub struct News {
     /// The sentence, for people.
     pub message: String,
     /// The facts in it by name, as far as they apply: `member`, `timeline`, `epoch`, `severed` and `held` (counts),
-    /// `gap_ms` (how long nothing was forwarded) and `reason` (the code of a reason).
+    /// `gap_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
     pub annotations: BTreeMap<String, String>,
 }
 
 impl fmt::Display for News {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+impl From<&core::News> for News {
+    fn from(news: &core::News) -> Self {
+        let facts = match news {
+            core::News::Leader(leader) => {
+                let mut facts = vec![
+                    ("member", leader.member.to_string()),
+                    ("timeline", leader.timeline.to_string()),
+                    ("epoch", leader.epoch.to_string()),
+                ];
+                if leader.turn != core::Turn::First || leader.fenced {
+                    facts.push(("severed", leader.toll.severed.to_string()));
+                    facts.push(("held", leader.toll.held.to_string()));
+                    facts.push(("gap_ms", leader.gap.as_millis().to_string()));
+                }
+                facts.extend(leader.cause.iter().map(|cause| ("reason", cause.code().to_owned())));
+                facts
+            }
+            core::News::Fenced(lasting, reason) => {
+                vec![("gap_ms", lasting.as_millis().to_string()), ("reason", reason.code().to_owned())]
+            }
+            core::News::TwoPrimaries(primaries) => vec![("primaries", names(primaries))],
+            core::News::TwoPrimariesOver => Vec::new(),
+        };
+        Self {
+            kind: news.code().to_owned(),
+            message: news.to_string(),
+            annotations: facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect(),
+        }
+    }
+}
+
+fn names(primaries: &[(core::MemberName, core::Timeline)]) -> String {
+    let names: Vec<&str> = primaries.iter().map(|(member, _)| member.as_str()).collect();
+    names.join(",")
+}
+
+/// Writes a line of the log; what an operator must look at is a warning.
+pub(crate) fn log(news: &core::News) {
+    match news {
+        core::News::Leader(leader) => {
+            let core::LeaderNews { member, timeline, epoch, toll, gap, cause, .. } = leader;
+            let (severed, held, gap_ms) = (toll.severed, toll.held, gap.as_millis());
+            let cause = cause.as_ref().map(core::Reason::code);
+            info!(%member, %timeline, %epoch, severed, held, gap_ms, cause, "{news}");
+        }
+        core::News::Fenced(lasting, reason) => {
+            warn!(gap_ms = lasting.as_millis(), reason = reason.code(), "{news}");
+        }
+        core::News::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{news}"),
+        core::News::TwoPrimariesOver => info!("{news}"),
+    }
+}
+
+/// The way out for news. Nobody waits for a slow reader: a few news wait here instead.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    reader: Option<mpsc::Sender<News>>,
+    waiting: VecDeque<News>,
+    dropped: u64,
+}
+
+impl Outbox {
+    /// The way to `reader`; without one, news end here.
+    pub const fn new(reader: Option<mpsc::Sender<News>>) -> Self {
+        Self { reader, waiting: VecDeque::new(), dropped: 0 }
+    }
+
+    /// Sends `news`, or lets it wait behind those that wait already.
+    pub fn send(&mut self, news: News) {
+        let Some(reader) = &self.reader else { return };
+        if self.waiting.is_empty() {
+            match reader.try_send(news) {
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+                Err(mpsc::error::TrySendError::Full(news)) => self.waiting.push_back(news),
+            }
+            return;
+        }
+        if self.waiting.len() == WAITING_MAX {
+            self.waiting.pop_front();
+            self.dropped += 1;
+            warn!(dropped = self.dropped, "news are dropped, because nobody takes them");
+        }
+        self.waiting.push_back(news);
+    }
+
+    /// Whether news wait, so that [`forward`](Self::forward) has something to do.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends the oldest of those that wait, as soon as there is room. Nothing is lost when this is dropped half way.
+    pub async fn forward(&mut self) {
+        let Some(reader) = &self.reader else { return };
+        match reader.reserve().await {
+            Ok(room) => {
+                if let Some(news) = self.waiting.pop_front() {
+                    room.send(news);
+                }
+            }
+            Err(_) => self.waiting.clear(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(number: usize) -> News {
+        News { kind: "leader".to_owned(), message: number.to_string(), annotations: BTreeMap::new() }
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_the_newest_in_order() {
+        let (sender, mut reader) = mpsc::channel(2);
+        let mut outbox = Outbox::new(Some(sender));
+        (0..2 + WAITING_MAX + 3).for_each(|number| outbox.send(news(number)));
+        assert_eq!((outbox.waiting.len(), outbox.dropped), (WAITING_MAX, 3));
+        let mut read = Vec::new();
+        while outbox.is_waiting() {
+            read.push(reader.recv().await.unwrap().message.parse::<usize>().unwrap());
+            outbox.forward().await;
+        }
+        drop(outbox);
+        while let Some(news) = reader.recv().await {
+            read.push(news.message.parse().unwrap());
+        }
+        let newest = 2 + 3..2 + WAITING_MAX + 3;
+        assert_eq!(read, (0..2).chain(newest).collect::<Vec<_>>(), "the reader had two before it was slow");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_gone_keeps_nobody_busy() {
+        let (sender, reader) = mpsc::channel(1);
+        let mut outbox = Outbox::new(Some(sender));
+        (0..3).for_each(|number| outbox.send(news(number)));
+        drop(reader);
+        outbox.forward().await;
+        assert!(!outbox.is_waiting());
+        outbox.send(news(4));
+        assert!(!outbox.is_waiting());
+    }
+
+    #[test]
+    fn the_facts_of_a_story_are_annotations() {
+        let story = core::News::Leader(core::LeaderNews {
+            member: core::MemberName::new("epyc"),
+            timeline: core::Timeline(4),
+            epoch: core::RouteEpoch::default(),
+            turn: core::Turn::Other,
+            toll: core::Toll { severed: 12, held: 7 },
+            gap: std::time::Duration::from_millis(310),
+            cause: Some(core::Reason::NoLeader),
+            fenced: false,
+        });
+        let News { kind, message, annotations } = News::from(&story);
+        assert_eq!(kind, "leader_change");
+        assert!(
+            message
+                .starts_with("leader is now epyc (timeline 4): 12 sessions severed, 7 clients held 310 ms")
+        );
+        let facts: Vec<(&str, &str)> =
+            annotations.iter().map(|(name, fact)| (name.as_str(), fact.as_str())).collect();
+        let expected = [
+            ("epoch", "0"),
+            ("gap_ms", "310"),
+            ("held", "7"),
+            ("member", "epyc"),
+            ("reason", "no_leader"),
+            ("severed", "12"),
+            ("timeline", "4"),
+        ];
+        assert_eq!(facts, expected);
     }
 }

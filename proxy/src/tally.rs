@@ -3,11 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pg_leader_proxy_core::{Moment, RouteEpoch};
+use pg_leader_proxy_core::{Moment, RouteEpoch, Toll};
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// How long before the end of an epoch a session that its server ended counts as lost with it: PostgreSQL ends its
+/// sessions itself when it shuts down or crashes, and the router hears of that a moment later.
+const LOST_WITHIN: u64 = 5;
+/// For how many seconds such ends are remembered.
+const LOST_SECONDS: usize = 8;
 /// How many epochs are remembered: as many as there are failover reports, and the present one.
 const EPOCHS_KEPT: usize = 33;
 
@@ -138,10 +143,11 @@ impl RouteTally {
 pub struct EpochTally {
     /// Sessions connected to the leader of this epoch.
     pub connected: Count,
-    /// Sessions severed at its end.
+    /// Sessions severed at its end, and those that its server had ended itself in the seconds before.
     pub severed: Count,
     /// Clients that waited for this epoch to begin.
     pub waited: Count,
+    lost: Lately,
     first_served: AtomicU64,
     last_passed: AtomicU64,
 }
@@ -152,6 +158,16 @@ impl EpochTally {
         if self.first_served.load(Relaxed) == 0 {
             let _ = self.first_served.compare_exchange(0, nanos(now), Relaxed, Relaxed);
         }
+    }
+
+    /// The server ended a session at `now` that its client had not left.
+    pub fn lost(&self, now: Moment) {
+        self.lost.up(now);
+    }
+
+    /// The epoch ends at `now`: whoever its server sent away just before was severed as well.
+    pub fn end(&self, now: Moment) {
+        self.severed.add(self.lost.count(now));
     }
 
     /// A severed session had passed its last byte at `at`.
@@ -168,6 +184,31 @@ impl EpochTally {
     pub fn last_passed(&self) -> Option<Moment> {
         moment(self.last_passed.load(Relaxed))
     }
+}
+
+/// How many there were in each of the last seconds: the second in the upper half, its count in the lower one.
+#[derive(Debug, Default)]
+struct Lately([AtomicU64; LOST_SECONDS]);
+
+impl Lately {
+    fn up(&self, now: Moment) {
+        let second = second(now);
+        let counted = |slot: u64| if slot >> 32 == second { slot + 1 } else { second << 32 | 1 };
+        let slot = &self.0[second as usize % LOST_SECONDS];
+        // The closure never declines.
+        let _ = slot.fetch_update(Relaxed, Relaxed, |slot| Some(counted(slot)));
+    }
+
+    fn count(&self, now: Moment) -> u64 {
+        let lately = second(now).saturating_sub(LOST_WITHIN)..=second(now);
+        let slots = self.0.iter().map(|slot| slot.load(Relaxed));
+        slots.filter(|slot| lately.contains(&(slot >> 32))).map(|slot| slot & u64::from(u32::MAX)).sum()
+    }
+}
+
+/// The second of a moment, as far as it fits into half a word: for 136 years.
+fn second(moment: Moment) -> u64 {
+    moment.since_boot().as_secs() & u64::from(u32::MAX)
 }
 
 fn nanos(moment: Moment) -> u64 {
@@ -215,5 +256,46 @@ impl Tally {
     pub fn epoch(&self, epoch: RouteEpoch) -> Option<Arc<EpochTally>> {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         epochs.iter().find(|(known, _)| *known == epoch).map(|(_, tally)| Arc::clone(tally))
+    }
+
+    /// What it cost to come from one epoch of the write route to a later one: the sessions that were severed since
+    /// `from` began, and the clients that waited for an epoch since then, up to `to`. Forgotten epochs count nothing.
+    pub fn toll(&self, from: RouteEpoch, to: RouteEpoch) -> Toll {
+        let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |is: &dyn Fn(RouteEpoch) -> bool, count: fn(&EpochTally) -> &Count| {
+            let counted = epochs.iter().filter(|(epoch, _)| is(*epoch));
+            counted.map(|(_, tally)| count(tally).value()).sum()
+        };
+        Toll {
+            severed: count(&|epoch| from <= epoch && epoch < to, |tally| &tally.severed),
+            held: count(&|epoch| from < epoch && epoch <= to, |tally| &tally.waited),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_boot(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn sessions_that_the_server_ended_just_before_are_severed_with_the_epoch() {
+        let tally = EpochTally::default();
+        tally.severed.up();
+        for second in [90, 94, 95, 95, 99, 100] {
+            tally.lost(at(second));
+        }
+        tally.end(at(100));
+        assert_eq!(tally.severed.value(), 1 + 4, "five seconds and no more");
+        let calm = EpochTally::default();
+        calm.lost(at(3));
+        calm.end(at(3 + LOST_SECONDS as u64));
+        assert_eq!(calm.severed.value(), 0);
+        let young = EpochTally::default();
+        young.end(at(2));
+        assert_eq!(young.severed.value(), 0, "an empty slot is no session");
     }
 }

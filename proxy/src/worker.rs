@@ -97,7 +97,7 @@ async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>) {
                 None => break,
                 Some(Order::Listen(listener)) => acceptors.adopt(listener),
                 Some(Order::Unlisten(route, addr)) => {
-                    for (client, peer) in acceptors.let_go(route, addr).await {
+                    for (client, peer) in acceptors.let_go(route, addr) {
                         sessions.spawn_local(context.clone().serve(route, client, peer));
                     }
                 }
@@ -154,16 +154,17 @@ impl Acceptors {
 
     /// Lets go of the sockets of this address. Clients in a backlog that nobody keeps have a connection already: they
     /// are given out, to be served and not reset.
-    async fn let_go(&mut self, route: RouteKind, addr: SocketAddr) -> Vec<Client> {
+    fn let_go(&mut self, route: RouteKind, addr: SocketAddr) -> Vec<Client> {
         let mut clients = Vec::new();
         for acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
             match acceptor.keeper {
                 Keeper::Holder => {}
-                Keeper::Us => {
-                    while let Some(Ok(client)) = ready_now(acceptor.socket.accept()).await {
-                        clients.push(client);
+                Keeper::Us => match empty_backlog(acceptor.socket, &mut clients) {
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                        warn!(%addr, %error, "cannot accept the last clients");
                     }
-                }
+                    Ok(()) | Err(_) => {}
+                },
             }
         }
         clients
@@ -187,11 +188,71 @@ impl Acceptors {
     }
 }
 
-/// What `work` gives without waiting.
-async fn ready_now<T>(work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        outcome = work => Some(outcome),
-        () = std::future::ready(()) => None,
+/// Accepts until there is nobody left. The socket is asked itself, because the runtime may not have heard yet of the
+/// client that came last.
+fn empty_backlog(socket: TcpListener, clients: &mut Vec<Client>) -> io::Result<()> {
+    let socket = socket.into_std()?;
+    loop {
+        let (client, peer) = socket.accept()?;
+        client.set_nonblocking(true)?;
+        clients.push((TcpStream::from_std(client)?, peer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net;
+
+    const CLIENTS: usize = 10;
+
+    fn listener(keeper: Keeper) -> Listener {
+        let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        Listener { route: RouteKind::Write, addr: socket.local_addr().unwrap(), socket, keeper }
+    }
+
+    fn connect(addr: SocketAddr) -> Vec<std::net::TcpStream> {
+        (0..CLIENTS).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_backlog_that_nobody_keeps_is_emptied() {
+        let mut acceptors = Acceptors::default();
+        let listener = listener(Keeper::Us);
+        let addr = listener.addr;
+        acceptors.adopt(listener);
+        let _clients = connect(addr);
+        assert_eq!(acceptors.let_go(RouteKind::Read, addr).len(), 0, "another route");
+        assert_eq!(acceptors.let_go(RouteKind::Write, addr).len(), CLIENTS);
+        assert!(std::net::TcpStream::connect(addr).is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn a_backlog_that_a_holder_keeps_is_left_to_it() {
+        let mut acceptors = Acceptors::default();
+        let listener = listener(Keeper::Holder);
+        let (addr, holder) = (listener.addr, listener.socket.try_clone().unwrap());
+        acceptors.adopt(listener);
+        let _clients = connect(addr);
+        assert_eq!(acceptors.let_go(RouteKind::Write, addr).len(), 0);
+        let _latecomers = connect(addr);
+        let kept = std::iter::from_fn(|| holder.accept().ok()).count();
+        assert_eq!(kept, 2 * CLIENTS, "those who came before and after");
+    }
+
+    #[tokio::test]
+    async fn no_socket_starves_beside_one_that_is_never_empty() {
+        let mut acceptors = Acceptors::default();
+        let (busy, other) = (listener(Keeper::Us), listener(Keeper::Us));
+        let (busy_addr, other_addr) = (busy.addr, other.addr);
+        acceptors.adopt(busy);
+        acceptors.adopt(other);
+        let _clients = (connect(busy_addr), connect(other_addr));
+        let mut served = Vec::new();
+        for _ in 0..CLIENTS {
+            served.push(acceptors.next().await.1.unwrap().0.local_addr().unwrap());
+        }
+        let of_other = served.iter().filter(|addr| **addr == other_addr).count();
+        assert!((2..=8).contains(&of_other), "{of_other} of {CLIENTS}");
     }
 }

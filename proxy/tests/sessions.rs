@@ -74,6 +74,31 @@ async fn a_severed_session_is_told_so_between_messages() {
 }
 
 #[tokio::test]
+async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let epoch = rig.epoch_tally();
+    let (mut left, mut served) = rig.open_session(&server).await;
+    left.shutdown().await.unwrap();
+    assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
+    drop(served);
+    assert_eq!(rest(&mut left).await, (Vec::new(), Ok(())));
+    for _ in 0..2 {
+        let (mut client, served) = rig.open_session(&server).await;
+        drop(served);
+        assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())));
+    }
+    let (mut open, _served) = rig.open_session(&server).await;
+    rig.until("the others have ended", |tally| tally.open_sessions() == 1).await;
+    epoch.end(pg_leader_proxy::clock::now());
+    assert_eq!(epoch.severed.value(), 2, "and not the one whose client left");
+    rig.depose(&pass, Reason::NoLeader);
+    assert_eq!(error(&rest(&mut open).await.0).0, "57P01");
+    rig.until("it is counted", |_| epoch.severed.value() == 3).await;
+}
+
+#[tokio::test]
 async fn a_session_severed_inside_a_message_is_reset() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;

@@ -25,8 +25,10 @@
 
 mod cluster;
 mod evidence;
+mod herald;
 mod leadership;
 mod moment;
+mod news;
 mod observation;
 mod policy;
 mod reason;
@@ -39,7 +41,9 @@ pub use cluster::{
     ClusterConfig, LeaderKey, Lsn, Member, MemberName, Revision, ServerAddr, SystemId, Timeline,
 };
 pub use evidence::{Dcs, Evidence, LeaseEvidence, Testimony};
+pub use herald::Herald;
 pub use moment::{Moment, Stamped};
+pub use news::{LeaderNews, News, Toll, Turn};
 pub use observation::{Observation, ProbeFailure, ProbePath, Stance, Word};
 pub use policy::{OnDcsLoss, Policy, PolicyError, ReadFallback, Terms, Witness};
 pub use reason::Reason;

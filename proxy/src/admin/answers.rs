@@ -283,7 +283,7 @@ pub struct FailoverAnswer {
     /// How long no client was served: from the last byte passed to the first byte of the next leader, and where no
     /// session tells, from the end of forwarding to its beginning.
     pub gap_ms: Option<u64>,
-    /// How many sessions were severed.
+    /// How many sessions were severed, or ended by the server itself in the seconds before.
     pub severed: u64,
     /// How many clients waited for the next leader.
     pub waited: u64,

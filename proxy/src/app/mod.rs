@@ -1,6 +1,7 @@
 //! The process: starts every part, reloads, drains, and stops.
 
 mod asked;
+mod drain;
 mod feeds;
 mod listeners;
 mod plan;
@@ -19,7 +20,6 @@ use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use self::asked::{Asked, Asking};
@@ -34,19 +34,13 @@ use crate::control::{Control, ControlHandle, OBSERVATIONS, Outlets};
 use crate::gate::Gate;
 use crate::net;
 pub use crate::news::News;
+use crate::news::Outbox;
 use crate::session::{Settings, Shared};
 use crate::tally::Tally;
 use crate::worker::{Listener, Worker};
 
 /// How many broken connections may wait to be told to the probes; more tell nothing new.
 const SUSPECTS: usize = 64;
-/// How long severed sessions may take to be gone before the process ends anyway.
-const SEVER_TIME: Duration = Duration::from_secs(1);
-/// How often the drain looks whether the last session has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// The longest that sessions may go on after an order to drain; longer orders mean this.
-const DRAIN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-
 /// Reads the configuration again, as it was read at the start.
 pub struct Reload(Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>);
 
@@ -82,9 +76,9 @@ pub fn run(config: Config, reload: Reload, ties: Ties) -> Result<()> {
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let Ties { listeners, orders, news: _, up } = ties;
+        let Ties { listeners, orders, news, up } = ties;
         let mut asking = Asking::new(orders).context("cannot watch for signals")?;
-        let mut app = App::start(config, listeners).await?;
+        let mut app = App::start(config, listeners, news).await?;
         if let Some(up) = up {
             // Whoever wanted to know may be gone, which the orders tell better.
             let _ = up.send(());
@@ -124,15 +118,20 @@ struct App {
 }
 
 impl App {
-    async fn start(config: Config, handed: Vec<std::net::TcpListener>) -> Result<Self> {
+    async fn start(
+        config: Config,
+        handed: Vec<std::net::TcpListener>,
+        news: Option<mpsc::Sender<News>>,
+    ) -> Result<Self> {
         let kept = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let listeners = deal(&config, &[], handed)?;
         let tally = Arc::new(Tally::default());
         let gates = gate_limits(&config).map(Gate::new);
         let [write_gate, read_gate] = gates.clone();
         let (observations, observed) = mpsc::channel(OBSERVATIONS);
-        let (outlets, targets, inquiry) =
+        let (mut outlets, targets, inquiry) =
             Outlets::new(write_gate.clone(), read_gate.clone(), Arc::clone(&tally));
+        outlets.news = Outbox::new(news);
         let (control, handle) = Control::new(config.policy, observed, outlets);
         let (settings, settings_seen) = watch::channel(settings(&config));
         let (suspect, suspects) = mpsc::channel(SUSPECTS);
@@ -266,59 +265,6 @@ impl App {
             for listener in listeners {
                 worker.listen(listener).await;
             }
-        }
-    }
-
-    /// Accepts nobody any more, lets the sessions go on for a while, and severs what is left.
-    async fn drain(&self, patience: Duration, asking: &mut Asking) {
-        self.phase.send_replace(Phase::Draining);
-        info!(
-            sessions = self.tally.open_sessions(),
-            ?patience,
-            "draining; a second signal ends the sessions"
-        );
-        for (route, addr) in routes(&self.config) {
-            for worker in &self.workers {
-                worker.unlisten(route, addr).await;
-            }
-        }
-        if !patience.is_zero() {
-            self.wait_for_sessions(patience, asking).await;
-        }
-        info!(sessions = self.tally.open_sessions(), "stopping");
-        self.control.stop().await;
-        // What is still there then is blocked in a write of its last words.
-        let _ = timeout(SEVER_TIME, self.sessions_ended()).await;
-    }
-
-    /// Waits until the last session has ended, the time is over, or somebody wants it to end at once.
-    async fn wait_for_sessions(&self, patience: Duration, asking: &mut Asking) {
-        let after = |patience: Duration| Instant::now() + patience.min(DRAIN_MAX);
-        let mut deadline = after(patience);
-        let ended = self.sessions_ended();
-        tokio::pin!(ended);
-        loop {
-            tokio::select! {
-                () = &mut ended => return,
-                () = sleep_until(deadline) => return,
-                asked = asking.next() => match asked {
-                    Asked::Reload => info!("a draining process does not read its configuration again"),
-                    Asked::Drain(patience) => deadline = deadline.min(after(patience)),
-                    Asked::Stop => return,
-                    Asked::Abandon => {
-                        error!("whoever held this process is gone: the sessions end now");
-                        return;
-                    }
-                },
-            }
-        }
-    }
-
-    async fn sessions_ended(&self) {
-        // A client that was accepted a moment ago may not be counted yet.
-        sleep(DRAIN_LOOK).await;
-        while self.tally.open_sessions() > 0 {
-            sleep(DRAIN_LOOK).await;
         }
     }
 }

@@ -46,8 +46,9 @@ pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user
 ```
 
 Every key can be given in the file, by a flag and by an environment variable. A flag goes before a variable, a
-variable before the file, the file before the default. `pg-leader-proxy check` takes the same flags as `run`, names
-everything that is wrong at once, and with `--connect` also asks etcd and the servers.
+variable before the file, the file before the default. In a Nomad job the keys stand in the task's `config`, a block for
+each of the tables below; it takes the place of the file, and variables go before it. `pg-leader-proxy check` takes the
+same flags as `run`, names everything that is wrong at once, and with `--connect` also asks etcd and the servers.
 
 ";
 

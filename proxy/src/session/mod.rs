@@ -302,7 +302,12 @@ impl Session<'_> {
         self.counts.bytes_to_client.add(to_client);
         match end {
             End::Severed => self.sever(relay, &target),
-            End::ServerBroke(_) | End::Finished => self.suspect(&target),
+            End::ServerBroke(_) | End::Finished => {
+                if relay.client_stayed() {
+                    target.tally.iter().for_each(|tally| tally.lost(clock::now()));
+                }
+                self.suspect(&target);
+            }
             End::ClientBroke(_) => {}
         }
     }

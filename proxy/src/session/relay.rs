@@ -215,6 +215,11 @@ impl Relay {
         }
     }
 
+    /// Whether the server ended the session while its client was still there.
+    pub(crate) const fn client_stayed(&self) -> bool {
+        !self.to_server.at_end
+    }
+
     /// Bytes that went to the server and to the client.
     pub(crate) const fn passed(&self) -> (u64, u64) {
         (self.to_server.passed, self.to_client.passed)

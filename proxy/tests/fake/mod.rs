@@ -9,7 +9,7 @@ use pg_leader_proxy::gate::{Gate, GateLimits};
 use pg_leader_proxy::net;
 use pg_leader_proxy::pass::Pass;
 use pg_leader_proxy::session::{Settings, Shared};
-use pg_leader_proxy::tally::{RouteKind, Tally};
+use pg_leader_proxy::tally::{EpochTally, RouteKind, Tally};
 use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Keeper, Listener, Worker};
 use pg_leader_proxy_core::{
@@ -149,6 +149,11 @@ impl Rig {
         self.write_gate.set_open(false);
     }
 
+    /// What is counted of the present leader's epoch.
+    pub(crate) fn epoch_tally(&self) -> Arc<EpochTally> {
+        self.targets.borrow().write.as_ref().unwrap().tally.clone().unwrap()
+    }
+
     /// Makes these servers the read route.
     pub(crate) fn serve_reads(&mut self, servers: &[&FakeServer]) {
         let targets =
@@ -187,13 +192,14 @@ impl Rig {
     }
 
     fn target(&mut self, member: &str, server: &FakeServer) -> Target {
+        let epoch = self.next_epoch();
         Target {
             member: MemberName::new(member),
             addr: ServerAddr::new(&server.addr.ip().to_string(), server.addr.port()),
-            epoch: self.next_epoch(),
+            epoch,
             pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
             shut: None,
-            tally: None,
+            tally: Some(self.tally.begin_epoch(epoch)),
             sessions: Arc::default(),
         }
     }

@@ -1,0 +1,226 @@
+//! News: what is worth telling an operator who does not read the log, and the sentences that tell it.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::cluster::{MemberName, Timeline};
+use crate::reason::Reason;
+use crate::routing::RouteEpoch;
+
+/// One thing worth telling. [`Display`](fmt::Display) gives the sentence; the log and the orchestrator quote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// There is a leader.
+    Leader(LeaderNews),
+    /// Nothing is forwarded, for so long by now and for this reason.
+    Fenced(Duration, Reason),
+    /// These members, more than one, say that they are out of recovery.
+    TwoPrimaries(Vec<(MemberName, Timeline)>),
+    /// No longer does more than one member say so.
+    TwoPrimariesOver,
+}
+
+/// There is a leader: who it is, and what it cost to come by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderNews {
+    /// Who it is.
+    pub member: MemberName,
+    /// The timeline that it writes on.
+    pub timeline: Timeline,
+    /// The epoch of its sessions.
+    pub epoch: RouteEpoch,
+    /// What it was when leaders were told of last.
+    pub turn: Turn,
+    /// What sessions and clients had to do with it, since then.
+    pub toll: Toll,
+    /// How long nothing was forwarded, since then.
+    pub gap: Duration,
+    /// Why forwarding stopped first, since then; `None` when one leader followed the other without a gap.
+    pub cause: Option<Reason>,
+    /// Whether it was told that nothing was forwarded.
+    pub fenced: bool,
+}
+
+/// What a leader was when leaders were told of last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// None was told of yet.
+    First,
+    /// Another one led, or this one on another timeline.
+    Other,
+    /// This one led already.
+    Again,
+}
+
+/// What a change of leader cost those who use it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Toll {
+    /// Sessions severed.
+    pub severed: u64,
+    /// Clients that had to wait, and have been let in.
+    pub held: u64,
+}
+
+impl News {
+    /// The name of its sort, for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Leader(LeaderNews { turn: Turn::First, .. }) => "leader",
+            Self::Leader(LeaderNews { turn: Turn::Other, .. }) => "leader_change",
+            Self::Leader(LeaderNews { turn: Turn::Again, .. }) => "resumed",
+            Self::Fenced(..) => "fenced",
+            Self::TwoPrimaries(_) => "two_primaries",
+            Self::TwoPrimariesOver => "two_primaries_over",
+        }
+    }
+}
+
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leader(leader) => leader.fmt(f),
+            Self::Fenced(lasting, reason) => {
+                write!(f, "no leader for {}: {reason}; clients are held", Span(*lasting))
+            }
+            Self::TwoPrimaries(primaries) => {
+                match primaries.len() {
+                    2 => f.write_str("two primaries")?,
+                    count => write!(f, "{count} primaries")?,
+                }
+                for (index, (member, timeline)) in primaries.iter().enumerate() {
+                    let before = if index == 0 { ":" } else { "," };
+                    write!(f, "{before} {member} (timeline {timeline})")?;
+                }
+                Ok(())
+            }
+            Self::TwoPrimariesOver => f.write_str("no longer two primaries"),
+        }
+    }
+}
+
+impl fmt::Display for LeaderNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { member, timeline, turn, toll, fenced, .. } = self;
+        let (now, again) = match turn {
+            Turn::First => ("", ""),
+            Turn::Other => (" now", ""),
+            Turn::Again => ("", " again"),
+        };
+        write!(f, "leader is{now} {member} (timeline {timeline}){again}")?;
+        let first = *turn == Turn::First;
+        if first && !fenced {
+            return Ok(());
+        }
+        f.write_str(": ")?;
+        if !first {
+            write!(f, "{} severed, ", Count(toll.severed, "session"))?;
+        }
+        write!(f, "{} held", Count(toll.held, "client"))?;
+        let gap = Span(self.gap);
+        match (fenced, toll.held) {
+            (true, _) => write!(f, ", after {gap} without a leader")?,
+            (false, 0) if self.gap.is_zero() => {}
+            (false, 0) => write!(f, ", {gap} without a leader")?,
+            (false, _) => write!(f, " {gap}")?,
+        }
+        match &self.cause {
+            Some(cause) if !first => write!(f, "; cause: {cause}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// So many of a thing, as a person writes it.
+struct Count(u64, &'static str);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, noun) = self;
+        write!(f, "{count} {noun}{}", if *count == 1 { "" } else { "s" })
+    }
+}
+
+/// A length of time, as a person writes it: `310 ms`, `12.4 s`, `2 min 5 s`, `1 h 30 min`. What is smaller is cut off.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, tenths) = (self.0.as_secs(), self.0.subsec_millis() / 100);
+        match (seconds, tenths) {
+            (0, _) => write!(f, "{} ms", self.0.as_millis()),
+            (1..60, 0) => write!(f, "{seconds} s"),
+            (1..60, _) => write!(f, "{seconds}.{tenths} s"),
+            (60..3600, _) => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+            (3600.., _) => write!(f, "{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leader(turn: Turn, (severed, held): (u64, u64), gap_ms: u64, fenced: bool) -> String {
+        let news = LeaderNews {
+            member: MemberName::new("epyc"),
+            timeline: Timeline(4),
+            epoch: RouteEpoch::default(),
+            turn,
+            toll: Toll { severed, held },
+            gap: Duration::from_millis(gap_ms),
+            cause: None,
+            fenced,
+        };
+        News::Leader(news).to_string()
+    }
+
+    #[test]
+    fn a_leader_is_told_in_one_sentence() {
+        assert_eq!(leader(Turn::First, (0, 0), 800, false), "leader is epyc (timeline 4)");
+        assert_eq!(
+            leader(Turn::First, (0, 7), 12_400, true),
+            "leader is epyc (timeline 4): 7 clients held, after 12.4 s without a leader"
+        );
+        assert_eq!(
+            leader(Turn::Other, (12, 7), 310, false),
+            "leader is now epyc (timeline 4): 12 sessions severed, 7 clients held 310 ms"
+        );
+        assert_eq!(
+            leader(Turn::Other, (1, 1), 1000, false),
+            "leader is now epyc (timeline 4): 1 session severed, 1 client held 1 s"
+        );
+        assert_eq!(
+            leader(Turn::Other, (2, 0), 310, false),
+            "leader is now epyc (timeline 4): 2 sessions severed, 0 clients held, 310 ms without a leader"
+        );
+        assert_eq!(
+            leader(Turn::Other, (2, 0), 0, false),
+            "leader is now epyc (timeline 4): 2 sessions severed, 0 clients held"
+        );
+        assert_eq!(
+            leader(Turn::Again, (0, 3), 12_400, true),
+            "leader is epyc (timeline 4) again: 0 sessions severed, 3 clients held, after 12.4 s without a leader"
+        );
+    }
+
+    #[test]
+    fn other_news_name_who_and_why() {
+        let primary = |name: &str, timeline| (MemberName::new(name), Timeline(timeline));
+        let mut primaries = vec![primary("a", 4), primary("b", 5)];
+        let two = News::TwoPrimaries(primaries.clone()).to_string();
+        assert_eq!(two, "two primaries: a (timeline 4), b (timeline 5)");
+        primaries.push(primary("c", 5));
+        let three = News::TwoPrimaries(primaries).to_string();
+        assert_eq!(three, "3 primaries: a (timeline 4), b (timeline 5), c (timeline 5)");
+        let fenced = News::Fenced(Duration::from_millis(3007), Reason::NoLeader).to_string();
+        assert_eq!(fenced, "no leader for 3 s: no member holds the leader key; clients are held");
+    }
+
+    #[test]
+    fn times_are_as_exact_as_a_person_wants_them() {
+        let shown = |ms| Span(Duration::from_millis(ms)).to_string();
+        assert_eq!([shown(0), shown(999), shown(1000)], ["0 ms", "999 ms", "1 s"]);
+        assert_eq!([shown(12_490), shown(59_999), shown(60_000)], ["12.4 s", "59.9 s", "1 min 0 s"]);
+        assert_eq!([shown(125_000), shown(5_400_000)], ["2 min 5 s", "1 h 30 min"]);
+    }
+}

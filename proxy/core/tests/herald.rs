@@ -1,0 +1,209 @@
+//! The news of whole stories: what an operator is told, when, and how much is left out.
+
+#![allow(clippy::unwrap_used)]
+
+mod script;
+
+use pg_leader_proxy_core::{Herald, Moment, News, RouteEpoch, Toll};
+use script::{at_ms, parse, play};
+
+/// A healthy cluster of two, led by `a` since half a second.
+const HEALTHY: &str = "
+    0s    members a b
+    0s    initialize 7
+    0s    key a 10 lease 1000s
+    0.5s  probe a primary 4
+    0.5s  probe b replica 4
+";
+
+/// What is told of a story, with the milliseconds at which it is, if every change costs twelve sessions and holds up
+/// seven clients.
+fn told(story: &str) -> Vec<(u128, String)> {
+    told_with(story, |from, to| Toll { severed: 12 * (to.number() - from.number().max(1)), held: 7 })
+        .into_iter()
+        .map(|(at, news)| (at.since_boot().as_millis(), news.to_string()))
+        .collect()
+}
+
+fn told_with(story: &str, toll: impl Fn(RouteEpoch, RouteEpoch) -> Toll) -> Vec<(Moment, News)> {
+    let player = play(&parse("herald", story).unwrap().steps());
+    let mut herald = Herald::new(at_ms(0));
+    let mut told = Vec::new();
+    let mut advance = |herald: &mut Herald, now: Moment| {
+        let due = herald.deadline().is_some_and(|deadline| deadline <= now);
+        let news = herald.advance(now, &toll);
+        assert!(due || news.is_empty(), "{news:?} was not announced by a deadline");
+        assert!(herald.deadline().is_none_or(|deadline| deadline > now), "a deadline stays in the past");
+        told.extend(news.into_iter().map(|news| (now, news)));
+    };
+    for snapshot in &player.trail {
+        while let Some(deadline) = herald.deadline().filter(|deadline| *deadline < snapshot.at) {
+            advance(&mut herald, deadline);
+        }
+        herald.note(&snapshot.routing, snapshot.at);
+        advance(&mut herald, snapshot.at);
+    }
+    told
+}
+
+/// What is told after the first leader of the healthy cluster was.
+fn after_the_first(story: &str) -> Vec<(u128, String)> {
+    let mut news = told(&format!("{HEALTHY}{story}"));
+    assert_eq!(news.remove(0), (500, "leader is a (timeline 4)".to_owned()));
+    news
+}
+
+/// `a` answers every two seconds, from the first second to the last.
+fn alive(member: &str, seconds: std::ops::Range<u64>) -> String {
+    seconds.step_by(2).map(|second| format!("{second}s probe {member}\n")).collect()
+}
+
+fn entry(at: u128, message: &str) -> (u128, String) {
+    (at, message.to_owned())
+}
+
+#[test]
+fn nothing_is_told_of_a_leader_that_stays() {
+    assert_eq!(after_the_first(&alive("a primary 4", 1..200)), []);
+}
+
+#[test]
+fn a_failover_is_told_once_when_its_waiters_have_been_served() {
+    let news = after_the_first(
+        "2s     switchover announced
+         2s     probe a shutting_down
+         2.1s   key vacant
+         2.2s   key b 20 lease 1000s
+         2.25s  probe b replica 4
+         2.31s  probe b primary 5
+         4s     probe b primary 5
+         5s     probe a replica 5
+         6s     tick",
+    );
+    let message = "leader is now b (timeline 5): 12 sessions severed, 7 clients held 310 ms; cause: a holds the \
+                   leader key but is shutting down";
+    assert_eq!(news, [entry(3310, message)]);
+}
+
+#[test]
+fn a_long_outage_is_told_when_it_is_long_and_when_it_is_over() {
+    let news = after_the_first(
+        "2s     key vacant
+         12s    key b 20 lease 1000s
+         12.4s  probe b primary 5
+         16s    probe b primary 5
+         17s    tick",
+    );
+    let fenced = "no leader for 3 s: no member holds the leader key; clients are held";
+    let over = "leader is now b (timeline 5): 12 sessions severed, 7 clients held, after 10.4 s without a leader; \
+                cause: no member holds the leader key";
+    assert_eq!(news, [entry(5000, fenced), entry(13_400, over)]);
+}
+
+#[test]
+fn the_reason_that_is_told_is_the_one_that_holds_then() {
+    let news = after_the_first("2s key vacant\n4s key b 20 lease 1000s\n4s probe b replica 4\n9s tick");
+    let fenced = "no leader for 3 s: b holds the leader key but is in recovery; clients are held";
+    assert_eq!(news, [entry(5000, fenced)]);
+}
+
+#[test]
+fn a_start_without_a_leader_is_told_and_so_is_its_end() {
+    let news =
+        told("0s members a\n0s initialize 7\n7s key a 10 lease 1000s\n7.5s probe a primary 4\n9s tick");
+    let fenced = "no leader for 3 s: nothing is known of the cluster yet; clients are held";
+    let over = "leader is a (timeline 4): 7 clients held, after 7.5 s without a leader";
+    assert_eq!(news, [entry(3000, fenced), entry(8500, over)]);
+}
+
+#[test]
+fn the_same_leader_again_is_told_only_if_somebody_lost_something() {
+    let restart = format!("{HEALTHY}2s probe a refused\n2.2s probe a primary 4\n4s tick");
+    let told = |toll| -> Vec<String> {
+        told_with(&restart, |_, _| toll).iter().skip(1).map(|(_, news)| news.to_string()).collect()
+    };
+    assert_eq!(told(Toll { severed: 0, held: 9 }), [""; 0]);
+    assert_eq!(
+        told(Toll { severed: 1, held: 9 }),
+        [
+            "leader is a (timeline 4) again: 1 session severed, 9 clients held 200 ms; cause: a holds the leader key \
+          but refuses connections"
+        ]
+    );
+}
+
+#[test]
+fn the_same_leader_after_a_fence_is_told_in_any_case() {
+    let story = format!("{HEALTHY}2s probe a refused\n6s probe a primary 4\n8s tick");
+    let news = told_with(&story, |_, _| Toll::default());
+    let codes: Vec<&str> = news.iter().map(|(_, news)| news.code()).collect();
+    assert_eq!(codes, ["leader", "fenced", "resumed"]);
+}
+
+#[test]
+fn a_leader_that_flaps_is_told_once_a_minute_and_nothing_is_forgotten() {
+    let flaps: String =
+        (1..=30).map(|n| format!("{}s probe a refused\n{}.5s probe a primary 4\n", 4 * n, 4 * n)).collect();
+    let news = after_the_first(&format!("{flaps}{}", alive("a primary 4", 121..200)));
+    let moments: Vec<u128> = news.iter().map(|(at, _)| *at).collect();
+    assert_eq!(moments, [5500, 65_500, 125_500]);
+    let severed: Vec<&str> = news.iter().map(|(_, text)| text.split(' ').nth(6).unwrap()).collect();
+    assert_eq!(severed, ["12", "180", "168"], "twelve for each of thirty: {news:?}");
+}
+
+#[test]
+fn leaders_that_come_and_go_faster_than_their_waiters_are_told_all_the_same() {
+    let flaps: String =
+        (10..40).map(|n| format!("{n}s probe a refused\n{n}.4s probe a primary 4\n")).collect();
+    let news = after_the_first(&format!("{}{flaps}", alive("a primary 4", 1..10)));
+    assert_eq!(news.len(), 1, "{news:?}");
+    assert_eq!(news[0].0, 20_400, "at the latest ten seconds after the first of them");
+}
+
+#[test]
+fn a_fence_that_comes_and_goes_is_told_once_a_minute() {
+    let spells: String = (1..=12)
+        .map(|n| format!("{}s probe a refused\n{}s probe a primary 4\n", 10 * n, 10 * n + 5))
+        .collect();
+    let story = format!("{}{spells}{}", alive("a primary 4", 1..10), alive("a primary 4", 126..200));
+    let news = after_the_first(&story);
+    let fences: Vec<u128> =
+        news.iter().filter(|(_, text)| text.starts_with("no leader")).map(|(at, _)| *at).collect();
+    assert_eq!(fences, [13_000, 73_000]);
+    assert!(news.len() <= 6, "{news:?}");
+}
+
+#[test]
+fn two_primaries_are_told_once_and_so_is_their_end() {
+    let mut story: String = (2..=20)
+        .map(|second| match second {
+            9..12 => format!("{second}s probe b refused\n"),
+            _ => format!("{second}s probe a primary 4\n{second}s probe b primary 5\n"),
+        })
+        .collect();
+    story.push_str("21s probe b refused\n");
+    story.push_str(&alive("a primary 4", 22..80));
+    let mut alarms = after_the_first(&story);
+    alarms.retain(|(_, text)| text.contains("primaries"));
+    let begin = entry(2000, "two primaries: a (timeline 4), b (timeline 5)");
+    assert_eq!(alarms, [begin, entry(31_000, "no longer two primaries")]);
+}
+
+#[test]
+fn an_alarm_that_comes_back_within_a_minute_is_told_if_it_lasts_until_then() {
+    let both = |seconds: std::ops::Range<u64>| -> String {
+        seconds.map(|s| format!("{s}s probe a primary 4\n{s}s probe b primary 5\n")).collect()
+    };
+    let story = format!(
+        "{}5s probe b refused\n{}{}28s probe b refused\n{}{}",
+        both(2..5),
+        alive("a primary 4", 6..24),
+        both(24..28),
+        alive("a primary 4", 29..50),
+        both(50..70)
+    );
+    let mut alarms = after_the_first(&story);
+    alarms.retain(|(_, text)| text.contains("primaries"));
+    let moments: Vec<u128> = alarms.iter().map(|(at, _)| *at).collect();
+    assert_eq!(moments, [2000, 15_000, 62_000], "{alarms:?}");
+}

@@ -1,0 +1,263 @@
+//! A proxy that somebody holds: its sockets are kept for its successor, it takes orders, and it sends news.
+#![allow(clippy::unwrap_used)]
+
+mod primary;
+mod run;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use pg_leader_proxy::app::{self, Order, Reload, Ties};
+use primary::Primary;
+use run::{
+    A_WHILE, Run, answers, arrive, bounded, config, free_address, handed, hears_nothing, last_words,
+    no_reload, served, session, sockets,
+};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+/// Enough that each of three sockets gets one, but for one chance in ten million.
+const CLIENTS: usize = 40;
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(600);
+/// Within this, something counts as at once on a busy machine.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn every_handed_socket_is_accepted_from_and_each_keeps_its_backlog() {
+    let primary = Primary::start().await;
+    for (handed_in, workers) in [(2, 2), (3, 1), (1, 3), (3, 2)] {
+        let kept = sockets(handed_in);
+        let addr = kept[0].local_addr().unwrap();
+        let config = config(&primary, &[addr], workers);
+        let first = Run::start(config.clone(), handed(&kept), no_reload()).await;
+        for _ in 0..CLIENTS {
+            session(addr).await;
+        }
+        first.order(Order::Drain(LONG)).await;
+        first.ended().await;
+
+        let mut waiting = Vec::new();
+        for _ in 0..CLIENTS {
+            waiting.push(arrive(addr).await);
+        }
+        assert!(hears_nothing(&mut waiting[0]).await, "{handed_in} sockets, {workers} workers");
+        let second = Run::start(config, handed(&kept), no_reload()).await;
+        for client in &mut waiting {
+            served(client).await;
+        }
+        second.order(Order::Drain(Duration::ZERO)).await;
+        second.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn a_draining_process_leaves_new_clients_to_its_successor() {
+    let primary = Primary::start().await;
+    let kept = sockets(2);
+    let addr = kept[0].local_addr().unwrap();
+    let first = Run::start(config(&primary, &[addr], 2), handed(&kept), no_reload()).await;
+    let mut open = session(addr).await;
+    first.order(Order::Drain(LONG)).await;
+    answers(&mut open).await;
+    tokio::time::sleep(A_WHILE).await;
+
+    let mut waiting = Vec::new();
+    for _ in 0..CLIENTS {
+        waiting.push(arrive(addr).await);
+    }
+    assert!(hears_nothing(&mut waiting[0]).await, "the draining process must not accept");
+    answers(&mut open).await;
+
+    let second = Run::start(config(&primary, &[addr], 1), handed(&kept), no_reload()).await;
+    for client in &mut waiting {
+        served(client).await;
+    }
+    answers(&mut open).await;
+    assert!(!first.has_ended(), "the open session is still the first one's");
+    drop(open);
+    first.ended().await;
+    for client in &mut waiting {
+        answers(client).await;
+    }
+    drop(second);
+}
+
+#[tokio::test]
+async fn a_process_without_handed_sockets_serves_its_backlog_and_then_listens_no_more() {
+    let primary = Primary::start().await;
+    let addr = free_address();
+    let run = Run::start(config(&primary, &[addr], 2), Vec::new(), no_reload()).await;
+    let mut open = session(addr).await;
+    let mut last = Vec::new();
+    for _ in 0..CLIENTS {
+        last.push(arrive(addr).await);
+    }
+    run.order(Order::Drain(LONG)).await;
+    for client in &mut last {
+        served(client).await;
+    }
+    let gone = async { while TcpStream::connect(addr).await.is_ok() {} };
+    bounded(gone).await;
+    answers(&mut open).await;
+    drop((open, last));
+    run.ended().await;
+}
+
+#[tokio::test]
+async fn addresses_without_a_handed_socket_are_bound() {
+    let primary = Primary::start().await;
+    let kept = sockets(1);
+    let (kept_addr, own_addr) = (kept[0].local_addr().unwrap(), free_address());
+    let config = config(&primary, &[kept_addr, own_addr], 2);
+    assert_eq!(app::addresses(&config), [kept_addr, own_addr]);
+    let run = Run::start(config, handed(&kept), no_reload()).await;
+    session(kept_addr).await;
+    session(own_addr).await;
+    run.order(Order::Drain(LONG)).await;
+    run.ended().await;
+    assert!(TcpStream::connect(own_addr).await.is_err(), "nobody keeps this one");
+    assert!(hears_nothing(&mut arrive(kept_addr).await).await);
+}
+
+#[tokio::test]
+async fn a_socket_that_no_route_wants_is_refused_by_name() {
+    let primary = Primary::start().await;
+    let (wanted, stray) = (sockets(1), sockets(1));
+    let addr = stray[0].local_addr().unwrap();
+    let config = config(&primary, &[wanted[0].local_addr().unwrap()], 1);
+    let (up, is_up) = oneshot::channel();
+    let listeners = handed(&wanted).into_iter().chain(stray).collect();
+    let ties = Ties { listeners, up: Some(up), ..Ties::default() };
+    let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        format!("a listening socket was handed in for {addr}, where no route listens")
+    );
+    assert!(is_up.await.is_err(), "a process that does not start is not up");
+}
+
+#[tokio::test]
+async fn a_process_that_cannot_listen_is_not_up() {
+    let primary = Primary::start().await;
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let config = config(&primary, &[addr], 1);
+    let (up, is_up) = oneshot::channel();
+    let ties = Ties { up: Some(up), ..Ties::default() };
+    let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
+    assert_eq!(refused.unwrap_err().to_string(), format!("write.listen: cannot listen on {addr}"));
+    assert!(is_up.await.is_err());
+}
+
+#[tokio::test]
+async fn the_time_to_drain_is_kept_and_then_sessions_are_severed() {
+    let primary = Primary::start().await;
+    let addr = free_address();
+    let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
+    let mut open = session(addr).await;
+    let began = Instant::now();
+    run.order(Order::Drain(Duration::from_secs(1))).await;
+    answers(&mut open).await;
+    assert!(last_words(&mut open).await.contains("57P01"));
+    assert!((Duration::from_secs(1)..LONG).contains(&began.elapsed()), "{:?}", began.elapsed());
+    run.ended().await;
+}
+
+#[tokio::test]
+async fn of_several_orders_to_drain_the_soonest_holds() {
+    let primary = Primary::start().await;
+    let addr = free_address();
+    let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
+    let mut open = session(addr).await;
+    run.order(Order::Drain(LONG)).await;
+    answers(&mut open).await;
+    run.order(Order::Drain(Duration::ZERO)).await;
+    run.order(Order::Drain(LONG)).await;
+    assert!(last_words(&mut open).await.contains("57P01"));
+    run.ended().await;
+}
+
+#[tokio::test]
+async fn without_its_holder_a_process_ends_at_once() {
+    let primary = Primary::start().await;
+    for draining in [false, true] {
+        let kept = sockets(1);
+        let addr = kept[0].local_addr().unwrap();
+        let mut run = Run::start(config(&primary, &[addr], 2), handed(&kept), no_reload()).await;
+        let mut open = session(addr).await;
+        if draining {
+            run.order(Order::Drain(LONG)).await;
+            answers(&mut open).await;
+        }
+        let began = Instant::now();
+        drop(run.orders.take());
+        assert!(last_words(&mut open).await.contains("57P01"));
+        run.ended().await;
+        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_order_to_reload_keeps_the_sessions_and_the_kept_addresses() {
+    let primary = Primary::start().await;
+    let kept = sockets(1);
+    let (kept_addr, own_addr) = (kept[0].local_addr().unwrap(), free_address());
+    let next = [config(&primary, &[own_addr], 2), config(&primary, &[kept_addr, own_addr], 2)];
+    let reloads = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&reloads);
+    let reload = Reload::new(move || Ok(next[counted.fetch_add(1, Ordering::SeqCst)].clone()));
+    let run = Run::start(config(&primary, &[kept_addr], 2), handed(&kept), reload).await;
+    let mut open = session(kept_addr).await;
+
+    run.order(Order::Reload).await;
+    bounded(async {
+        while reloads.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    tokio::time::sleep(A_WHILE).await;
+    assert!(TcpStream::connect(own_addr).await.is_err(), "who leaves a kept address is not taken");
+    session(kept_addr).await;
+
+    run.order(Order::Reload).await;
+    bounded(async { while TcpStream::connect(own_addr).await.is_err() {} }).await;
+    session(own_addr).await;
+    answers(&mut open).await;
+    drop(run);
+}
+
+#[tokio::test]
+async fn news_reach_the_holder() {
+    let primary = Primary::start().await;
+    let addr = free_address();
+    let mut run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
+    let name = primary.addr;
+    let first = bounded(run.news.recv()).await.unwrap();
+    assert_eq!(
+        (first.kind.as_str(), first.to_string()),
+        ("leader", format!("leader is {name} (timeline 4)"))
+    );
+    assert_eq!(first.annotations["member"], name.to_string());
+
+    let mut open = session(addr).await;
+    primary.set_in_recovery(true);
+    assert!(last_words(&mut open).await.contains("57P01"));
+    let fenced = bounded(run.news.recv()).await.unwrap();
+    let sentence = "no leader for 3 s: every member is in recovery; clients are held";
+    assert_eq!((fenced.kind.as_str(), fenced.to_string()), ("fenced", sentence.to_owned()));
+
+    let mut held = arrive(addr).await;
+    assert!(hears_nothing(&mut held).await);
+    primary.set_in_recovery(false);
+    served(&mut held).await;
+    let resumed = bounded(run.news.recv()).await.unwrap();
+    assert_eq!(resumed.kind, "resumed");
+    let begin = format!("leader is {name} (timeline 4) again: 1 session severed, 1 client held, after ");
+    assert!(resumed.message.starts_with(&begin), "{resumed}");
+    assert_eq!((resumed.annotations["severed"].as_str(), resumed.annotations["held"].as_str()), ("1", "1"));
+    drop(run);
+}

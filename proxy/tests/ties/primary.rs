@@ -1,0 +1,103 @@
+//! A primary that the test plays: it answers the probes, and its sessions answer every message.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// AuthenticationOk.
+pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
+/// ReadyForQuery.
+pub(crate) const READY: &[u8] = b"Z\0\0\0\x05I";
+
+/// The columns of the probe's question, in its order, and what a primary on timeline 4 answers.
+const ANSWER: [(&str, Option<&str>); 7] = [
+    ("recovers", Some("false")),
+    ("system_id", Some("7")),
+    ("timeline", Some("00000004")),
+    ("written", Some("0/1000")),
+    ("received", None),
+    ("replayed", None),
+    ("streaming", Some("false")),
+];
+
+/// A server that says it is a primary, unless it is told to be in recovery.
+pub(crate) struct Primary {
+    pub(crate) addr: SocketAddr,
+    in_recovery: Arc<AtomicBool>,
+    _serving: JoinSet<()>,
+}
+
+impl Primary {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let in_recovery = Arc::new(AtomicBool::new(false));
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, Arc::clone(&in_recovery)));
+        Self { addr, in_recovery, _serving: serving }
+    }
+
+    /// From now on probes are told so.
+    pub(crate) fn set_in_recovery(&self, is: bool) {
+        self.in_recovery.store(is, Ordering::Relaxed);
+    }
+}
+
+async fn serve(listener: TcpListener, in_recovery: Arc<AtomicBool>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        connections.spawn(converse(client, Arc::clone(&in_recovery)));
+    }
+}
+
+/// Answers until the client leaves.
+async fn converse(mut client: TcpStream, in_recovery: Arc<AtomicBool>) -> std::io::Result<()> {
+    let length = client.read_u32().await?;
+    let mut startup = vec![0; length as usize - 4];
+    client.read_exact(&mut startup).await?;
+    client.write_all(&[AUTH_OK, READY].concat()).await?;
+    let probe = startup.windows(7).any(|part| part == b"monitor");
+    loop {
+        client.read_u8().await?;
+        let mut message = vec![0; client.read_u32().await? as usize - 4];
+        client.read_exact(&mut message).await?;
+        if probe {
+            client.write_all(&row(in_recovery.load(Ordering::Relaxed))).await?;
+        }
+        client.write_all(READY).await?;
+    }
+}
+
+/// RowDescription, DataRow and CommandComplete.
+fn row(in_recovery: bool) -> Vec<u8> {
+    let (mut names, mut values) = (columns(), columns());
+    for (name, value) in ANSWER {
+        names.extend_from_slice(name.as_bytes());
+        // No table, type text, of any length, as text.
+        names.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+        let value = match (name, in_recovery) {
+            ("recovers", true) => Some("true"),
+            ("timeline", true) => Some("4"),
+            ("written", true) => None,
+            _ => value,
+        };
+        let length = value.map_or(-1, |value| i32::try_from(value.len()).unwrap());
+        values.extend_from_slice(&length.to_be_bytes());
+        values.extend_from_slice(value.unwrap_or_default().as_bytes());
+    }
+    [message(b'T', &names), message(b'D', &values), message(b'C', b"SELECT 1\0")].concat()
+}
+
+fn columns() -> Vec<u8> {
+    u16::try_from(ANSWER.len()).unwrap().to_be_bytes().to_vec()
+}
+
+/// A message of the protocol.
+pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+    [&[kind], &length[..], body].concat()
+}
