@@ -20,3 +20,4 @@ pub mod schema;
 pub mod signal;
 pub mod supervisor;
 pub mod task;
+pub mod user;

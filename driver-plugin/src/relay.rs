@@ -1,1 +1,0 @@
-//! The relay: the proxy, in a process of its own, of the task's cgroup and user.
