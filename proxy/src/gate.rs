@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// How many clients connect at once when a gate has just been opened.
 const FIRST_CONNECTING: usize = 2;
@@ -61,19 +61,28 @@ impl Drop for Entry {
 pub struct Place {
     gate: Gate,
     arrival: u64,
-    entry: oneshot::Receiver<Entry>,
+    /// `None` once it has told that this client may enter, or that the gate was closed for good.
+    entry: Option<oneshot::Receiver<Entry>>,
 }
 
 impl Place {
     /// Enters if the gate has let this client in already.
     pub fn entry_now(&mut self) -> Option<Entry> {
-        self.entry.try_recv().ok()
+        match self.entry.as_mut()?.try_recv() {
+            Err(TryRecvError::Empty) => None,
+            told => {
+                self.entry = None;
+                told.ok()
+            }
+        }
     }
 
     /// Waits for the gate to let this client in; `None` when it was closed for good. Can be called again after it was
     /// dropped half way.
     pub async fn entry(&mut self) -> Option<Entry> {
-        (&mut self.entry).await.ok()
+        let told = self.entry.as_mut()?.await;
+        self.entry = None;
+        told.ok()
     }
 }
 
@@ -116,7 +125,7 @@ impl Gate {
             state.admit(self);
         }
         drop(state);
-        Ok(Place { gate: self.clone(), arrival, entry })
+        Ok(Place { gate: self.clone(), arrival, entry: Some(entry) })
     }
 
     /// Opens the gate, or closes it until it is opened again.
@@ -248,6 +257,8 @@ mod tests {
         let mut waiting = gate.arrive().unwrap();
         gate.close_for_good();
         assert!(waiting.entry().await.is_none());
-        assert!(gate.arrive().unwrap().entry().await.is_none());
+        let mut late = gate.arrive().unwrap();
+        assert!(late.entry_now().is_none());
+        assert!(late.entry().await.is_none(), "it can be asked again");
     }
 }

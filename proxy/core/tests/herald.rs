@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod histories;
 mod script;
 
-use pg_leader_proxy_core::{Herald, Moment, News, RouteEpoch, Toll};
-use script::{at_ms, parse, play};
+use std::time::Duration;
+
+use histories::judge::hold;
+use pg_leader_proxy_core::{Herald, MemberName, Moment, News, RouteEpoch, Toll};
+use script::{Player, at_ms, parse, play};
 
 /// A healthy cluster of two, led by `a` since half a second.
 const HEALTHY: &str = "
@@ -27,6 +31,16 @@ fn told(story: &str) -> Vec<(u128, String)> {
 
 fn told_with(story: &str, toll: impl Fn(RouteEpoch, RouteEpoch) -> Toll) -> Vec<(Moment, News)> {
     let player = play(&parse("herald", story).unwrap().steps());
+    let end = player.trail.last().unwrap().at;
+    told_of(&player, end, toll)
+}
+
+/// What is told while the player's routings come one after the other, and until `end`.
+fn told_of(
+    player: &Player,
+    end: Moment,
+    toll: impl Fn(RouteEpoch, RouteEpoch) -> Toll,
+) -> Vec<(Moment, News)> {
     let mut herald = Herald::new(at_ms(0));
     let mut told = Vec::new();
     let mut advance = |herald: &mut Herald, now: Moment| {
@@ -42,6 +56,9 @@ fn told_with(story: &str, toll: impl Fn(RouteEpoch, RouteEpoch) -> Toll) -> Vec<
         }
         herald.note(&snapshot.routing, snapshot.at);
         advance(&mut herald, snapshot.at);
+    }
+    while let Some(deadline) = herald.deadline().filter(|deadline| *deadline <= end) {
+        advance(&mut herald, deadline);
     }
     told
 }
@@ -206,4 +223,67 @@ fn an_alarm_that_comes_back_within_a_minute_is_told_if_it_lasts_until_then() {
     alarms.retain(|(_, text)| text.contains("primaries"));
     let moments: Vec<u128> = alarms.iter().map(|(at, _)| *at).collect();
     assert_eq!(moments, [2000, 15_000, 62_000], "{alarms:?}");
+}
+
+/// Whatever happened: once it is quiet, the last that was told is true, no session was counted twice or forgotten, and
+/// what repeats itself was told no more than once a minute.
+#[test]
+fn of_any_history_the_last_news_are_true_and_the_counts_complete() {
+    hold("the last news are true", |_, player| {
+        let Some(last) = player.trail.last() else { return Ok(()) };
+        // Only what is told after the story's end depends on it, and nothing of that comes later than two minutes.
+        let news = told_of(player, last.at + Duration::from_secs(120), |from, to| Toll {
+            severed: to.number() - from.number(),
+            held: 0,
+        });
+        let route = news.iter().rev().find(|(_, news)| matches!(news, News::Leader(_) | News::Fenced(..)));
+        let told = match route {
+            Some((_, News::Leader(leader))) => Some(leader.epoch),
+            _ => None,
+        };
+        let standing = last.routing.write.leader().map(|leader| leader.epoch());
+        demand(told == standing, || format!("{standing:?} leads and {told:?} was told"))?;
+        let counted: u64 = news.iter().map(|(_, news)| severed(news)).sum();
+        let epochs = news.iter().filter_map(|(_, news)| epoch(news)).max().unwrap_or_default();
+        demand(counted == epochs.number(), || format!("{counted} of {epochs} epochs were counted"))?;
+        let mut alarmed: Vec<MemberName> = Vec::new();
+        for (_, news) in &news {
+            match news {
+                News::TwoPrimaries(primaries) => {
+                    alarmed = primaries.iter().map(|(member, _)| member.clone()).collect();
+                }
+                News::TwoPrimariesOver => alarmed.clear(),
+                News::Leader(_) | News::Fenced(..) => {}
+            }
+        }
+        let alarm = &last.routing.two_primaries;
+        let true_alarm = alarm.is_empty() == alarmed.is_empty()
+            && alarm.iter().all(|(member, _)| alarmed.contains(member));
+        demand(true_alarm, || format!("{alarm:?} are primaries and {alarmed:?} were told"))?;
+        for code in ["fenced", "two_primaries"] {
+            let moments: Vec<Moment> =
+                news.iter().filter(|(_, news)| news.code() == code).map(|(at, _)| *at).collect();
+            let apart = moments.windows(2).all(|pair| pair[1].since(pair[0]) >= Duration::from_secs(60));
+            demand(apart, || format!("{code} was told at {moments:?}"))?;
+        }
+        Ok(())
+    });
+}
+
+fn demand(met: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if met { Ok(()) } else { Err(why()) }
+}
+
+fn severed(news: &News) -> u64 {
+    match news {
+        News::Leader(leader) => leader.toll.severed,
+        News::Fenced(..) | News::TwoPrimaries(_) | News::TwoPrimariesOver => 0,
+    }
+}
+
+fn epoch(news: &News) -> Option<RouteEpoch> {
+    match news {
+        News::Leader(leader) => Some(leader.epoch),
+        News::Fenced(..) | News::TwoPrimaries(_) | News::TwoPrimariesOver => None,
+    }
 }

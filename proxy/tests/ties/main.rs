@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use pg_leader_proxy::app::{self, Order, Reload, Ties};
 use primary::Primary;
 use run::{
-    A_WHILE, Run, answers, arrive, bounded, config, free_address, handed, hears_nothing, last_words,
+    A_WHILE, Run, STARTUP, answers, arrive, bounded, config, free_address, handed, hears_nothing, last_words,
     no_reload, served, session, sockets,
 };
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// Enough that each of three sockets gets one, but for one chance in ten million.
 const CLIENTS: usize = 40;
@@ -82,6 +84,37 @@ async fn a_draining_process_leaves_new_clients_to_its_successor() {
     for client in &mut waiting {
         answers(client).await;
     }
+    drop(second);
+}
+
+#[tokio::test]
+async fn no_client_fails_while_one_process_follows_another() {
+    let primary = Primary::start().await;
+    let kept = sockets(2);
+    let addr = kept[0].local_addr().unwrap();
+    let first = Run::start(config(&primary, &[addr], 2), handed(&kept), no_reload()).await;
+    let arriving = tokio::spawn(async move {
+        let mut clients = JoinSet::new();
+        let mut every = tokio::time::interval(Duration::from_millis(5));
+        for _ in 0..500 {
+            every.tick().await;
+            clients.spawn(async move {
+                let began = Instant::now();
+                answers(&mut session(addr).await).await;
+                began.elapsed()
+            });
+        }
+        clients.join_all().await
+    });
+    tokio::time::sleep(A_WHILE).await;
+    first.order(Order::Drain(LONG)).await;
+    first.ended().await;
+    tokio::time::sleep(A_WHILE).await;
+    let second = Run::start(config(&primary, &[addr], 3), handed(&kept), no_reload()).await;
+    let took = arriving.await.expect("a client failed");
+    let slowest = took.iter().max().unwrap();
+    assert!((A_WHILE..AT_ONCE).contains(slowest), "{slowest:?}");
+    assert_eq!(took.len(), 500);
     drop(second);
 }
 
@@ -163,6 +196,21 @@ async fn the_time_to_drain_is_kept_and_then_sessions_are_severed() {
     answers(&mut open).await;
     assert!(last_words(&mut open).await.contains("57P01"));
     assert!((Duration::from_secs(1)..LONG).contains(&began.elapsed()), "{:?}", began.elapsed());
+    run.ended().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_first_packet_comes_after_the_end_is_told_so() {
+    let primary = Primary::start().await;
+    let addr = free_address();
+    let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
+    let mut late = TcpStream::connect(addr).await.unwrap();
+    let mut open = session(addr).await;
+    run.order(Order::Drain(Duration::ZERO)).await;
+    assert!(last_words(&mut open).await.contains("57P01"));
+    late.write_all(STARTUP).await.unwrap();
+    let told = last_words(&mut late).await;
+    assert!(told.contains("57P03") && told.contains("the proxy is being stopped"), "{told}");
     run.ended().await;
 }
 

@@ -19,7 +19,7 @@ pub(crate) const BOUND: Duration = Duration::from_secs(20);
 pub(crate) const A_WHILE: Duration = Duration::from_millis(400);
 
 /// A start-up packet of protocol 3.0 for the user `anna`.
-const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
+pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
 
 /// Listening sockets on one address of this machine, as a holder makes them.
 pub(crate) fn sockets(count: usize) -> Vec<TcpListener> {
