@@ -8,6 +8,7 @@
 //! ```
 
 pub mod about;
+pub mod agent;
 pub mod clock;
 pub mod driver;
 pub mod exec;
@@ -17,6 +18,7 @@ pub mod plugin;
 pub mod relay;
 pub mod resources;
 pub mod schema;
+pub mod settings;
 pub mod signal;
 pub mod supervisor;
 pub mod task;

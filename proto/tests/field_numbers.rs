@@ -1,5 +1,7 @@
 //! The field numbers that trap whoever copies the protocol by hand, held against bytes.
 
+use std::time::SystemTime;
+
 use nomad_plugin_proto::base::NomadDriverConfig;
 use nomad_plugin_proto::driver::{
     AllocatedMemoryResources, AllocatedTaskResources, CpuUsage, DriverCapabilities, DriverTaskEvent,
@@ -81,8 +83,9 @@ fn capabilities_skip_number_seven() {
 fn a_handle_and_an_event_have_their_parts() {
     let handle = TaskHandle::running(std::num::NonZeroU16::MIN, Default::default(), vec![9]);
     assert_eq!(bytes(&handle), [0x08, 1, 0x12, 0, 0x18, 1, 0x22, 1, 9]);
-    let event = DriverTaskEvent::new(&Default::default(), std::time::SystemTime::UNIX_EPOCH, "m".into());
-    assert_eq!(bytes(&event), [0x22, 0, 0x2a, 1, b'm']);
+    let event = DriverTaskEvent::new("i".into(), "a".into(), "n".into(), SystemTime::UNIX_EPOCH, "m".into());
+    let golden = [&[0x0a, 1, b'i', 0x12, 1, b'a', 0x1a, 1, b'n'][..], &[0x22, 0, 0x2a, 1, b'm']];
+    assert_eq!(bytes(&event), golden.concat());
 }
 
 #[test]

@@ -94,22 +94,15 @@ impl ExecTaskStreamingResponse {
 }
 
 impl DriverTaskEvent {
-    /// Something that a task's owner should read. An event without a time would be shown as of 1970.
-    pub fn new(about: &TaskConfig, at: SystemTime, message: String) -> Self {
+    /// Something that the owner of this run of a task should read. Without a time it would be shown as of 1970.
+    pub fn new(task_id: String, alloc_id: String, task_name: String, at: SystemTime, message: String) -> Self {
         Self {
-            task_id: about.id.clone(),
-            alloc_id: about.alloc_id.clone(),
-            task_name: about.name.clone(),
+            task_id,
+            alloc_id,
+            task_name,
             timestamp: Some(at.into()),
             message,
             annotations: HashMap::new(),
         }
-    }
-
-    /// The same with details, which Nomad shows where it has room for them.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: String) -> Self {
-        self.annotations.insert(name.to_owned(), value);
-        self
     }
 }

@@ -1,0 +1,210 @@
+//! What a task's `config` block says, as settings of the proxy.
+
+mod ports;
+mod value;
+
+use std::fmt;
+
+use nomad_plugin_proto::driver::Resources;
+use pg_leader_proxy::config::{Block, Given, Key, Raw};
+
+pub use self::value::{Unreadable, Value};
+use crate::schema::{self, PORT};
+
+/// Where these settings come from, in the proxy's words.
+const SOURCE: &str = "the job's config";
+
+/// The settings in `msgpack`, with the labels of ports replaced by the addresses that `resources` gives them.
+///
+/// What a value means is the proxy's to judge. Keys that the schema does not have are passed over: Nomad has refused
+/// them already, and what a later Nomad may add of its own must not stop a task.
+///
+/// # Errors
+/// When the bytes are no configuration, a label has no port, or a block has both `port` and `listen`.
+pub fn read(msgpack: &[u8], resources: Option<&Resources>) -> Result<Vec<Given>, Faults> {
+    let root = Value::read(msgpack).map_err(|error| Faults(vec![error.to_string()]))?;
+    let mut given = Vec::new();
+    let mut faults = Vec::new();
+    for (name, body) in root.entries() {
+        let Some(block) = Block::find(name) else { continue };
+        match read_block(block, body, resources) {
+            Ok(settings) => given.extend(settings),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    if faults.is_empty() { Ok(given) } else { Err(Faults(faults)) }
+}
+
+/// What is wrong with a task's configuration: one text for each fault, which names the key and its value.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(Vec<String>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("; "))
+    }
+}
+
+fn read_block(block: &Block, body: &Value, resources: Option<&Resources>) -> Result<Vec<Given>, String> {
+    if !body.is_block() {
+        return Err(format!("{} ({SOURCE}): must be a block", block.name));
+    }
+    let given: Result<Vec<Option<Given>>, String> = block.keys().map(|key| setting(key, body)).collect();
+    let mut given: Vec<Given> = given?.into_iter().flatten().collect();
+    if let (Some(listen), Some(label)) = (schema::listen(block), body.entry(PORT).and_then(Value::text)) {
+        let subject = format!("{}.{PORT} = {label:?} ({SOURCE})", block.name);
+        if given.iter().any(|setting| setting.path == listen.path) {
+            let both = listen.path;
+            return Err(format!("{subject}: {both} also says where to listen; keep one of the two"));
+        }
+        let address = ports::address(label, resources).map_err(|problem| format!("{subject}: {problem}"))?;
+        given.push(Given { path: listen.path.to_owned(), raw: Raw::Text(address.to_string()) });
+    }
+    Ok(given)
+}
+
+/// The value of `key`, if the block has one.
+fn setting(key: &Key, body: &Value) -> Result<Option<Given>, String> {
+    let raw = match body.entry(key.name()) {
+        None | Some(Value::Nil) => return Ok(None),
+        Some(Value::Text(text)) => Some(Raw::Text(text.clone())),
+        // HCL1 writes each block as a list of one map.
+        Some(list @ Value::List(items)) if list.entries().is_empty() => {
+            items.iter().map(|item| item.text().map(str::to_owned)).collect::<Option<_>>().map(Raw::List)
+        }
+        Some(map @ (Value::List(_) | Value::Map(_))) => {
+            let pair = |(name, value): &(String, Value)| Some((name.clone(), value.text()?.to_owned()));
+            map.entries().iter().map(pair).collect::<Option<_>>().map(Raw::Map)
+        }
+    };
+    match raw {
+        Some(raw) => Ok(Some(Given { path: key.path.to_owned(), raw })),
+        None => Err(format!("{} ({SOURCE}): holds something that is no text", key.path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nomad_plugin_proto::driver::PortMapping;
+
+    use super::*;
+
+    fn text(path: &str, text: &str) -> Given {
+        Given { path: path.into(), raw: Raw::Text(text.into()) }
+    }
+
+    fn port(label: &str, value: i32, host_ip: &str) -> PortMapping {
+        PortMapping { label: label.into(), value, to: 0, host_ip: host_ip.into() }
+    }
+
+    fn resources() -> Resources {
+        Resources {
+            ports: vec![port("pg", 5433, "10.0.0.1"), port("pgro", 5434, "")],
+            ..Resources::default()
+        }
+    }
+
+    /// `{cluster: {scope: "main", members: nil}, log: nil, write: {hold: "5s", listen: nil, max_held: 5, port: "pg"}}`
+    const JOB: &[u8] = b"\x83\xa7cluster\x82\xa7members\xc0\xa5scope\xa4main\xa3log\xc0\
+        \xa5write\x84\xa4hold\xa25s\xa6listen\xc0\xa8max_held\x05\xa4port\xa2pg";
+
+    #[test]
+    fn a_job_gives_the_settings_that_it_names_and_nil_names_none() {
+        let given = read(JOB, Some(&resources())).unwrap();
+        let expected = [
+            text("cluster.scope", "main"),
+            text("write.hold", "5s"),
+            text("write.max_held", "5"),
+            text("write.listen", "10.0.0.1:5433"),
+        ];
+        assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn pitfall_12_nothing_at_all_and_nil_are_no_settings() {
+        assert_eq!(read(b"", None), Ok(vec![]));
+        assert_eq!(read(b"\xc0", None), Ok(vec![]));
+        assert_eq!(read(b"\x80", None), Ok(vec![]));
+    }
+
+    #[test]
+    fn pitfall_12_numbers_come_as_integers_floats_and_texts() {
+        for (bytes, expected) in [
+            (&b"\x05"[..], "5"),
+            (b"\xcd\x01\x2c", "300"),
+            (b"\xd1\xff\x38", "-200"),
+            (b"\xcb\x3f\xe0\x00\x00\x00\x00\x00\x00", "0.5"),
+            (b"\xcb\x40\x14\x00\x00\x00\x00\x00\x00", "5"),
+            (b"\xa30.1", "0.1"),
+            (b"\xc4\x037ms", "7ms"),
+            (b"\xc3", "true"),
+        ] {
+            let job = [&b"\x81\xa5write\x81\xa8max_held"[..], bytes].concat();
+            assert_eq!(read(&job, None).unwrap(), [text("write.max_held", expected)], "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn pitfall_12_a_block_may_come_as_a_list_of_one() {
+        let job = b"\x81\xa7cluster\x91\x82\xa5scope\xc4\x04main\xabaddress_map\x91\x81\xa3a:1\xa3b:2";
+        let map = Raw::Map(vec![("a:1".into(), "b:2".into())]);
+        let expected =
+            [text("cluster.scope", "main"), Given { path: "cluster.address_map".into(), raw: map }];
+        assert_eq!(read(job, None).unwrap(), expected);
+    }
+
+    #[test]
+    fn pitfall_12_keys_of_a_later_nomad_are_passed_over() {
+        let job = b"\x82\xa5later\x81\xa1a\x01\xa3log\x82\xa5later\xc3\xa6format\xa4json";
+        assert_eq!(read(job, None).unwrap(), [text("log.format", "json")]);
+    }
+
+    #[test]
+    fn lists_and_maps_keep_their_form() {
+        let job = b"\x82\xa4etcd\x81\xa9endpoints\x92\xa8http://a\xa8http://b\xa7cluster\x81\xabaddress_map\x81\xa1a\xa1b";
+        let given = read(job, None).unwrap();
+        assert_eq!(given[0].raw, Raw::List(vec!["http://a".into(), "http://b".into()]));
+        assert_eq!(given[1].raw, Raw::Map(vec![("a".into(), "b".into())]));
+    }
+
+    #[test]
+    fn a_list_with_something_else_in_it_is_refused() {
+        let refusal =
+            read(b"\x81\xa4etcd\x81\xa9endpoints\x92\xa8http://a\xc0", None).unwrap_err().to_string();
+        assert!(refusal.starts_with("etcd.endpoints (the job's config): "), "{refusal}");
+    }
+
+    #[test]
+    fn an_empty_list_stays_a_list() {
+        let given = read(b"\x81\xa4read\x81\xa6listen\x90", None).unwrap();
+        assert_eq!(given, [Given { path: "read.listen".into(), raw: Raw::List(vec![]) }]);
+    }
+
+    #[test]
+    fn a_label_that_does_not_exist_is_named_with_those_that_do() {
+        let refusal = read(b"\x81\xa5write\x81\xa4port\xa3pgg", Some(&resources())).unwrap_err().to_string();
+        assert!(refusal.starts_with("write.port = \"pgg\" (the job's config): "), "{refusal}");
+        assert!(refusal.contains("\"pg\" and \"pgro\""), "{refusal}");
+    }
+
+    #[test]
+    fn port_and_listen_contradict_each_other() {
+        let job = b"\x81\xa5admin\x82\xa6listen\xa3off\xa4port\xa2pg";
+        let refusal = read(job, Some(&resources())).unwrap_err().to_string();
+        assert!(refusal.contains("admin.port = \"pg\"") && refusal.contains("admin.listen"), "{refusal}");
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let job = b"\x82\xa5admin\x81\xa4port\xa1a\xa4read\x81\xa4port\xa1b";
+        let refusal = read(job, None).unwrap_err().to_string();
+        assert!(refusal.contains("admin.port = \"a\"") && refusal.contains("read.port = \"b\""), "{refusal}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_configuration_are_refused() {
+        for wrong in [&b"\x81"[..], b"\xc1", b"\x05", b"\x91\x05", b"\x81\xa5write\xa1x", b"\x80\x80"] {
+            assert!(read(wrong, None).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Tasks as Nomad describes them, and what becomes of them.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nomad_plugin_proto::driver::{
+    PortMapping, Resources, StartTaskRequest, TaskConfig, TaskHandle, WaitTaskRequest, WaitTaskResponse,
+};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::Status;
+
+use super::Plugin;
+
+/// How long a task may take for anything that is not a matter of the test.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An allocation with one task, the proxy, in a directory of its own. Nothing is left of it when it is dropped.
+pub(crate) struct Job {
+    /// The state directory of plugins that run it is below this one.
+    directory: TempDir,
+    address: SocketAddr,
+    config: TaskConfig,
+    started: Vec<TaskHandle>,
+}
+
+impl Job {
+    /// A task with a route on a free port, whose members answer nobody: enough to start, stop and measure it.
+    pub(crate) fn new() -> Self {
+        let address = free_address();
+        let config = json!({
+            "cluster": { "scope": null, "members": ["127.0.0.1:1"] },
+            "probe": { "user": "monitor" },
+            "write": { "port": "pg", "listen": null, "hold": "5s" },
+            "read": null,
+            "admin": { "listen": "off" },
+        });
+        let mut job = Self {
+            directory: tempfile::tempdir().unwrap(),
+            address,
+            config: TaskConfig::default(),
+            started: Vec::new(),
+        };
+        job.config = job.described(&config);
+        job
+    }
+
+    fn described(&self, config: &Value) -> TaskConfig {
+        let alloc_dir = self.directory.path().join("alloc");
+        std::fs::create_dir_all(alloc_dir.join("proxy/local")).unwrap();
+        for log in ["stdout", "stderr"] {
+            std::fs::write(alloc_dir.join(log), "").unwrap();
+        }
+        let port = PortMapping {
+            label: "pg".into(),
+            value: self.address.port().into(),
+            to: 0,
+            host_ip: self.address.ip().to_string(),
+        };
+        TaskConfig {
+            id: format!("{}/proxy/{:08x}", alloc_id(), next()),
+            name: "proxy".into(),
+            alloc_id: alloc_id(),
+            alloc_dir: alloc_dir.display().to_string(),
+            stdout_path: alloc_dir.join("stdout").display().to_string(),
+            stderr_path: alloc_dir.join("stderr").display().to_string(),
+            env: HashMap::from([
+                ("NOMAD_TASK_NAME".into(), "proxy".into()),
+                ("SECRET".into(), "hunter2".into()),
+            ]),
+            resources: Some(Resources { ports: vec![port], ..Resources::default() }),
+            msgpack_driver_config: rmp_serde::to_vec(config).unwrap(),
+            ..TaskConfig::default()
+        }
+    }
+
+    /// Where a plugin keeps what it needs for this job.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Where clients connect.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The task as it is described.
+    pub(crate) fn task(&mut self) -> &mut TaskConfig {
+        &mut self.config
+    }
+
+    /// The task's id.
+    pub(crate) fn id(&self) -> String {
+        self.config.id.clone()
+    }
+
+    /// `StartTask`.
+    pub(crate) async fn start(&mut self, plugin: &Plugin) -> Result<TaskHandle, Status> {
+        let request = StartTaskRequest { task: Some(self.config.clone()) };
+        let answer = plugin.driver().start_task(request).await?.into_inner();
+        let handle = answer.handle.expect("Nomad recovers no task without a handle");
+        self.started.push(handle.clone());
+        Ok(handle)
+    }
+
+    /// The process of the proxy that was started last.
+    pub(crate) fn relay(&self) -> u32 {
+        process(self.started.last().unwrap(), "relay")
+    }
+
+    /// The process beside it that outlives the plugin.
+    pub(crate) fn supervisor(&self) -> u32 {
+        process(self.started.last().unwrap(), "supervisor")
+    }
+
+    /// What the proxy has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.config.stderr_path).unwrap_or_default()
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        for handle in &self.started {
+            for role in ["supervisor", "relay"] {
+                let pid = process(handle, role);
+                if command_line(pid).contains("nomad-driver-pg-leader-proxy") {
+                    // It may end at this moment.
+                    let _ = kill_process(pid_of(pid), Signal::KILL);
+                }
+            }
+        }
+    }
+}
+
+/// `WaitTask`.
+pub(crate) async fn wait(plugin: &Plugin, task_id: &str) -> WaitTaskResponse {
+    let request = WaitTaskRequest { task_id: task_id.to_owned() };
+    let waiting = async { plugin.driver().wait_task(request).await };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the task ends").unwrap().into_inner()
+}
+
+/// Whether there is such a process, and it is no zombie.
+pub(crate) fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    test_kill_process(pid_of(pid)).is_ok() && !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z")
+}
+
+/// Waits until `done`, for a while.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether a client is let in at that address.
+pub(crate) fn connects(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+}
+
+/// Sends a signal to a process that is not a child.
+pub(crate) fn send(pid: u32, signal: Signal) {
+    kill_process(pid_of(pid), signal).unwrap();
+}
+
+pub(crate) fn pid_of(pid: u32) -> Pid {
+    Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+/// Where the descriptors of a process lead.
+pub(crate) fn descriptors(pid: u32) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let entries = entries.flatten().filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?;
+        Some((entry.file_name().to_string_lossy().into_owned(), target))
+    });
+    entries.collect()
+}
+
+fn command_line(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
+fn process(handle: &TaskHandle, role: &str) -> u32 {
+    let state: Value = serde_json::from_slice(&handle.driver_state).unwrap();
+    u32::try_from(state["record"][role]["pid"].as_u64().unwrap()).unwrap()
+}
+
+fn alloc_id() -> String {
+    "11111111-2222-3333-4444-555555555555".to_owned()
+}
+
+fn next() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// An address that nobody listens on. Each test asks the kernel, which does not give the same port twice in a while.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Whether a directory is there and has nothing in it, or is not there.
+pub(crate) fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
+}

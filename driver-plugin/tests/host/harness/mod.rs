@@ -1,0 +1,7 @@
+//! The host and what it needs to run a task.
+
+mod job;
+mod plugin;
+
+pub(crate) use job::{Job, connects, descriptors, is_empty, lives, send, until, wait};
+pub(crate) use plugin::{COOKIE, Plugin, program};

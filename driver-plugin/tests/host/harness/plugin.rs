@@ -1,0 +1,182 @@
+//! The driver's process and the connection to it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use nomad_plugin_proto::base::base_plugin_client::BasePluginClient;
+use nomad_plugin_proto::base::{NomadConfig, SetConfigRequest};
+use nomad_plugin_proto::driver::driver_client::DriverClient;
+use nomad_plugin_proto::plugin::Empty;
+use nomad_plugin_proto::plugin::grpc_controller_client::GrpcControllerClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+/// What Nomad puts into the environment of a plugin.
+pub(crate) const COOKIE: (&str, &str) =
+    ("NOMAD_PLUGIN_MAGIC_COOKIE", "e4327c2e01eabfd75a8a67adb114fb34a757d57eee7728d857a8cec6e91a7255");
+/// How long the host waits for anything that is not a matter of the test.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The driver's program, with the environment of a plugin but for the cookie.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nomad-driver-pg-leader-proxy"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command
+}
+
+/// A plugin process, and where its tasks keep their state.
+pub(crate) struct Plugin {
+    child: Child,
+    line: String,
+    channel: Channel,
+    state_dir: PathBuf,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Plugin {
+    /// Starts a plugin and gives it a configuration, as the third launch of an agent's start does.
+    pub(crate) async fn start(state_dir: &Path) -> Self {
+        let plugin = Self::launch(program().env(COOKIE.0, COOKIE.1), state_dir).await;
+        plugin.configure(Some(NomadConfig::default())).await;
+        plugin
+    }
+
+    /// Starts a plugin by this command, as far as the handshake.
+    pub(crate) async fn launch(command: &mut Command, state_dir: &Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let read = Arc::clone(&stderr);
+        let mut pipe = BufReader::new(child.stderr.take().unwrap());
+        let readers = vec![
+            thread::spawn(move || {
+                let mut rest = Vec::new();
+                stdout.read_to_end(&mut rest).unwrap();
+                assert_eq!(String::from_utf8_lossy(&rest), "", "nothing follows the handshake on stdout");
+            }),
+            thread::spawn(move || {
+                let mut line = String::new();
+                while pipe.read_line(&mut line).unwrap() > 0 {
+                    read.lock().unwrap().push_str(&line);
+                    line.clear();
+                }
+            }),
+        ];
+        let channel = connect(&socket_of(&line)).await;
+        Self { child, line, channel, state_dir: state_dir.to_owned(), stderr, readers }
+    }
+
+    /// `SetConfig` with this plugin's state directory.
+    pub(crate) async fn configure(&self, nomad_config: Option<NomadConfig>) {
+        let config = serde_json::json!({ "state_dir": self.state_dir, "keep_listening": "1s" });
+        let request = SetConfigRequest {
+            msgpack_config: rmp_serde::to_vec(&config).unwrap(),
+            nomad_config,
+            plugin_api_version: "v0.1.0".into(),
+        };
+        self.base().set_config(request).await.unwrap();
+    }
+
+    /// The line of the handshake.
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// The path of the socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        socket_of(&self.line)
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The connection.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Connects once more, as an agent does that has come back.
+    pub(crate) async fn reattach(&mut self) {
+        self.channel = connect(&self.socket()).await;
+    }
+
+    pub(crate) fn base(&self) -> BasePluginClient<Channel> {
+        BasePluginClient::new(self.channel())
+    }
+
+    pub(crate) fn driver(&self) -> DriverClient<Channel> {
+        DriverClient::new(self.channel())
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Ends the plugin as an agent does. How long it took from the question to the end of both pipes, and how it ended.
+    pub(crate) async fn kill(mut self) -> (Duration, ExitStatus, String) {
+        let start = Instant::now();
+        GrpcControllerClient::new(self.channel()).shutdown(Empty {}).await.unwrap();
+        let status = self.wait().await;
+        (start.elapsed(), status, self.log())
+    }
+
+    /// Ends the plugin as a crash does.
+    pub(crate) async fn crash(mut self) {
+        self.child.kill().unwrap();
+        self.wait().await;
+    }
+
+    /// Waits for the end of process and pipes: a child that kept a pipe would make this fail.
+    pub(crate) async fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            if let Some(status) = ended.filter(|_| self.readers.iter().all(JoinHandle::is_finished)) {
+                for reader in self.readers.drain(..) {
+                    reader.join().unwrap();
+                }
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the plugin, or somebody who has its pipes, lives on");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Drop for Plugin {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(directory) = self.socket().parent() {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn socket_of(line: &str) -> PathBuf {
+    let fields: Vec<&str> = line.trim().split('|').collect();
+    assert_eq!((fields.len(), fields[2], fields[4]), (5, "unix", "grpc"), "{line}");
+    PathBuf::from(fields[3])
+}
+
+async fn connect(socket: &Path) -> Channel {
+    let socket = socket.to_owned();
+    let connector = service_fn(move |_| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://unused").connect_with_connector(connector).await.unwrap()
+}

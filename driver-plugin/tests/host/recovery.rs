@@ -1,0 +1,132 @@
+//! Tasks that outlive their plugin, and the plugin that takes them back.
+
+use nomad_plugin_proto::driver::{InitRequest, RecoverTaskRequest, TaskConfig, TaskHandle};
+use rustix::process::Signal;
+
+use crate::harness::{COOKIE, Job, Plugin, connects, descriptors, lives, program, send, wait};
+
+/// What an agent keeps of a handle over its own restart: neither the request's id nor the task's configuration.
+fn after_a_restart(handle: &TaskHandle) -> RecoverTaskRequest {
+    let config =
+        handle.config.clone().map(|config| TaskConfig { msgpack_driver_config: Vec::new(), ..config });
+    RecoverTaskRequest { task_id: String::new(), handle: Some(TaskHandle { config, ..handle.clone() }) }
+}
+
+#[tokio::test]
+async fn pitfall_07_a_task_is_taken_back_by_what_is_in_the_handle() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let handle = job.start(&plugin).await.unwrap();
+    plugin.kill().await;
+    assert!(lives(job.relay()) && connects(job.address()), "the task goes on without a plugin");
+
+    let plugin = Plugin::start(&job.state_dir()).await;
+    plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
+    plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
+    send(job.relay(), Signal::ABORT);
+    assert_eq!(wait(&plugin, &job.id()).await.result.unwrap().signal, 6);
+}
+
+#[tokio::test]
+async fn a_task_that_died_meanwhile_keeps_its_true_end() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let handle = job.start(&plugin).await.unwrap();
+    plugin.crash().await;
+    send(job.relay(), Signal::ABORT);
+    crate::harness::until("the supervisor ends", || !lives(job.supervisor())).await;
+
+    let plugin = Plugin::start(&job.state_dir()).await;
+    plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
+    let result = wait(&plugin, &job.id()).await.result.unwrap();
+    assert_eq!((result.exit_code, result.signal), (134, 6));
+}
+
+#[tokio::test]
+async fn an_agent_that_comes_back_finds_its_plugin_and_its_tasks() {
+    let mut job = Job::new();
+    let mut plugin = Plugin::start(&job.state_dir()).await;
+    let handle = job.start(&plugin).await.unwrap();
+    plugin.reattach().await;
+    plugin.driver().init(InitRequest {}).await.unwrap();
+    plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
+    assert!(connects(job.address()));
+}
+
+#[tokio::test]
+async fn a_handle_that_cannot_be_read_says_why() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let config = Some(job.task().clone());
+    let mut refused = Vec::new();
+    for driver_state in [&br#"{"version":9}"#[..], b"", b"\x80"] {
+        let handle =
+            TaskHandle { config: config.clone(), driver_state: driver_state.to_vec(), ..Default::default() };
+        let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
+        refused.push(plugin.driver().recover_task(request).await.unwrap_err().message().to_owned());
+    }
+    assert!(
+        refused[0].contains("version 9") && refused[1].contains("not what this driver writes"),
+        "{refused:?}"
+    );
+    let without = plugin.driver().recover_task(RecoverTaskRequest::default()).await.unwrap_err();
+    assert!(without.message().contains("handle"), "{without}");
+}
+
+/// The agent of the dead plugin asks the next one to start the same task: it must not find it half there.
+#[tokio::test]
+async fn pitfall_14_a_start_whose_plugin_died_is_done_again() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let started = job.start(&plugin).await.unwrap();
+    plugin.crash().await;
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let again = job.start(&plugin).await.unwrap();
+    assert_eq!(again.driver_state, started.driver_state, "it is the one that runs");
+    assert!(lives(job.relay()) && connects(job.address()));
+}
+
+#[tokio::test]
+async fn pitfall_01_nothing_that_outlives_the_plugin_has_its_pipes() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let own: Vec<_> =
+        descriptors(plugin.pid()).into_iter().filter(|(fd, _)| fd == "1" || fd == "2").collect();
+    assert_eq!(own.len(), 2);
+    for pid in [job.supervisor(), job.relay()] {
+        for (fd, target) in descriptors(pid) {
+            assert!(!own.iter().any(|(_, pipe)| *pipe == target), "descriptor {fd} of {pid} is {target:?}");
+        }
+    }
+    // It would not return while somebody kept a pipe.
+    plugin.crash().await;
+    assert!(lives(job.relay()));
+}
+
+/// Two launches of each agent start only look at the plugin, while an older one may still serve.
+#[tokio::test]
+async fn pitfall_08_a_plugin_that_only_validates_touches_nothing() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let before = listing(&job.state_dir());
+    for _ in 0..2 {
+        let validating = Plugin::launch(program().env(COOKIE.0, COOKIE.1), &job.state_dir()).await;
+        validating.configure(None).await;
+        validating.configure(None).await;
+        assert!(validating.kill().await.1.success());
+    }
+    assert_eq!(listing(&job.state_dir()), before);
+    assert!(connects(job.address()));
+    let unused = job.state_dir().join("unused");
+    let validating = Plugin::launch(program().env(COOKIE.0, COOKIE.1), &unused).await;
+    validating.configure(None).await;
+    assert!(!unused.exists(), "a directory was made for nothing");
+}
+
+fn listing(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut all: Vec<_> = std::fs::read_dir(directory).unwrap().flatten().map(|entry| entry.path()).collect();
+    all.sort();
+    all
+}
