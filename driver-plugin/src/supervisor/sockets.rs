@@ -84,7 +84,9 @@ pub(super) async fn obtain(
         let _ = timeout(YIELD_TIME, take_over(shelf, addresses, &neighbour)).await;
     }
     for addr in addresses {
-        for _ in shelf.borrow().count(*addr)..workers {
+        // Not in the loop itself, which would keep the shelf locked.
+        let held = shelf.borrow().count(*addr);
+        for _ in held..workers {
             let socket = pg_leader_proxy::net::listen(*addr).map_err(|error| {
                 StartError::Transient(format!("cannot listen on {addr}: {}", explain(&error)))
             })?;
