@@ -27,6 +27,8 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 const ORPHAN_TIME: Duration = Duration::from_secs(5);
 /// After how long a supervisor that does not answer is asked again.
 const RETRY: Duration = Duration::from_millis(200);
+/// How often one is asked again before it counts as silent.
+const ATTEMPTS: u32 = 2;
 
 /// A task that was up, by way of its supervisor. Clones mean the same task.
 #[derive(Clone, Debug)]
@@ -79,15 +81,18 @@ impl Supervisor {
     /// # Errors
     /// When neither the task nor its exit can be found.
     pub async fn reconnect(record: &Record) -> Result<Found, RecoverError> {
-        let error = match describe(&record.directory).await {
-            Ok(Description { record: Some(found), exit, .. }) if found == *record => {
-                return Ok(exit.map_or_else(|| Found::Running(Self::of(found)), Found::Ended));
+        let mut attempts = 1..=ATTEMPTS;
+        loop {
+            match describe(&record.directory).await {
+                Ok(Description { record: Some(found), exit, .. }) if found == *record => {
+                    return Ok(exit.map_or_else(|| Found::Running(Self::of(found)), Found::Ended));
+                }
+                Ok(_) => return Err(RecoverError::Mistaken(record.directory.display().to_string())),
+                Err(error) if is_nobody(&error) || !record.supervisor.alive() => break,
+                Err(error) if attempts.next().is_none() => return Err(RecoverError::Silent(error)),
+                // One that is just ending breaks off its conversations first.
+                Err(_) => sleep(RETRY).await,
             }
-            Ok(_) => return Err(RecoverError::Mistaken(record.directory.display().to_string())),
-            Err(error) => error,
-        };
-        if record.supervisor.alive() && !is_nobody(&error) {
-            return Err(RecoverError::Silent(error));
         }
         // The exit is written before the supervisor ceases to answer.
         match Exit::read(&record.directory).map_err(RecoverError::Unreadable)? {
@@ -153,7 +158,7 @@ impl Supervisor {
             match Exit::read(&record.directory) {
                 Ok(Some(exit)) => return exit,
                 Ok(None) | Err(_) if alive => sleep(RETRY).await,
-                Ok(None) => return Self::unseen(record, "has left no word of how the task ended").await,
+                Ok(None) => return Self::unseen(record, "it has left no word of how the task ended").await,
                 Err(error) => return Self::unseen(record, &error.to_string()).await,
             }
         }

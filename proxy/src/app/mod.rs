@@ -167,8 +167,10 @@ impl App {
             config,
         };
         app.tell_members().await;
-        app.listen(listeners).await;
+        // Last what cannot fail: a client that was accepted by a process which then does not come up would be lost, where a
+        // kept backlog could have held it for the next one.
         app.serve_admin()?;
+        app.listen(listeners).await;
         for (route, addr) in routes(&app.config) {
             info!(route = route.code(), %addr, kept = app.kept.contains(&addr), "listening");
         }

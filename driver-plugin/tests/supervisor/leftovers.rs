@@ -1,0 +1,107 @@
+//! What a plugin leaves behind that dies, or gives up, in the middle of a start: nothing.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nomad_driver_pg_leader_proxy::identity::Identity;
+use nomad_driver_pg_leader_proxy::supervisor::Supervisor;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+use crate::scene::{Scene, is_gone, soon, until};
+
+/// The processes that were started with this argument, whether they are still reaped or not.
+fn processes_with(argument: &str) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap();
+    let numbers = entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<u32>().ok());
+    let given = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    numbers.filter(|pid| String::from_utf8_lossy(&given(pid)).contains(argument)).collect()
+}
+
+fn children_of(parents: &[u32]) -> Vec<u32> {
+    let children =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let text: Vec<String> = parents.iter().map(children).collect();
+    text.iter().flat_map(|text| text.split_whitespace()).map(|pid| pid.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_start_that_is_dropped_at_any_moment_leaves_nothing() {
+    for pause in [0, 1, 5, 10, 20, 40, 80, 160, 320] {
+        let scene = Scene::new();
+        let mut launch = scene.launch("1");
+        launch.keep_listening = Duration::ZERO;
+        let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
+        let starting = Supervisor::start(&scene.base, launch);
+        let started = tokio::time::timeout(Duration::from_millis(pause), starting).await;
+        if let Ok(started) = started {
+            // It was quicker than that: this one is wanted.
+            soon(started.unwrap().destroy()).await.unwrap();
+        }
+        until("nothing is left", || scene.left().is_empty() && processes_with(&state_dir).is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_waits_for_its_log_ends_with_the_plugin() {
+    let scene = Scene::new();
+    let mut launch = scene.launch("1");
+    launch.stderr = scene.path("fifo");
+    mknodat(CWD, &launch.stderr, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
+    let starting = Supervisor::start(&scene.base, launch);
+    assert!(tokio::time::timeout(Duration::from_secs(1), starting).await.is_err(), "nobody reads the log");
+    until("the supervisor has ended", || processes_with(&state_dir).is_empty()).await;
+    assert!(scene.left().is_empty());
+}
+
+#[tokio::test]
+async fn a_relay_that_hangs_in_its_start_does_not_outlive_the_plugin() {
+    let scene = Scene::new();
+    let mut launch = scene.launch("1");
+    // The first line of the log blocks: the pipe is full.
+    launch.stderr = scene.path("fifo");
+    mknodat(CWD, &launch.stderr, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let full = full_pipe(&launch.stderr);
+    launch.keep_listening = Duration::ZERO;
+    let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
+    let starting = Supervisor::start(&scene.base, launch);
+    assert!(tokio::time::timeout(Duration::from_secs(2), starting).await.is_err(), "it cannot come up");
+    let relays = children_of(&processes_with(&state_dir));
+    until("both have ended", || {
+        processes_with(&state_dir).is_empty() && relays.iter().all(|pid| Identity::of(*pid).is_err())
+    })
+    .await;
+    assert_eq!(relays.len(), 1, "there was one relay");
+    assert!(scene.left().is_empty());
+    drop(full);
+}
+
+/// A FIFO that takes no more.
+fn full_pipe(path: &std::path::Path) -> fs::File {
+    use rustix::fs::OFlags;
+    let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let pipe = rustix::fs::open(path, both, Mode::empty()).unwrap();
+    while rustix::io::write(&pipe, &[b'\n'; 4096]).is_ok() {}
+    while rustix::io::write(&pipe, b"\n").is_ok() {}
+    pipe.into()
+}
+
+#[tokio::test]
+async fn a_supervisor_that_nobody_tells_anything_ends_itself() {
+    let scene = Scene::new();
+    let directory = scene.base.state_dir.join("abandoned.0");
+    fs::create_dir_all(&directory).unwrap();
+    let mut child = Command::new(&scene.base.executable)
+        .arg("supervise")
+        .arg(&directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let identity = Identity::of(child.id()).unwrap();
+    until("it listens", || directory.join("control.sock").exists()).await;
+    until("it has ended", || child.try_wait().unwrap().is_some()).await;
+    assert!(is_gone(&identity) && !directory.exists());
+}
