@@ -64,7 +64,11 @@ fn bin_of(root: PathBuf) -> PathBuf {
     root.join(VENV_PATRONI).parent().map(Path::to_path_buf).unwrap_or(root)
 }
 
-fn find_postgres() -> Result<PathBuf> {
+/// The directory of `postgres`, `initdb`, `pgbench`, …: the environment's `LAB_PG_BIN`, else Debian's.
+///
+/// # Errors
+/// When PostgreSQL is not found; the error says what to install.
+pub fn find_postgres() -> Result<PathBuf> {
     if let Some(given) = env::var_os("LAB_PG_BIN") {
         let dir = PathBuf::from(given);
         given_file("LAB_PG_BIN", dir.join("postgres"))?;

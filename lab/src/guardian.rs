@@ -20,7 +20,7 @@ const SCRIPT: &str = include_str!("guardian.sh");
 
 /// Holds a directory and the guardian over it. Dropping it ends every process in it and, unless `LAB_KEEP=1`, removes it.
 #[derive(Debug)]
-pub(crate) struct Guardian {
+pub struct Guardian {
     directory: PathBuf,
     shell: Child,
 }
@@ -28,7 +28,10 @@ pub(crate) struct Guardian {
 impl Guardian {
     /// Makes the directory, owned by `user`, and starts the guardian as that user: only a process of the same user may
     /// see where another one runs.
-    pub(crate) fn start(user: &User) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the directory cannot be made or given to that user, or there is no shell.
+    pub fn start(user: &User) -> Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix("pglp-lab-")
             .tempdir()
@@ -56,7 +59,8 @@ impl Guardian {
         Ok(Self { directory, shell })
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    /// The directory.
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 

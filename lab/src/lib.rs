@@ -60,7 +60,9 @@ mod setup;
 mod writers;
 
 pub use addresses::Subnet;
+pub use binaries::find_postgres;
 pub use cluster::{APP, Cluster, DATABASE, MONITOR};
+pub use guardian::Guardian;
 pub use history::{Acknowledged, Failed, Gap, History, TOLERANCE};
 pub use key_watch::{KeyEvent, KeyHistory, KeyWatch};
 pub use latecomers::{Arrival, Latecomers};
@@ -69,6 +71,7 @@ pub use load::{Failure, Load};
 pub use member::Member;
 pub use observer::Listen;
 pub use patroni::Credentials;
+pub use process::{Process, User};
 pub use proxy::{Arguments, Proxy, ProxySetup, proxy_binary};
 pub use session::Session;
 pub use setup::{Patroni, Setup};

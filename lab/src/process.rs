@@ -21,16 +21,26 @@ const TAIL: u64 = 2048;
 
 /// Whom the cluster's programs run as.
 #[derive(Clone, Debug)]
-pub(crate) enum User {
+pub enum User {
     /// The one who runs the lab.
     Own,
     /// PostgreSQL refuses root, so root becomes `postgres`.
-    Other { setpriv: PathBuf, uid: u32, gid: u32 },
+    Other {
+        /// The program that changes the user.
+        setpriv: PathBuf,
+        /// The user's number.
+        uid: u32,
+        /// Its group's number.
+        gid: u32,
+    },
 }
 
 impl User {
     /// `postgres` when root, else oneself.
-    pub(crate) fn for_postgres() -> Result<Self> {
+    ///
+    /// # Errors
+    /// When there is no such user, or no `setpriv`.
+    pub fn for_postgres() -> Result<Self> {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self::Own);
         }
@@ -47,7 +57,7 @@ impl User {
     }
 
     /// A command that runs as this user; its pid is the program's own, because `setpriv` replaces itself.
-    pub(crate) fn command(&self, program: &Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         match self {
             Self::Own => Command::new(program),
             Self::Other { setpriv, uid, gid } => {
@@ -62,7 +72,7 @@ impl User {
 
 /// A running program with a log file.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
@@ -70,7 +80,10 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command` in `directory` with a clean environment, nothing to read and its output appended to `log`.
-    pub(crate) fn start(name: &str, mut command: Command, directory: &Path, log: PathBuf) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the log cannot be opened or the program cannot be started.
+    pub fn start(name: &str, mut command: Command, directory: &Path, log: PathBuf) -> Result<Self> {
         let output = OpenOptions::new()
             .create(true)
             .append(true)
@@ -94,34 +107,46 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, log })
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn log(&self) -> &Path {
+    /// Where its output goes.
+    pub fn log(&self) -> &Path {
         &self.log
     }
 
     /// The end of a process that should still run, as an error with the end of its log.
-    pub(crate) fn check_running(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn check_running(&mut self) -> Result<()> {
         match self.child.try_wait().with_context(|| format!("asking for {}", self.name))? {
             None => Ok(()),
             Some(status) => bail!("{} ended ({status}); its log ends:\n{}", self.name, tail(&self.log)),
         }
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
         signal_pid(self.child.id(), signal);
     }
 
     /// Waits for its end without asking it to end.
-    pub(crate) fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
+    ///
+    /// # Errors
+    /// When it still runs after that time.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
         wait_for_end(&mut self.child, within)
             .with_context(|| format!("{} has not ended within {within:?}", self.name))
     }
 
     /// SIGKILL, and waits until it is gone.
-    pub(crate) fn kill(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it is not gone in time.
+    pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL);
         self.wait(KILL_BOUND).map(drop)
     }
