@@ -1,7 +1,7 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check deny bench-failover
+.PHONY: help install demo test check deny bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -28,6 +28,11 @@ check: deny ## Formatting, lints, documentation, licences
 deny: install
 	@cargo deny --version 2>/dev/null | grep -q " $(CARGO_DENY_VERSION)$$" || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)
 	cargo deny check bans licenses sources
+
+bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and the least that is possible (about 50 minutes)
+	-benches/newest-peers --once
+	cargo build --release -p pg-leader-proxy -p benches
+	target/release/wire $(ARGS)
 
 bench-failover: install ## Measure ten switchovers and five leader deaths beside HAProxy and direct connections
 	cargo build --release -p pg-leader-proxy -p benches

@@ -10,11 +10,10 @@ use lab::{Cluster, DATABASE, KeyWatch, Setup};
 use crate::contenders::{self, Contender, Field};
 use crate::event::Stage;
 use crate::results::{Kind, Run};
-use crate::{machine, plot, report};
+use crate::{machine, page, plot, report};
 
-/// Where results go, and the page that shows them, from the workspace's root.
+/// Where results go, from the workspace's root.
 pub const RESULTS: &str = "benches/results";
-const PAGE: &str = "benches/README.md";
 /// Held latecomers are released at once, beside everybody else's sessions.
 const MAX_CONNECTIONS: u32 = 500;
 /// So many events may fail to be judged before the run is given up.
@@ -130,15 +129,11 @@ fn show(run: &Run, plan: &Plan) -> Result<()> {
     let directory = directory(plan);
     plot::draw(run, &directory.join("failover.svg"))?;
     let section = report::markdown(run);
-    let (file, text) = if plan.out.is_some() {
-        (directory.join("failover.md"), section)
-    } else {
-        let page =
-            fs::read_to_string(PAGE).with_context(|| format!("reading {PAGE} from the workspace's root"))?;
-        let page = report::into_page(&page, &section).with_context(|| format!("{PAGE} has no marks"))?;
-        (PathBuf::from(PAGE), page)
-    };
-    fs::write(&file, text).with_context(|| format!("writing {}", file.display()))
+    if plan.out.is_none() {
+        return page::replace("failover", &section);
+    }
+    let file = directory.join("failover.md");
+    fs::write(&file, section).with_context(|| format!("writing {}", file.display()))
 }
 
 async fn diagnose(field: &Field, directory: &Path) -> Result<()> {

@@ -24,9 +24,15 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// # Errors
 /// When a program of the cluster does not say its version.
 pub async fn describe(cluster: &Cluster) -> Result<Machine> {
+    Ok(with_programs(programs(cluster).await?))
+}
+
+/// Asks the machine what it is; the programs are known.
+#[must_use]
+pub fn with_programs(programs: BTreeMap<String, String>) -> Machine {
     let memory = line_of("/proc/meminfo", "MemTotal:").unwrap_or_default();
     let memory_kib: u64 = memory.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0);
-    Ok(Machine {
+    Machine {
         date: said_by("date", &["-u", "+%Y-%m-%d %H:%M"]),
         commit: said_by("git", &["describe", "--always", "--dirty", "--exclude=*"]),
         processor: line_of("/proc/cpuinfo", "model name").unwrap_or_default(),
@@ -34,8 +40,8 @@ pub async fn describe(cluster: &Cluster) -> Result<Machine> {
         memory_mib: memory_kib / 1024,
         system: line_of("/etc/os-release", "PRETTY_NAME=").unwrap_or_default().replace('"', ""),
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        programs: programs(cluster).await?,
-    })
+        programs,
+    }
 }
 
 async fn programs(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
@@ -56,9 +62,15 @@ async fn programs(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
         ("Patroni", text(&patroni, "/patroni/version")),
         ("etcd", text(&etcd, "/etcdserver")),
         ("HAProxy", haproxy.split_whitespace().nth(2).unwrap_or("unknown").to_owned()),
-        ("rustc", said_by("rustc", &["--version"]).split(' ').nth(1).unwrap_or("unknown").to_owned()),
+        ("rustc", rustc()),
     ];
     Ok(found.into_iter().map(|(name, version)| (name.to_owned(), version)).collect())
+}
+
+/// The version of the compiler.
+#[must_use]
+pub fn rustc() -> String {
+    said_by("rustc", &["--version"]).split(' ').nth(1).unwrap_or("unknown").to_owned()
 }
 
 /// A program's first line; "unknown" when it cannot be asked.
@@ -129,7 +141,7 @@ impl Drop for BusyWatch {
 }
 
 /// Busy and all ticks. The fields are user, nice, system, idle, iowait, irq, softirq, steal; guests count in user.
-fn ticks(stat: &str) -> Option<(u64, u64)> {
+pub(crate) fn ticks(stat: &str) -> Option<(u64, u64)> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace().take(8);
     let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
     let all = ticks.iter().sum();

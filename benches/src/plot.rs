@@ -46,8 +46,8 @@ pub fn draw(run: &Run, file: &Path) -> Result<()> {
     draw_on(run, SVGBackend::new(file, SIZE)).map_err(|error| anyhow!("drawing {}: {error}", file.display()))
 }
 
-type Drawn<'a, T> = std::result::Result<T, Box<dyn std::error::Error + 'a>>;
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(crate) type Drawn<'a, T> = std::result::Result<T, Box<dyn std::error::Error + 'a>>;
+pub(crate) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 fn draw_on<'a>(run: &Run, backend: SVGBackend<'a>) -> Drawn<'a, ()> {
     let root = backend.into_drawing_area();
@@ -117,11 +117,11 @@ fn style(colour: RGBColor, worked_before: bool) -> ShapeStyle {
 }
 
 /// Every contender has two units of height, its name in the middle.
-fn lane(half_rows: usize) -> f64 {
+pub(crate) fn lane(half_rows: usize) -> f64 {
     u32::try_from(half_rows).map_or(0.0, f64::from)
 }
 
-fn name_at(names: &[String], y: f64) -> String {
+pub(crate) fn name_at(names: &[String], y: f64) -> String {
     let row = (1..=names.len()).find(|row| (lane(2 * row - 1) - y).abs() < 0.01);
     row.and_then(|row| names.get(names.len() - row)).cloned().unwrap_or_default()
 }

@@ -10,8 +10,6 @@ use crate::table::Table;
 
 /// What the proxy is to reach, in milliseconds from out of recovery to the first write: median and worst.
 pub const AIM_MS: (f64, f64) = (10.0, 25.0);
-/// Between them the page holds the section of the latest run.
-const MARKS: (&str, &str) = ("<!-- failover: begin -->", "<!-- failover: end -->");
 
 /// One event as text.
 #[must_use]
@@ -96,14 +94,6 @@ pub fn markdown(run: &Run) -> String {
         let _ = write!(text, "\n**{title}**\n\n{}", table.markdown());
     }
     text + "\n" + &verdict(run) + &skipped(run)
-}
-
-/// Replaces what stands between the marks of a page. `None` when it has no marks.
-#[must_use]
-pub fn into_page(page: &str, section: &str) -> Option<String> {
-    let (before, rest) = page.split_once(MARKS.0)?;
-    let (_, after) = rest.split_once(MARKS.1)?;
-    Some(format!("{before}{}\n{section}{}{after}", MARKS.0, MARKS.1))
 }
 
 fn conditions(run: &Run) -> String {
@@ -272,18 +262,4 @@ fn verdict(run: &Run) -> String {
 
 fn skipped(run: &Run) -> String {
     run.skipped.iter().map(|why| format!("\nNot judged: {why}\n")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_section_replaces_the_one_before() {
-        let page = format!("# A\n{}\nold\n{}\nrest", MARKS.0, MARKS.1);
-        let next = into_page(&page, "new\n").unwrap();
-        assert_eq!(next, format!("# A\n{}\nnew\n{}\nrest", MARKS.0, MARKS.1));
-        assert_eq!(into_page(&next, "new\n").unwrap(), next);
-        assert_eq!(into_page("# A\n", "new"), None);
-    }
 }

@@ -1,4 +1,4 @@
-//! Median and worst of times of which some never ended.
+//! Medians: of times of which some never ended, with the worst; of plain figures, with both ends.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -74,6 +74,26 @@ pub fn spread(mut figures: Vec<Figure>) -> Option<Spread> {
     Some(Spread { median, worst, count })
 }
 
+/// Median and ends of plain figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// The middle one, or the mean of the two in the middle.
+    pub median: f64,
+    /// The smallest.
+    pub lowest: f64,
+    /// The largest.
+    pub highest: f64,
+}
+
+/// Median and ends; `None` when there are no figures.
+#[must_use]
+pub fn span(mut figures: Vec<f64>) -> Option<Span> {
+    figures.sort_unstable_by(f64::total_cmp);
+    let upper = *figures.get(figures.len() / 2)?;
+    let lower = *figures.get((figures.len() - 1) / 2)?;
+    Some(Span { median: f64::midpoint(lower, upper), lowest: *figures.first()?, highest: *figures.last()? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +122,14 @@ mod tests {
     fn what_came_before_the_poll_saw_it_is_negative_and_kept() {
         assert_eq!(of(&[Some(-1.5), Some(2.0), Some(0.5)]).median, Figure::Ms(0.5));
         assert_eq!(Figure::Ms(-1.5).to_string(), "-1.5 ms");
+    }
+
+    #[test]
+    fn a_span_has_a_middle_and_two_ends() {
+        let known = Span { median: 2.0, lowest: -1.0, highest: 9.0 };
+        assert_eq!(span(vec![9.0, -1.0, 2.0]), Some(known));
+        assert_eq!(span(vec![3.0, 9.0, -1.0, 1.0]), Some(known));
+        assert_eq!(span(Vec::new()), None);
     }
 
     #[test]

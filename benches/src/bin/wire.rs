@@ -1,0 +1,102 @@
+//! The benchmark of the wire: what each way to a server costs while nothing fails.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use benches::wire::case::Scenario;
+use benches::wire::contenders::Kind;
+use benches::wire::hosts::Network;
+use benches::wire::stage::Sizes;
+use benches::wire::{self, Plan};
+use clap::Parser;
+
+/// What each way to a server costs while nothing fails: this project, its peers, no proxy, and the least that is possible.
+///
+/// Run it from the workspace's root on a machine that has nothing else to do. Without --out the results go to
+/// benches/results and into benches/README.md.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Only these cases; can be repeated.
+    #[arg(long, value_name = "SCENARIO")]
+    only: Vec<Scenario>,
+    /// Only this contender; can be repeated.
+    #[arg(long, value_name = "NAME")]
+    contender: Vec<Kind>,
+    /// Another build of the proxy that takes part under this name; can be repeated.
+    #[arg(long, value_name = "NAME=PROGRAM")]
+    variant: Vec<String>,
+    /// How often every case is measured with every contender.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long a load is measured.
+    #[arg(long)]
+    seconds: Option<u32>,
+    /// Numbers of clients of the select-only load.
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    clients: Vec<usize>,
+    /// Everything small and once, to see that it works. Its figures mean nothing.
+    #[arg(long, requires = "out")]
+    quick: bool,
+    /// What lies between the hosts: veth needs root and is the default for it.
+    #[arg(long)]
+    network: Option<Network>,
+    /// Where the results go.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Runs nothing: makes tables, page and picture anew from the JSON of an earlier run.
+    #[arg(long)]
+    show_again: bool,
+    /// Another setting of the proxy than its default, such as session.workers=1; can be repeated. For experiments: the
+    /// results name it.
+    #[arg(long, value_name = "KEY=VALUE")]
+    proxy_setting: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let show_again = arguments.show_again;
+    let plan = plan(arguments)?;
+    let mut out = stdout().lock();
+    if show_again {
+        wire::show_again(&plan, &mut out)?;
+    } else {
+        wire::run(&plan, &mut out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn plan(arguments: Arguments) -> Result<Plan> {
+    let mut sizes = if arguments.quick { Sizes::quick() } else { Sizes::full() };
+    sizes.rounds = arguments.rounds.unwrap_or(sizes.rounds);
+    sizes.seconds = arguments.seconds.unwrap_or(sizes.seconds);
+    if !arguments.clients.is_empty() {
+        sizes.clients = arguments.clients;
+    }
+    let variant = |text: &String| {
+        let (name, program) =
+            text.split_once('=').with_context(|| format!("{text:?} is not NAME=PROGRAM"))?;
+        let program = std::fs::canonicalize(program).with_context(|| format!("looking for {program}"))?;
+        anyhow::Ok((name.to_owned(), program))
+    };
+    Ok(Plan {
+        scenarios: chosen(arguments.only, &Scenario::ALL),
+        kinds: chosen(arguments.contender, &Kind::ALL),
+        variants: arguments.variant.iter().map(variant).collect::<Result<_>>()?,
+        sizes,
+        network: arguments.network.unwrap_or_else(Network::best),
+        out: arguments.out,
+        proxy_settings: arguments.proxy_setting,
+    })
+}
+
+/// The chosen ones, or all; in the usual order, each once.
+fn chosen<T: Copy + Ord>(mut chosen: Vec<T>, all: &[T]) -> Vec<T> {
+    if chosen.is_empty() {
+        return all.to_vec();
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}
