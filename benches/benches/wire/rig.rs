@@ -1,0 +1,158 @@
+//! A server that answers as much as it is asked for, and a worker of the proxy in front of it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use pg_leader_proxy::config::Session;
+use pg_leader_proxy::gate::{Gate, GateLimits};
+use pg_leader_proxy::net;
+use pg_leader_proxy::pass::Pass;
+use pg_leader_proxy::session::{Settings, Shared};
+use pg_leader_proxy::tally::{RouteKind, Tally};
+use pg_leader_proxy::targets::{Target, Targets};
+use pg_leader_proxy::worker::{Keeper, Listener, Worker};
+use pg_leader_proxy_core::{
+    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
+    Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
+};
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+
+/// A start-up packet of protocol 3.0 for the user `anna`.
+pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
+/// AuthenticationOk and ReadyForQuery.
+pub(crate) const WELCOME: &[u8; 15] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+/// A small answer: ReadyForQuery.
+pub(crate) const SMALL: &[u8] = b"Z\0\0\0\x05I";
+/// Bytes of a large answer; whole messages of any size that a bench asks for.
+pub(crate) const BULK: usize = 16_000_000;
+
+/// A server with a thread for each session.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// One whose large answers are in messages of so many bytes, header and all.
+    pub(crate) fn start(message: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
+        let address = listener.local_addr().expect("the socket is bound");
+        // The length counts itself but not the type.
+        let length = u32::try_from(message - 1).expect("a message is short");
+        let mut one = [&b"d"[..], &length.to_be_bytes()].concat();
+        one.resize(message, b'x');
+        let bulk: Arc<[u8]> = one.repeat(BULK / message).into();
+        assert_eq!(bulk.len(), BULK, "else a message would be cut");
+        thread::spawn(move || {
+            while let Ok((client, _)) = listener.accept() {
+                let bulk = Arc::clone(&bulk);
+                thread::spawn(move || serve(client, &bulk));
+            }
+        });
+        Self { address }
+    }
+}
+
+/// Ends with the session; the bench ends with the process.
+fn serve(mut client: TcpStream, bulk: &[u8]) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    let mut startup = [0; STARTUP.len()];
+    client.read_exact(&mut startup)?;
+    client.write_all(WELCOME)?;
+    let mut question = [0; 2];
+    loop {
+        match client.read(&mut question)? {
+            0 => return Ok(()),
+            1 => client.write_all(SMALL)?,
+            _ => client.write_all(bulk)?,
+        }
+    }
+}
+
+/// A worker without a control, whose leader is one server for ever.
+pub(crate) struct Rig {
+    pub(crate) address: SocketAddr,
+    _held: (Worker, watch::Sender<Arc<Targets>>, watch::Sender<Settings>, mpsc::Receiver<MemberName>),
+}
+
+impl Rig {
+    pub(crate) fn start(server: SocketAddr) -> Self {
+        let target = Target {
+            member: MemberName::new("a"),
+            addr: ServerAddr::new(&server.ip().to_string(), server.port()),
+            epoch: epoch(),
+            pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
+            shut: None,
+            tally: None,
+            sessions: Arc::default(),
+        };
+        let (targets, targets_seen) =
+            watch::channel(Arc::new(Targets { write: Ok(target), read: Err(Reason::NoReplica) }));
+        let (settings, settings_seen) = watch::channel(settings());
+        let (suspect, suspects) = mpsc::channel(1);
+        let [write_gate, read_gate] =
+            [(), ()].map(|()| Gate::new(GateLimits { max_held: 10, max_connecting: 10 }));
+        write_gate.set_open(true);
+        let shared = Shared {
+            targets: targets_seen,
+            settings: settings_seen,
+            write_gate,
+            read_gate,
+            tally: Arc::new(Tally::default()),
+            suspect,
+        };
+        let worker = Worker::start(0, shared).expect("the system has a thread");
+        let socket = net::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback has a port");
+        let address = socket.local_addr().expect("the socket is bound");
+        let keeper = Keeper::Us;
+        let listener = Listener { route: RouteKind::Write, addr: address, socket, keeper };
+        let runtime = runtime::Builder::new_current_thread().build().expect("a runtime needs nothing");
+        runtime.block_on(worker.listen(listener));
+        Self { address, _held: (worker, targets, settings, suspects) }
+    }
+}
+
+/// The proxy's defaults, as far as a relay looks at them.
+fn settings() -> Settings {
+    let session = Session {
+        max_sessions: 10,
+        startup_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(3),
+        keepalive: Duration::from_secs(15),
+        user_timeout: Duration::from_secs(900),
+        drain: Duration::from_secs(30),
+        workers: 1,
+    };
+    Settings { session, write_hold: Duration::from_secs(30), read_hold: Duration::from_secs(30) }
+}
+
+/// Only a router numbers epochs, so one is made to elect a leader.
+fn epoch() -> RouteEpoch {
+    let now = Moment::from_boot(Duration::from_secs(1));
+    let (name, addr) = (MemberName::new("a"), ServerAddr::new("a", 5432));
+    let key = LeaderKey { holder: name.clone(), create_revision: Revision(1) };
+    let stance = Stance::Primary { timeline: Timeline(1), written: Lsn(1) };
+    let mut router = Router::new(Policy::default());
+    for fact in [
+        Observation::Members([(name.clone(), Member { addr: addr.clone(), no_load_balance: false })].into()),
+        Observation::Initialize(Some(SystemId(1))),
+        Observation::LeaderKey {
+            key: Some(key),
+            lease: Some(Stamped { sent: now, fact: Duration::from_secs(20) }),
+            seen: now,
+        },
+        Observation::Probe {
+            member: name,
+            addr,
+            sent: now,
+            path: ProbePath::Kept,
+            outcome: Ok(Word { system_id: SystemId(1), stance }),
+        },
+    ] {
+        router.observe(fact, now);
+    }
+    router.routing().write.leader().expect("the only member leads").epoch()
+}
