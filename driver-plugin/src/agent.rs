@@ -38,9 +38,6 @@ pub const KEYS: [Key; 2] = [STATE_DIR, KEEP_LISTENING];
 /// Longer than this, clients of a task that does not come back would wait for nothing.
 const KEEP_LISTENING_MAX: Duration = Duration::from_secs(600);
 
-/// Longer than this, the path of a control socket below it would not fit into a socket's address.
-const STATE_DIR_BYTES_MAX: usize = 60;
-
 /// What the agent's `plugin` block said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
@@ -99,11 +96,6 @@ fn directory(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
         return Err(format!("must be an absolute path, such as {:?}", STATE_DIR.default));
-    }
-    if text.len() > STATE_DIR_BYTES_MAX {
-        return Err(format!(
-            "must not be longer than {STATE_DIR_BYTES_MAX} bytes, for sockets have to fit below it"
-        ));
     }
     Ok(path)
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Driver, Fault};
 use crate::signal::{self, Signal};
-use crate::supervisor::{Base, Found, Supervisor, TaskName};
+use crate::supervisor::{Base, Found, Record, RecoverError, Supervisor, TaskName};
 use crate::task::{self, Occupied, Place, Prepared, Stage, Task};
 
 /// How long a task may take to end when Nomad does not say: its own default of `kill_timeout`.
@@ -29,7 +29,7 @@ impl Driver {
             Err(Occupied::Awaited) => return Err(being_started(&name)),
         };
         let record = task::read(&handle.driver_state).map_err(|error| Fault::Request(error.to_string()))?;
-        match Supervisor::reconnect(&record).await? {
+        match Self::found(&record).await? {
             Found::Running(supervisor) => {
                 tracing::info!(task_id = name.id, pid = record.relay.pid, "took the task back");
                 place.take(Arc::new(Task::running(name, supervisor, self.events.clone())));
@@ -102,6 +102,21 @@ impl Driver {
         }
         let driver = self.clone();
         tokio::spawn(async move { driver.end(&task).await }).await?
+    }
+
+    /// What became of a task. Of a lost one nothing is left for Nomad to destroy, so its remains are removed here.
+    async fn found(record: &Record) -> Result<Found, Fault> {
+        match Supervisor::reconnect(record).await {
+            Ok(found) => Ok(found),
+            Err(lost @ RecoverError::Lost) => {
+                if let Err(error) = record.destroy().await {
+                    tracing::warn!(directory = %record.directory.display(), %error, "the remains of a task are left");
+                }
+                record.cgroups.remove();
+                Err(lost.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The task of that id.

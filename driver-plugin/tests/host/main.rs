@@ -3,7 +3,15 @@
 
 mod harness;
 
+mod config;
+mod exec;
+mod handover;
 mod handshake;
 mod kill;
+mod leader;
 mod lifecycle;
+mod log_lines;
+mod pitfalls;
 mod recovery;
+mod stats;
+mod streams;

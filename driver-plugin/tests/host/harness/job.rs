@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -83,6 +84,11 @@ impl Job {
         self.directory.path().join("state")
     }
 
+    /// Where the task has its directories.
+    pub(crate) fn alloc_dir(&self) -> PathBuf {
+        PathBuf::from(&self.config.alloc_dir)
+    }
+
     /// Where clients connect.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
@@ -98,12 +104,33 @@ impl Job {
         self.config.id.clone()
     }
 
+    /// Gives the task another `config` block.
+    pub(crate) fn configure(&mut self, config: &Value) {
+        self.config.msgpack_driver_config = rmp_serde::to_vec(config).unwrap();
+    }
+
+    /// The same job as the task's next run: Nomad gives it a new id.
+    pub(crate) fn next_run(&mut self) {
+        self.config.id = format!("{}/proxy/{:08x}", alloc_id(), next());
+    }
+
+    /// Lets a task of another user into its directory.
+    pub(crate) fn let_everybody_in(&self) {
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.directory.path(), open).unwrap();
+    }
+
+    /// Ends what this handle is of when the test is over.
+    pub(crate) fn own(&mut self, handle: TaskHandle) {
+        self.started.push(handle);
+    }
+
     /// `StartTask`.
     pub(crate) async fn start(&mut self, plugin: &Plugin) -> Result<TaskHandle, Status> {
         let request = StartTaskRequest { task: Some(self.config.clone()) };
         let answer = plugin.driver().start_task(request).await?.into_inner();
         let handle = answer.handle.expect("Nomad recovers no task without a handle");
-        self.started.push(handle.clone());
+        self.own(handle.clone());
         Ok(handle)
     }
 
@@ -171,6 +198,13 @@ pub(crate) fn send(pid: u32, signal: Signal) {
 
 pub(crate) fn pid_of(pid: u32) -> Pid {
     Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+/// A field of a process's status, such as `PPid`.
+pub(crate) fn status_field(pid: u32, name: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap().trim().to_owned()
 }
 
 /// Where the descriptors of a process lead.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -37,6 +37,7 @@ pub(crate) struct Plugin {
     channel: Channel,
     state_dir: PathBuf,
     stderr: Arc<Mutex<String>>,
+    pipes: Option<(BufReader<ChildStdout>, BufReader<ChildStderr>)>,
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -50,14 +51,10 @@ impl Plugin {
 
     /// Starts a plugin by this command, as far as the handshake.
     pub(crate) async fn launch(command: &mut Command, state_dir: &Path) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        let stderr = Arc::new(Mutex::new(String::new()));
-        let read = Arc::clone(&stderr);
-        let mut pipe = BufReader::new(child.stderr.take().unwrap());
-        let readers = vec![
+        let mut plugin = Self::launch_unread(command, state_dir).await;
+        let (mut stdout, mut pipe) = plugin.pipes.take().unwrap();
+        let read = Arc::clone(&plugin.stderr);
+        plugin.readers = vec![
             thread::spawn(move || {
                 let mut rest = Vec::new();
                 stdout.read_to_end(&mut rest).unwrap();
@@ -71,8 +68,31 @@ impl Plugin {
                 }
             }),
         ];
+        plugin
+    }
+
+    /// The same, without anybody who reads what it says.
+    pub(crate) async fn launch_unread(command: &mut Command, state_dir: &Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
         let channel = connect(&socket_of(&line)).await;
-        Self { child, line, channel, state_dir: state_dir.to_owned(), stderr, readers }
+        Self {
+            child,
+            line,
+            channel,
+            state_dir: state_dir.to_owned(),
+            stderr: Arc::default(),
+            pipes: Some((stdout, stderr)),
+            readers: Vec::new(),
+        }
+    }
+
+    /// Closes the pipes that nobody reads, as the death of an agent does.
+    pub(crate) fn close_pipes(&mut self) {
+        self.pipes = None;
     }
 
     /// `SetConfig` with this plugin's state directory.

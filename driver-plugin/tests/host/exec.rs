@@ -1,0 +1,184 @@
+//! Commands beside the task: script checks and `nomad alloc exec`.
+
+use std::time::{Duration, Instant};
+
+use nomad_plugin_proto::driver::exec_task_streaming_request::{Setup, TerminalSize};
+use nomad_plugin_proto::driver::{
+    ExecTaskRequest, ExecTaskStreamingIoOperation, ExecTaskStreamingRequest, ExecTaskStreamingResponse,
+    ExitResult,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::harness::{Job, Plugin, lives, until};
+
+fn sh(script: &str) -> Vec<String> {
+    ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+}
+
+async fn exec(
+    plugin: &Plugin,
+    job: &Job,
+    script: &str,
+    timeout: Option<Duration>,
+) -> Result<(String, i32), Status> {
+    let timeout = timeout.map(|timeout| prost_types::Duration::try_from(timeout).unwrap());
+    let request = ExecTaskRequest { task_id: job.id(), command: sh(script), timeout };
+    let answer = plugin.driver().exec_task(request).await?.into_inner();
+    let result = answer.result.expect("without it the agent would panic");
+    Ok((String::from_utf8(answer.stdout).unwrap(), result.exit_code))
+}
+
+/// A client that sits at a command. It never closes its side: Go's does not.
+struct Session {
+    keyboard: mpsc::Sender<ExecTaskStreamingRequest>,
+    screen: Streaming<ExecTaskStreamingResponse>,
+}
+
+impl Session {
+    async fn open(plugin: &Plugin, job: &Job, script: &str, tty: bool) -> Self {
+        let (keyboard, typed) = mpsc::channel(16);
+        let setup = Setup { task_id: job.id(), command: sh(script), tty };
+        let first = ExecTaskStreamingRequest { setup: Some(setup), ..ExecTaskStreamingRequest::default() };
+        keyboard.send(first).await.unwrap();
+        let screen =
+            plugin.driver().exec_task_streaming(ReceiverStream::new(typed)).await.unwrap().into_inner();
+        Self { keyboard, screen }
+    }
+
+    async fn send(&self, message: ExecTaskStreamingRequest) {
+        self.keyboard.send(message).await.unwrap();
+    }
+
+    async fn type_in(&self, text: &str) {
+        let stdin = Some(ExecTaskStreamingIoOperation { data: text.as_bytes().to_vec(), close: false });
+        self.send(ExecTaskStreamingRequest { stdin, ..ExecTaskStreamingRequest::default() }).await;
+    }
+
+    /// Both outputs and the end, in the order that the protocol asks for.
+    async fn rest(mut self) -> (String, String, ExitResult) {
+        let (mut stdout, mut stderr, mut closed, mut result) = (Vec::new(), Vec::new(), Vec::new(), None);
+        while let Some(message) = next(&mut self.screen).await {
+            assert!(result.is_none(), "nothing follows the end");
+            for (name, operation, output) in
+                [("stdout", message.stdout, &mut stdout), ("stderr", message.stderr, &mut stderr)]
+            {
+                let Some(operation) = operation else { continue };
+                output.extend(operation.data);
+                if operation.close {
+                    closed.push(name);
+                }
+            }
+            if message.exited {
+                result = Some(message.result.expect("without it the agent would panic"));
+            }
+        }
+        assert_eq!(closed, ["stdout", "stderr"]);
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(stdout), text(stderr), result.unwrap())
+    }
+}
+
+async fn next(screen: &mut Streaming<ExecTaskStreamingResponse>) -> Option<ExecTaskStreamingResponse> {
+    tokio::time::timeout(Duration::from_secs(10), screen.message()).await.expect("the stream ends").unwrap()
+}
+
+#[tokio::test]
+async fn a_check_runs_as_the_task_runs() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let directory = job.alloc_dir().join("proxy").display().to_string();
+    let script = "pwd; echo $NOMAD_TASK_NAME; echo problem >&2; exit 43";
+    let (output, code) = exec(&plugin, &job, script, None).await.unwrap();
+    assert_eq!((output, code), (format!("{directory}\nproxy\nproblem\n"), 43));
+    let slow = exec(&plugin, &job, "sleep 30", Some(Duration::from_millis(200))).await.unwrap_err();
+    assert!(slow.message().contains("200ms"), "{slow}");
+    let (_, code) = exec(&plugin, &job, "no-such-command", Some(Duration::ZERO)).await.unwrap();
+    assert_eq!(code, 127);
+}
+
+#[tokio::test]
+async fn a_session_streams_both_ways_and_ends_without_the_clients_end() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let session =
+        Session::open(&plugin, &job, "read word; echo got $word; echo problem >&2; exit 7", false).await;
+    session.send(ExecTaskStreamingRequest::default()).await; // a heartbeat
+    session.type_in("hello\n").await;
+    let (stdout, stderr, result) = session.rest().await;
+    assert_eq!((stdout.as_str(), stderr.as_str(), result.exit_code), ("got hello\n", "problem\n", 7));
+}
+
+#[tokio::test]
+async fn a_terminal_has_the_last_size_that_was_told() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let session =
+        Session::open(&plugin, &job, "read go; stty size; tty >/dev/null && echo terminal", true).await;
+    for (height, width) in [(24, 80), (100, 101)] {
+        let tty_size = Some(TerminalSize { height, width });
+        session.send(ExecTaskStreamingRequest { tty_size, ..ExecTaskStreamingRequest::default() }).await;
+    }
+    session.type_in("go\n").await;
+    let (stdout, stderr, result) = session.rest().await;
+    assert!(stdout.contains("100 101") && stdout.contains("terminal"), "{stdout:?}");
+    assert_eq!((stderr.as_str(), result.exit_code), ("", 0));
+}
+
+#[tokio::test]
+async fn a_child_in_the_background_does_not_hold_up_the_end() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    for tty in [false, true] {
+        let opened = Instant::now();
+        let session = Session::open(&plugin, &job, "sleep 20 & echo started", tty).await;
+        let (stdout, _, _) = session.rest().await;
+        assert!(
+            stdout.contains("started") && opened.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            opened.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_takes_its_command_along() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let mut session = Session::open(&plugin, &job, "echo $$; sleep 30", false).await;
+    let first = next(&mut session.screen).await.unwrap().stdout.unwrap().data;
+    let pid: u32 = String::from_utf8(first).unwrap().trim().parse().unwrap();
+    assert!(lives(pid));
+    drop(session);
+    until("the command ends", || !lives(pid)).await;
+}
+
+#[tokio::test]
+async fn a_session_begins_with_what_to_run() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let heartbeat = tokio_stream::once(ExecTaskStreamingRequest::default());
+    let refusal = plugin.driver().exec_task_streaming(heartbeat).await.unwrap_err();
+    assert!(refusal.message().contains("what to run"), "{refusal}");
+}
+
+#[tokio::test]
+async fn commands_work_after_the_plugin_was_replaced() {
+    use nomad_plugin_proto::driver::RecoverTaskRequest;
+
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let handle = job.start(&plugin).await.unwrap();
+    plugin.crash().await;
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
+    plugin.driver().recover_task(request).await.unwrap();
+    assert_eq!(exec(&plugin, &job, "echo $SECRET", None).await.unwrap(), ("hunter2\n".to_owned(), 0));
+}

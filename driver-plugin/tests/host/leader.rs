@@ -1,0 +1,66 @@
+//! A real cluster behind the task: a change of leader is an event of it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use lab::{Cluster, MONITOR, Setup};
+use nomad_plugin_proto::driver::{DriverTaskEvent, RecoverTaskRequest, TaskEventsRequest};
+use serde_json::json;
+use tonic::Streaming;
+
+use crate::harness::{Job, Plugin};
+
+/// How long a planned change of leader may take, and the word of it.
+const CHANGE: Duration = Duration::from_secs(60);
+
+async fn event_that_names(events: &mut Streaming<DriverTaskEvent>, member: &str) -> DriverTaskEvent {
+    let named = async {
+        loop {
+            let event = events.message().await.unwrap().expect("the stream never ends");
+            if event.annotations.get("member").is_some_and(|found| found == member) {
+                return event;
+            }
+        }
+    };
+    tokio::time::timeout(CHANGE, named).await.expect("an event names the leader")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_leader_is_an_event_of_the_task_also_when_no_plugin_was_there() {
+    let cluster = Cluster::start(Setup::default()).await.unwrap();
+    let mut job = Job::new();
+    job.configure(&json!({
+        "cluster": { "scope": cluster.scope() },
+        "etcd": { "endpoints": cluster.etcd_endpoints("driver").unwrap() },
+        "probe": { "user": MONITOR.user, "database": "postgres" },
+        "write": { "port": "pg" },
+        "admin": { "listen": "off" },
+    }));
+    job.task().env = HashMap::from([("PGLP_PROBE_PASSWORD".to_owned(), MONITOR.password.to_owned())]);
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let mut events = plugin.driver().task_events(TaskEventsRequest {}).await.unwrap().into_inner();
+    let handle = job.start(&plugin).await.unwrap();
+    let first = event_that_names(&mut events, "a").await;
+    assert_eq!((first.task_id, first.task_name.as_str()), (job.id(), "proxy"));
+    assert!(first.timestamp.is_some() && first.message.contains('a'), "{}", first.message);
+
+    let app = cluster.app_config(job.address()).connect(tokio_postgres::NoTls).await;
+    let (client, connection) = app.unwrap();
+    let session = tokio::spawn(connection);
+    client.simple_query("select 1").await.unwrap();
+
+    // The plugin is killed, and what happens meanwhile is told by the next one.
+    drop(events);
+    plugin.crash().await;
+    client.simple_query("select 1").await.unwrap();
+    cluster.switchover("b").await.unwrap();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let mut events = plugin.driver().task_events(TaskEventsRequest {}).await.unwrap().into_inner();
+    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
+    plugin.driver().recover_task(request).await.unwrap();
+    let change = event_that_names(&mut events, "b").await;
+    assert!(change.message.contains("leader is now b"), "{}", change.message);
+    assert!(change.annotations.contains_key("timeline"), "{:?}", change.annotations);
+    assert!(client.is_closed() || client.simple_query("select 1").await.is_err(), "the session was severed");
+    let _ = session.await.unwrap();
+}

@@ -1,0 +1,94 @@
+//! What a task uses, as Nomad shows it.
+
+use std::time::{Duration, Instant};
+
+use nomad_plugin_proto::base::{ClientTopology, ClientTopologyCore, NomadConfig, NomadDriverConfig};
+use nomad_plugin_proto::driver::{TaskStats, TaskStatsRequest, cpu_usage, memory_usage};
+use rustix::process::Signal;
+use tonic::Streaming;
+
+use crate::harness::{Job, Plugin, send};
+
+fn every(interval: Duration, job: &Job) -> TaskStatsRequest {
+    let collection_interval = Some(prost_types::Duration::try_from(interval).unwrap());
+    TaskStatsRequest { task_id: job.id(), collection_interval }
+}
+
+async fn next(samples: &mut Streaming<nomad_plugin_proto::driver::TaskStatsResponse>) -> Option<TaskStats> {
+    let sample = tokio::time::timeout(Duration::from_secs(10), samples.message()).await.unwrap().unwrap()?;
+    Some(sample.stats.expect("without it the agent would panic"))
+}
+
+#[tokio::test]
+async fn samples_come_at_once_then_at_the_interval_and_end_with_the_task() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let request = every(Duration::from_millis(200), &job);
+    let mut samples = plugin.driver().task_stats(request).await.unwrap().into_inner();
+    let opened = Instant::now();
+    let first = next(&mut samples).await.unwrap();
+    assert!(opened.elapsed() < Duration::from_millis(150), "{:?}", opened.elapsed());
+    assert_eq!(first.id, job.id());
+    for _ in 0..2 {
+        let sample = next(&mut samples).await.unwrap();
+        let usage = sample.agg_resource_usage.expect("without it the agent would panic");
+        assert!(sample.timestamp.expect("without it the sample would be dropped").seconds > 1_700_000_000);
+        let memory = usage.memory.unwrap();
+        assert!(
+            memory.measured_fields.contains(&memory_usage::Fields::Rss.into()) && memory.rss > 1 << 20,
+            "{memory:?}"
+        );
+        assert!(usage.cpu.unwrap().measured_fields.contains(&cpu_usage::Fields::Percent.into()));
+        assert!(sample.resource_usage_by_pid.contains_key(&job.relay().to_string()));
+    }
+    assert!(opened.elapsed() >= Duration::from_millis(350), "{:?}", opened.elapsed());
+    send(job.relay(), Signal::KILL);
+    while let Some(sample) = next(&mut samples).await {
+        assert_eq!(sample.id, job.id());
+    }
+}
+
+/// Nomad shows MHz: percent of a core times its speed, which it told itself.
+#[tokio::test]
+async fn ticks_follow_from_percent_and_the_speed_that_nomad_told() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let core = |core_id| ClientTopologyCore { core_id, base_speed: 1234, ..ClientTopologyCore::default() };
+    let topology = ClientTopology { cores: vec![core(0), core(1)], ..ClientTopology::default() };
+    let driver = NomadDriverConfig { topology: Some(topology), ..NomadDriverConfig::default() };
+    plugin.configure(Some(NomadConfig { driver: Some(driver) })).await;
+    job.start(&plugin).await.unwrap();
+    let mut samples =
+        plugin.driver().task_stats(every(Duration::from_millis(100), &job)).await.unwrap().into_inner();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        assert!(Instant::now() < deadline, "the proxy was never seen to work");
+        // Something to do for it.
+        drop(std::net::TcpStream::connect(job.address()));
+        let cpu = next(&mut samples).await.unwrap().agg_resource_usage.unwrap().cpu.unwrap();
+        let expected = cpu.percent / 100.0 * 1234.0;
+        assert!((cpu.total_ticks - expected).abs() < 0.001, "{cpu:?}");
+        if cpu.percent > 0.0 {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_was_taken_back_is_measured_too() {
+    use nomad_plugin_proto::driver::RecoverTaskRequest;
+
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let handle = job.start(&plugin).await.unwrap();
+    plugin.crash().await;
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
+    plugin.driver().recover_task(request).await.unwrap();
+    // No interval means the usual one.
+    let mut samples = plugin.driver().task_stats(every(Duration::ZERO, &job)).await.unwrap().into_inner();
+    let opened = Instant::now();
+    assert!(next(&mut samples).await.is_some() && next(&mut samples).await.is_some());
+    assert!((900..2000).contains(&opened.elapsed().as_millis()), "{:?}", opened.elapsed());
+}

@@ -1,0 +1,67 @@
+//! Streams that last as long as the connection.
+
+use std::time::{Duration, Instant};
+
+use nomad_plugin_proto::base::SetConfigRequest;
+use nomad_plugin_proto::driver::fingerprint_response::HealthState;
+use nomad_plugin_proto::driver::{FingerprintRequest, TaskEventsRequest};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::harness::{Job, Plugin};
+
+/// A stream that ends is opened again at once, for ever.
+#[tokio::test]
+async fn pitfall_05_fingerprint_and_events_stay_open() {
+    let state = tempfile::tempdir().unwrap();
+    let plugin = Plugin::start(state.path()).await;
+    let opened = Instant::now();
+    let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
+    let first = health.message().await.unwrap().unwrap();
+    assert!(opened.elapsed() < Duration::from_secs(1), "Nomad waits for the first word");
+    assert_eq!(
+        (first.health(), first.err.as_str()),
+        (HealthState::Healthy, ""),
+        "{}",
+        first.health_description
+    );
+    assert!(first.attributes.contains_key("driver.pg-leader-proxy.version"));
+    let mut events = plugin.driver().task_events(TaskEventsRequest {}).await.unwrap().into_inner();
+    let silence = Duration::from_secs(2);
+    let (health, events) =
+        tokio::join!(timeout(silence, health.message()), timeout(silence, events.message()));
+    assert!(health.is_err() && events.is_err(), "a stream ended or had something to say");
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_run_a_task_is_said_to_be_so_and_why() {
+    let state = tempfile::tempdir().unwrap();
+    let plugin = Plugin::start(state.path()).await;
+    let msgpack_config = rmp_serde::to_vec(&json!({ "state_dir": "/proc/nowhere" })).unwrap();
+    plugin
+        .base()
+        .set_config(SetConfigRequest { msgpack_config, ..SetConfigRequest::default() })
+        .await
+        .unwrap();
+    let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
+    let first = health.message().await.unwrap().unwrap();
+    assert_eq!(first.health(), HealthState::Unhealthy);
+    assert!(first.health_description.contains("/proc/nowhere"), "{}", first.health_description);
+}
+
+#[tokio::test]
+async fn a_warning_about_a_task_is_an_event_of_it() {
+    use nomad_plugin_proto::driver::{DnsConfig, DriverTaskEvent};
+
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let mut events = plugin.driver().task_events(TaskEventsRequest {}).await.unwrap().into_inner();
+    job.task().dns = Some(DnsConfig { servers: vec!["10.0.0.1".into()], ..DnsConfig::default() });
+    job.start(&plugin).await.unwrap();
+    let event = timeout(Duration::from_secs(5), events.message()).await.unwrap().unwrap().unwrap();
+    let DriverTaskEvent { task_id, alloc_id, task_name, timestamp, message, .. } = event;
+    assert_eq!((task_id, task_name), (job.id(), "proxy".to_owned()));
+    assert_eq!(alloc_id, job.task().alloc_id);
+    assert!(timestamp.unwrap().seconds > 1_700_000_000, "a missing time would be shown as of 1970");
+    assert!(message.contains("dns"), "{message}");
+}
