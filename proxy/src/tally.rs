@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// How long before the end of an epoch a session that its server ended counts as lost with it: PostgreSQL ends its
 /// sessions itself when it shuts down or crashes, and the router hears of that a moment later.
-const LOST_WITHIN: u64 = 5;
+const LOST_WITHIN: Duration = Duration::from_secs(5);
 /// For how many seconds such ends are remembered.
 const LOST_SECONDS: usize = 8;
 /// How many epochs are remembered: as many as there are failover reports, and the present one.
@@ -143,11 +143,12 @@ impl RouteTally {
 pub struct EpochTally {
     /// Sessions connected to the leader of this epoch.
     pub connected: Count,
-    /// Sessions severed at its end, and those that its server had ended itself in the seconds before.
-    pub severed: Count,
+    /// Sessions that the proxy severed at its end.
+    pub cut: Count,
     /// Clients that waited for this epoch to begin.
     pub waited: Count,
     lost: Lately,
+    ended: AtomicU64,
     first_served: AtomicU64,
     last_passed: AtomicU64,
 }
@@ -165,9 +166,16 @@ impl EpochTally {
         self.lost.up(now);
     }
 
-    /// The epoch ends at `now`: whoever its server sent away just before was severed as well.
+    /// The epoch ends at `now`.
     pub fn end(&self, now: Moment) {
-        self.severed.add(self.lost.count(now));
+        self.ended.store(nanos(now), Relaxed);
+    }
+
+    /// Sessions severed at its end: those that the proxy cut, and those that the server itself ended in the seconds
+    /// before. A worker may learn of the latter a moment after control has heard why.
+    pub fn severed(&self) -> u64 {
+        let lost = moment(self.ended.load(Relaxed)).map_or(0, |end| self.lost.since(end - LOST_WITHIN));
+        self.cut.value() + lost
     }
 
     /// A severed session had passed its last byte at `at`.
@@ -199,10 +207,10 @@ impl Lately {
         let _ = slot.fetch_update(Relaxed, Relaxed, |slot| Some(counted(slot)));
     }
 
-    fn count(&self, now: Moment) -> u64 {
-        let lately = second(now).saturating_sub(LOST_WITHIN)..=second(now);
+    /// How many there were since a moment that is no more than these seconds ago.
+    fn since(&self, then: Moment) -> u64 {
         let slots = self.0.iter().map(|slot| slot.load(Relaxed));
-        slots.filter(|slot| lately.contains(&(slot >> 32))).map(|slot| slot & u64::from(u32::MAX)).sum()
+        slots.filter(|slot| slot >> 32 >= second(then)).map(|slot| slot & u64::from(u32::MAX)).sum()
     }
 }
 
@@ -262,13 +270,11 @@ impl Tally {
     /// `from` began, and the clients that waited for an epoch since then, up to `to`. Forgotten epochs count nothing.
     pub fn toll(&self, from: RouteEpoch, to: RouteEpoch) -> Toll {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |is: &dyn Fn(RouteEpoch) -> bool, count: fn(&EpochTally) -> &Count| {
-            let counted = epochs.iter().filter(|(epoch, _)| is(*epoch));
-            counted.map(|(_, tally)| count(tally).value()).sum()
-        };
+        let ended = epochs.iter().filter(|(epoch, _)| (from..to).contains(epoch));
+        let begun = epochs.iter().filter(|(epoch, _)| from < *epoch && *epoch <= to);
         Toll {
-            severed: count(&|epoch| from <= epoch && epoch < to, |tally| &tally.severed),
-            held: count(&|epoch| from < epoch && epoch <= to, |tally| &tally.waited),
+            severed: ended.map(|(_, tally)| tally.severed()).sum(),
+            held: begun.map(|(_, tally)| tally.waited.value()).sum(),
         }
     }
 }
@@ -284,18 +290,23 @@ mod tests {
     #[test]
     fn sessions_that_the_server_ended_just_before_are_severed_with_the_epoch() {
         let tally = EpochTally::default();
-        tally.severed.up();
-        for second in [90, 94, 95, 95, 99, 100] {
-            tally.lost(at(second));
-        }
+        tally.cut.up();
+        [90, 94, 95, 95, 99, 100].into_iter().for_each(|second| tally.lost(at(second)));
+        assert_eq!(tally.severed(), 1, "the epoch has not ended");
         tally.end(at(100));
-        assert_eq!(tally.severed.value(), 1 + 4, "five seconds and no more");
+        assert_eq!(tally.severed(), 1 + 4, "five seconds and no more");
+        tally.lost(at(100));
+        assert_eq!(tally.severed(), 1 + 5, "a worker may be late");
+    }
+
+    #[test]
+    fn sessions_that_ended_long_before_are_not() {
         let calm = EpochTally::default();
         calm.lost(at(3));
         calm.end(at(3 + LOST_SECONDS as u64));
-        assert_eq!(calm.severed.value(), 0);
+        assert_eq!(calm.severed(), 0);
         let young = EpochTally::default();
         young.end(at(2));
-        assert_eq!(young.severed.value(), 0, "an empty slot is no session");
+        assert_eq!(young.severed(), 0, "an empty slot is no session");
     }
 }

@@ -92,10 +92,10 @@ async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
     let (mut open, _served) = rig.open_session(&server).await;
     rig.until("the others have ended", |tally| tally.open_sessions() == 1).await;
     epoch.end(pg_leader_proxy::clock::now());
-    assert_eq!(epoch.severed.value(), 2, "and not the one whose client left");
+    assert_eq!(epoch.severed(), 2, "and not the one whose client left");
     rig.depose(&pass, Reason::NoLeader);
     assert_eq!(error(&rest(&mut open).await.0).0, "57P01");
-    rig.until("it is counted", |_| epoch.severed.value() == 3).await;
+    rig.until("it is counted", |_| epoch.severed() == 3).await;
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ fn failover(report: &FailoverReport, tally: &Tally, now: Moment) -> FailoverAnsw
         cause: reason(&report.cause),
         age_ms: ms(now.since(severed_at)),
         gap_ms: went_on.map(|went_on| ms(went_on.since(stopped))),
-        severed: before.map_or(0, |epoch| epoch.severed.value()),
+        severed: before.map_or(0, |epoch| epoch.severed()),
         waited: after.map_or(0, |epoch| epoch.waited.value()),
         steps: steps(report, last_passed, first_served)
             .into_iter()

@@ -315,7 +315,7 @@ impl Session<'_> {
     fn sever(&self, relay: Relay, target: &Target) {
         self.counts.severed.up();
         if let Some(tally) = &target.tally {
-            tally.severed.up();
+            tally.cut.up();
             relay.last_passed().into_iter().for_each(|at| tally.passed(at));
         }
         let why =
