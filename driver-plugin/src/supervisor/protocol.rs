@@ -44,7 +44,7 @@ pub enum Request {
     Follow,
     /// The news up to this number have been passed on, and need not be kept. No answer.
     Delivered(u64),
-    /// Give away the listening sockets of these addresses, if the relay has ended. Answered by `Sockets`, the last of
+    /// Give away the listening sockets of these addresses, if the relay has ended or drains. Answered by `Sockets`, the last of
     /// which is empty; the asker then says `Taken`.
     Yield(Vec<SocketAddr>),
     /// End the relay if it still runs, and leave nothing behind in the end. Answered by `Done`.

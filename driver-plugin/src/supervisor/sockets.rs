@@ -176,3 +176,41 @@ fn explain(error: &io::Error) -> String {
     let words = known.iter().find(|(kind, _)| *kind == error.kind());
     words.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shelf(addresses: &[&str]) -> Shelf {
+        let socket = || TcpListener::bind("127.0.0.1:0").unwrap();
+        Shelf(addresses.iter().map(|addr| (addr.parse().unwrap(), socket())).collect())
+    }
+
+    fn left(kept: &[&str], wanted: &[&str]) -> (usize, Vec<String>) {
+        let mut shelf = shelf(kept);
+        let wanted: Vec<SocketAddr> = wanted.iter().map(|addr| addr.parse().unwrap()).collect();
+        let taken = shelf.take(&wanted);
+        (taken.0.len(), shelf.0.iter().map(|(addr, _)| addr.to_string()).collect())
+    }
+
+    #[test]
+    fn all_sockets_of_an_address_are_taken_and_others_stay() {
+        let kept = ["10.0.0.1:5433", "10.0.0.1:5433", "10.0.0.1:5434"];
+        assert_eq!(left(&kept, &["10.0.0.1:5433"]), (2, vec!["10.0.0.1:5434".to_owned()]));
+        assert_eq!(
+            left(&["10.0.0.1:5433"], &["10.0.0.2:5433", "[::1]:5433"]),
+            (0, vec!["10.0.0.1:5433".to_owned()])
+        );
+    }
+
+    #[test]
+    fn what_would_take_clients_from_the_next_task_is_closed() {
+        assert_eq!(
+            left(&["0.0.0.0:5433", "0.0.0.0:5434"], &["10.0.0.1:5433"]),
+            (0, vec!["0.0.0.0:5434".to_owned()])
+        );
+        assert_eq!(left(&["10.0.0.1:5433"], &["0.0.0.0:5433"]), (0, vec![]));
+        // The one listens to IPv6 only.
+        assert_eq!(left(&["[::]:5433"], &["0.0.0.0:5433"]), (0, vec!["[::]:5433".to_owned()]));
+    }
+}

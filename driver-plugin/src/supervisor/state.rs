@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) board: watch::Sender<Board>,
     /// The listening sockets.
     pub(super) shelf: watch::Sender<Shelf>,
+    /// Whether the relay has been told to accept nobody any more.
+    draining: AtomicBool,
     /// Whether nothing is to be left behind.
     pub(super) forgotten: watch::Sender<bool>,
     /// To whoever starts the relay; there is one launch only.
@@ -73,6 +76,7 @@ impl State {
             life: watch::Sender::new(Life::Starting),
             board: watch::Sender::default(),
             shelf: watch::Sender::default(),
+            draining: AtomicBool::new(false),
             forgotten: watch::Sender::new(false),
             launches,
             orders,
@@ -107,9 +111,11 @@ impl State {
         }
     }
 
-    /// Whether there is a relay that may accept clients.
+    /// Whether there is, or will be, a relay that accepts clients. One that drains does not: its sockets may go to the
+    /// next task at once, where Nomad does not wait for the end of this one.
     pub(super) fn accepts(&self) -> bool {
-        matches!(&*self.life.borrow(), Life::Starting | Life::Running(_))
+        let lives = matches!(&*self.life.borrow(), Life::Starting | Life::Running(_));
+        lives && !self.draining.load(Ordering::Relaxed)
     }
 
     /// Ends the relay, and waits until it has. A start that is under way is given up.
@@ -126,7 +132,10 @@ impl State {
                 // If it cannot be sent, the time runs out below.
                 let _ = self.signal(signal);
             }
-            _ => self.order(Order::Drain(patience)),
+            _ => {
+                self.draining.store(true, Ordering::Relaxed);
+                self.order(Order::Drain(patience));
+            }
         }
         if timeout(patience.saturating_add(STOP_GRACE), self.ended()).await.is_err() {
             self.kill();

@@ -1,14 +1,19 @@
 //! What a plugin leaves behind that dies, or gives up, in the middle of a start: nothing.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nomad_driver_pg_leader_proxy::identity::Identity;
 use nomad_driver_pg_leader_proxy::supervisor::Supervisor;
+use nomad_driver_pg_leader_proxy::supervisor::channel::Channel;
+use nomad_driver_pg_leader_proxy::supervisor::protocol::{Reply, Request};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
 
-use crate::scene::{Scene, is_gone, soon, until};
+use crate::scene::{SOON, Scene, is_gone, soon, until};
 
 /// The processes that were started with this argument, whether they are still reaped or not.
 fn processes_with(argument: &str) -> Vec<u32> {
@@ -78,7 +83,7 @@ async fn a_relay_that_hangs_in_its_start_does_not_outlive_the_plugin() {
 }
 
 /// A FIFO that takes no more.
-fn full_pipe(path: &std::path::Path) -> fs::File {
+fn full_pipe(path: &Path) -> fs::File {
     use rustix::fs::OFlags;
     let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let pipe = rustix::fs::open(path, both, Mode::empty()).unwrap();
@@ -87,12 +92,11 @@ fn full_pipe(path: &std::path::Path) -> fs::File {
     pipe.into()
 }
 
-#[tokio::test]
-async fn a_supervisor_that_nobody_tells_anything_ends_itself() {
-    let scene = Scene::new();
-    let directory = scene.base.state_dir.join("abandoned.0");
+/// A supervisor that was started, and told nothing yet.
+async fn bare_supervisor(scene: &Scene) -> (Child, PathBuf) {
+    let directory = scene.base.state_dir.join("bare.0");
     fs::create_dir_all(&directory).unwrap();
-    let mut child = Command::new(&scene.base.executable)
+    let child = Command::new(&scene.base.executable)
         .arg("supervise")
         .arg(&directory)
         .stdin(Stdio::null())
@@ -100,8 +104,58 @@ async fn a_supervisor_that_nobody_tells_anything_ends_itself() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let identity = Identity::of(child.id()).unwrap();
     until("it listens", || directory.join("control.sock").exists()).await;
+    (child, directory)
+}
+
+async fn conversation(directory: &Path) -> Channel {
+    Channel::new(UnixStream::connect(directory.join("control.sock")).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_relay_of_which_the_plugin_does_not_know_is_ended() {
+    let scene = Scene::new();
+    let (mut child, directory) = bare_supervisor(&scene).await;
+    let mut channel = conversation(&directory).await;
+    let mut launch = scene.launch("1");
+    launch.keep_listening = Duration::ZERO;
+    channel.send(&Request::Launch(Box::new(launch))).await.unwrap();
+    let Reply::Up(record) = channel.expect(SOON).await.unwrap() else { panic!("it comes up") };
+    assert!(record.relay.alive());
+    drop(channel);
+    until("the relay has ended", || !record.relay.alive()).await;
+    until("the supervisor has ended", || child.try_wait().unwrap().is_some()).await;
+    assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn a_supervisor_bears_with_whoever_talks_to_it() {
+    let scene = Scene::new();
+    let supervisor = scene.start(scene.launch("1")).await;
+    let directory = &supervisor.record().directory;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(conversation(directory).await);
+    }
+    for nonsense in ["nonsense\n".to_owned(), "\"Taken\"\n".to_owned(), "x".repeat(2 << 20)] {
+        let mut stream = UnixStream::connect(directory.join("control.sock")).await.unwrap();
+        // Whoever says too much is not heard to the end.
+        let _ = stream.write_all(nonsense.as_bytes()).await;
+    }
+    let mut second = conversation(directory).await;
+    second.send(&Request::Launch(Box::new(scene.launch("2")))).await.unwrap();
+    let reply = second.expect::<Reply>(SOON).await.unwrap();
+    assert!(matches!(reply, Reply::NotStarted(_)), "one task is enough: {reply:?}");
+    assert_eq!(soon(supervisor.launch()).await.unwrap(), scene.launch("1"));
+    assert!(supervisor.record().relay.alive());
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_supervisor_that_nobody_tells_anything_ends_itself() {
+    let scene = Scene::new();
+    let (mut child, directory) = bare_supervisor(&scene).await;
+    let identity = Identity::of(child.id()).unwrap();
     until("it has ended", || child.try_wait().unwrap().is_some()).await;
     assert!(is_gone(&identity) && !directory.exists());
 }

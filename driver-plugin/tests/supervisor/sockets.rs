@@ -57,6 +57,30 @@ async fn a_stop_leaves_those_who_come_too_late_to_the_next_task() {
 }
 
 #[tokio::test]
+async fn a_task_that_drains_yields_to_one_that_does_not_wait_for_its_end() {
+    let scene = Scene::new();
+    let mut launch = scene.launch("1");
+    set(&mut launch, "write.hold", "10m");
+    let first = scene.start(launch).await;
+    let sockets = listening(&first.record().supervisor, scene.address);
+    let held = scene.connect().await.unwrap();
+    let stopping = tokio::spawn({
+        let first = first.clone();
+        async move { first.stop(Duration::from_secs(8), None).await.unwrap() }
+    });
+    until("it drains", || scene.logged().contains("draining")).await;
+    let late = scene.connect().await.unwrap();
+    let second = scene.start(scene.launch("2")).await;
+    assert_eq!(listening(&second.record().relay, scene.address), sockets);
+    assert_eq!(late.answer().await, Some('E'));
+    assert_eq!(scene.connect().await.unwrap().answer().await, Some('E'));
+    assert!(first.record().relay.alive(), "the held client has its time");
+    assert!(!stopping.is_finished());
+    drop(held);
+    assert_eq!(soon(stopping).await.unwrap().code, 0);
+}
+
+#[tokio::test]
 async fn no_connect_fails_while_relays_crash_and_follow_each_other() {
     let scene = Scene::new();
     let address = scene.address;
