@@ -126,6 +126,19 @@ fn a_limit_that_cannot_be_set_is_named_and_the_others_are_set() {
 }
 
 #[test]
+fn a_limit_whose_controller_is_not_there_is_named_only_where_one_was_wanted() {
+    let (_root, cgroups) = copied("v2-without-controllers", &[]);
+    assert_eq!(cgroups.limit(&Limits::default()), [""; 0]);
+    assert_eq!(cgroups.limit(&Limits { memory: Some(1 << 20), ..Limits::default() }).len(), 1);
+    let without: String =
+        SEPARATE.lines().filter(|line| !line.ends_with("memory")).map(|line| format!("{line}\n")).collect();
+    let cgroups = given(&without, "/sys/fs/cgroup/cpuset/nomad-is-not-here/share").unwrap();
+    assert_eq!(cgroups.limit(&Limits::default()), [""; 0]);
+    let warnings = cgroups.limit(&Limits { memory: Some(1 << 20), ..Limits::default() });
+    assert_eq!(warnings, ["no cgroup hierarchy has memory.limit_in_bytes"]);
+}
+
+#[test]
 fn of_version_2_the_kernels_kills_are_counted() {
     assert_eq!(copied("v2-linux-6.1", &[]).1.oom_kills(), 2);
     assert_eq!(copied("v2-linux-5.10", &[]).1.oom_kills(), 0);
@@ -199,6 +212,18 @@ fn a_group_that_keeps_forking_is_killed_to_the_last_process() {
         assert_eq!(running, [0; 0]);
         groups.cgroups.kill_all().unwrap();
     }
+}
+
+#[test]
+fn of_version_2_who_is_in_a_group_inside_is_killed_too() {
+    let groups = Groups::v2();
+    let mut shell = groups.shell("while :; do sleep 1; done");
+    let scope = PathBuf::from(paths(&groups.cgroups)[0].strip_prefix("scope ").unwrap());
+    fs::create_dir(scope.join("inside")).unwrap();
+    fs::write(scope.join("inside/cgroup.procs"), shell.0.id().to_string()).unwrap();
+    groups.cgroups.kill_all().unwrap();
+    assert!(!shell.0.wait().unwrap().success());
+    fs::remove_dir(scope.join("inside")).unwrap();
 }
 
 #[test]

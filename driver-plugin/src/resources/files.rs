@@ -23,6 +23,15 @@ pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     written.map_err(|error| at(path, &error))
 }
 
+/// Sets a limit, or takes away that of an earlier task by writing `none`. Where that does not succeed there was none.
+pub(super) fn set(path: &Path, value: Option<&str>, none: Option<&str>) -> io::Result<()> {
+    match (value, none) {
+        (Some(value), _) => write(path, value),
+        (None, Some(none)) => write(path, none).or(Ok(())),
+        (None, None) => Ok(()),
+    }
+}
+
 /// The file's text.
 pub(super) fn read(path: &Path) -> io::Result<String> {
     fs::read_to_string(path).map_err(|error| at(path, &error))

@@ -55,18 +55,21 @@ impl V1 {
     }
 
     pub(super) fn limit(&self, limits: &Limits) -> Vec<io::Error> {
-        // -1 is no limit. It is written too: an earlier task of these groups may have had one.
-        let bytes = |limit: Option<u64>| limit.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
-        let shares = limits.cpu_shares.map(|shares| shares.max(MIN_SHARES).to_string());
+        let text = |number: Option<u64>| number.map(|number| number.to_string());
+        let shares = limits.cpu_shares.map(|shares| shares.max(MIN_SHARES));
+        let memory = self.memory.as_deref();
         let wanted = [
-            (self.memory.as_deref(), "memory.limit_in_bytes", Some(bytes(limits.memory))),
-            (self.memory.as_deref(), "memory.soft_limit_in_bytes", Some(bytes(limits.memory_reserve))),
-            (self.cpu.as_deref(), "cpu.shares", shares),
-            (Some(self.cpuset.as_path()), "cpuset.cpus", limits.cpus.clone()),
+            (memory, "memory.limit_in_bytes", text(limits.memory), Some("-1")),
+            (memory, "memory.soft_limit_in_bytes", text(limits.memory_reserve), Some("-1")),
+            (self.cpu.as_deref(), "cpu.shares", text(shares), None),
+            (Some(self.cpuset.as_path()), "cpuset.cpus", limits.cpus.clone(), None),
         ];
-        let files =
-            wanted.iter().filter_map(|(group, name, value)| Some(((*group)?.join(name), value.as_ref()?)));
-        files.filter_map(|(path, value)| files::write(&path, value).err()).collect()
+        let set =
+            |(group, name, value, none): (Option<&Path>, &str, Option<String>, Option<&str>)| match group {
+                Some(group) => files::set(&group.join(name), value.as_deref(), none).err(),
+                None => value.map(|_| io::Error::other(format!("no cgroup hierarchy has {name}"))),
+            };
+        wanted.into_iter().filter_map(set).collect()
     }
 
     /// The freezer comes first: whoever is in it can be killed.

@@ -28,16 +28,16 @@ impl V2 {
     }
 
     pub(super) fn limit(&self, limits: &Limits) -> Vec<io::Error> {
-        let memory = limits.memory.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string());
         let wanted = [
-            ("memory.max", Some(memory)),
-            // 0 where there is no reserve: an earlier task of this scope may have had one.
-            ("memory.low", Some(limits.memory_reserve.unwrap_or(0).to_string())),
-            ("cpu.weight", limits.cpu_weight().map(|weight| weight.to_string())),
-            ("cpuset.cpus", limits.cpus.clone()),
+            ("memory.max", limits.memory.map(|bytes| bytes.to_string()), Some("max")),
+            ("memory.low", limits.memory_reserve.map(|bytes| bytes.to_string()), Some("0")),
+            ("cpu.weight", limits.cpu_weight().map(|weight| weight.to_string()), None),
+            ("cpuset.cpus", limits.cpus.clone(), None),
         ];
-        let wanted = wanted.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        wanted.filter_map(|(name, value)| files::write(&self.scope.join(name), value).err()).collect()
+        let set = |(name, value, none): (&str, Option<String>, Option<&str>)| {
+            files::set(&self.scope.join(name), value.as_deref(), none).err()
+        };
+        wanted.into_iter().filter_map(set).collect()
     }
 
     pub(super) fn join(&self) -> io::Result<()> {
@@ -54,16 +54,14 @@ impl V2 {
     }
 
     pub(super) fn kill_all(&self) -> io::Result<()> {
-        let kill = self.scope.join("cgroup.kill");
-        kill_until_empty(
-            || self.processes(),
-            |listed| {
-                // Before Linux 5.14 there is no such file.
-                if files::write(&kill, "1").is_err() {
-                    processes::kill_each(listed);
-                }
-            },
-        )
+        // Reaches the groups inside too. Before Linux 5.14 there is no such file.
+        let at_once = files::write(&self.scope.join("cgroup.kill"), "1").is_ok();
+        let one_by_one = |listed: &[u32]| {
+            if !at_once {
+                processes::kill_each(listed);
+            }
+        };
+        kill_until_empty(|| self.processes(), one_by_one)
     }
 
     pub(super) fn times(&self) -> Option<Times> {
