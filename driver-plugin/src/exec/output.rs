@@ -124,7 +124,12 @@ mod tests {
         let writing = std::thread::spawn(move || while writer.write_all(&[b'y'; 4096]).is_ok() {});
         assert!(outlet.next().await.is_some());
         over.send_replace(true);
-        let all = async { while outlet.next().await.is_some() {} };
+        let all = async {
+            while outlet.next().await.is_some() {
+                // Slower than the writer: there is always something to read.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
         tokio::time::timeout(DRAIN_TIME * 20, all).await.unwrap();
         drop(outlet);
         writing.join().unwrap();

@@ -104,6 +104,12 @@ mod tests {
     }
 
     #[test]
+    fn a_group_that_is_being_removed_counts_as_gone() {
+        let error = io::Error::from_raw_os_error(Errno::NODEV.raw_os_error());
+        assert_eq!(at(Path::new("cgroup.procs"), &error).kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
     fn a_missing_file_is_not_created_and_the_error_names_it() {
         let root = tempfile::tempdir().unwrap();
         let error = write(&root.path().join("memory.max"), "max").unwrap_err();

@@ -111,8 +111,13 @@ impl Client {
         while let Some(message) = self.next().await {
             said.hear(message);
         }
-        timeout(PATIENCE, self.serving).await.unwrap().unwrap().unwrap();
+        self.served().await.unwrap();
         said
+    }
+
+    /// How the serving ended.
+    pub(crate) async fn served(self) -> Result<(), ExecError> {
+        timeout(PATIENCE, self.serving).await.expect("the command is still served").unwrap()
     }
 }
 

@@ -85,7 +85,7 @@ async fn a_command_that_does_not_exist_ends_with_127_and_says_which() {
 #[tokio::test]
 async fn no_command_at_all_is_an_error() {
     let client = Client::start(command(&[]), false);
-    assert!(matches!(client.serving.await.unwrap(), Err(ExecError::Empty)));
+    assert!(matches!(client.served().await, Err(ExecError::Empty)));
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn an_environment_that_is_too_large_is_an_error_that_says_so() {
     let mut entry = shell("true");
     entry.environment.insert("LARGE".to_owned(), "x".repeat(2 << 20));
     let client = Client::start(entry, false);
-    let error = client.serving.await.unwrap().unwrap_err();
+    let error = client.served().await.unwrap_err();
     assert!(matches!(error, ExecError::TooLarge(_)), "{error}");
 }
 
@@ -116,14 +116,15 @@ async fn tree(tty: bool) -> (Client, Vec<u32>) {
 #[tokio::test]
 async fn a_client_that_goes_takes_the_whole_group_with_it() {
     for tty in [false, true] {
-        let (client, pids) = tree(tty).await;
-        drop(client.responses);
-        client.serving.await.unwrap().unwrap();
+        let (mut client, pids) = tree(tty).await;
+        client.responses.close();
+        client.served().await.unwrap();
         all_gone(&pids).await;
 
-        let (client, pids) = tree(tty).await;
+        let (mut client, pids) = tree(tty).await;
         client.requests.send(Err(Status::unknown("the connection broke"))).await.unwrap();
-        client.serving.await.unwrap().unwrap();
+        while client.next().await.is_some() {}
+        client.served().await.unwrap();
         all_gone(&pids).await;
 
         let (client, pids) = tree(tty).await;

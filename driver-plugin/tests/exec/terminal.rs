@@ -27,6 +27,14 @@ async fn the_size_is_there_when_the_command_starts() {
 }
 
 #[tokio::test]
+async fn a_size_is_waited_for_but_not_long() {
+    let start = Instant::now();
+    assert_eq!(play(command(&["true"]), true, []).await.code(), 0);
+    let waited = start.elapsed();
+    assert!(waited >= Duration::from_millis(100) && waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[tokio::test]
 async fn of_two_sizes_the_last_one_counts() {
     let requests = [sized(50, 40), sized(100, 100), typed("")];
     let said = play(shell("sleep 0.5; stty size"), true, requests).await;
