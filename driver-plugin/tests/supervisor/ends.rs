@@ -26,7 +26,7 @@ async fn a_stop_waits_for_the_sessions_and_then_severs_them() {
     for (run, signal) in [("1", None), ("2", Some(Signal::TERM)), ("3", Some(Signal::INT))] {
         let supervisor = scene.start(holding(&scene, run)).await;
         let client = scene.connect().await.unwrap();
-        until("the client is there", || sessions(&supervisor.record().relay, &scene) == 1).await;
+        until("the client is there", || scene.sessions() == 1).await;
         let began = Instant::now();
         let exit = supervisor.stop(Duration::from_secs(1), signal).await.unwrap();
         assert_eq!(ending(&exit), (0, 0, false, None), "{signal:?}");
@@ -142,7 +142,7 @@ async fn when_the_supervisor_is_killed_the_relay_ends_itself() {
     let scene = Scene::new();
     let supervisor = scene.start(holding(&scene, "1")).await;
     let client = scene.connect().await.unwrap();
-    until("the client is there", || sessions(&supervisor.record().relay, &scene) == 1).await;
+    until("the client is there", || scene.sessions() == 1).await;
     let record = supervisor.record().clone();
     let waiting = tokio::spawn({
         let supervisor = supervisor.clone();
@@ -207,17 +207,4 @@ async fn an_exit_that_makes_no_sense_is_not_believed() {
     let exit = soon(supervisor.exited()).await;
     assert!(exit.error.as_deref().is_some_and(|text| text.contains("EOF while parsing")), "{exit:?}");
     assert_eq!(exit.code, 1);
-}
-
-/// How many clients the relay has.
-fn sessions(relay: &Identity, scene: &Scene) -> usize {
-    let std::net::SocketAddr::V4(address) = scene.address else { panic!("tests listen on IPv4") };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port());
-    let table = fs::read_to_string(format!("/proc/{}/net/tcp", relay.pid)).unwrap();
-    let accepted = |line: &&str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // 01 is TCP_ESTABLISHED; what nobody has accepted yet has no inode.
-        fields[1] == local && fields[3] == "01" && fields[9] != "0"
-    };
-    table.lines().filter(accepted).count()
 }

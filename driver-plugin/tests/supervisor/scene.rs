@@ -109,6 +109,18 @@ impl Scene {
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// How many clients have been accepted and are still there.
+    pub(crate) fn sessions(&self) -> usize {
+        let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+        let local = as_in_proc(self.address);
+        let accepted = |line: &&str| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // 01 is TCP_ESTABLISHED; what nobody has accepted yet has no inode.
+            fields[1] == local && fields[3] == "01" && fields[9] != "0"
+        };
+        table.lines().filter(accepted).count()
+    }
+
     /// Connects to the relay, or to the backlog that it left.
     pub(crate) async fn connect(&self) -> std::io::Result<Client> {
         Client::connect(self.address).await
@@ -194,11 +206,15 @@ pub(crate) fn descriptors(process: &Identity) -> BTreeMap<u32, String> {
     open.collect()
 }
 
+/// An address as the kernel's tables have it.
+fn as_in_proc(address: SocketAddr) -> String {
+    let SocketAddr::V4(address) = address else { panic!("tests listen on IPv4") };
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(address.ip().octets()), address.port())
+}
+
 /// The inodes of the sockets by which a process listens on an address.
 pub(crate) fn listening(process: &Identity, address: SocketAddr) -> BTreeSet<String> {
-    let SocketAddr::V4(address) = address else { panic!("tests listen on IPv4") };
-    let octets = u32::from_ne_bytes(address.ip().octets());
-    let local = format!("{octets:08X}:{:04X}", address.port());
+    let local = as_in_proc(address);
     let table = fs::read_to_string(format!("/proc/{}/net/tcp", process.pid)).unwrap();
     let listeners = table.lines().filter_map(|line| {
         // sl, local_address, rem_address, st, …, inode (proc_pid_net(5)); 0A is TCP_LISTEN.

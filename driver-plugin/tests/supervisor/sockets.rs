@@ -45,6 +45,7 @@ async fn a_stop_leaves_those_who_come_too_late_to_the_next_task() {
     set(&mut launch, "write.hold", "10m");
     let first = scene.start(launch).await;
     let held = scene.connect().await.unwrap();
+    until("it is accepted", || scene.sessions() == 1).await;
     let stopping = tokio::spawn(async move { first.stop(Duration::from_secs(2), None).await.unwrap() });
     until("it drains", || scene.logged().contains("draining")).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -64,6 +65,7 @@ async fn a_task_that_drains_yields_to_one_that_does_not_wait_for_its_end() {
     let first = scene.start(launch).await;
     let sockets = listening(&first.record().supervisor, scene.address);
     let held = scene.connect().await.unwrap();
+    until("it is accepted", || scene.sessions() == 1).await;
     let stopping = tokio::spawn({
         let first = first.clone();
         async move { first.stop(Duration::from_secs(8), None).await.unwrap() }
