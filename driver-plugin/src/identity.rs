@@ -34,9 +34,16 @@ impl Identity {
     /// # Errors
     /// `NotFound` when there is none, or it has ended and nobody has reaped it yet; else what the operating system says.
     pub fn of(pid: u32) -> io::Result<Self> {
-        let start_time = start_time(pid)?;
-        let boot_id = fs::read_to_string(BOOT_ID)?.trim().to_owned();
-        Ok(Self { pid, start_time, boot_id })
+        let (running, identity) = Self::read(pid)?;
+        if running { Ok(identity) } else { Err(ErrorKind::NotFound.into()) }
+    }
+
+    /// The child process that has the number `pid` and that its parent, this process, has not reaped: it may have ended.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn of_child(pid: u32) -> io::Result<Self> {
+        Self::read(pid).map(|(_, identity)| identity)
     }
 
     /// This process.
@@ -71,6 +78,19 @@ impl Identity {
         }
     }
 
+    /// The process, and whether it runs.
+    fn read(pid: u32) -> io::Result<(bool, Self)> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).map_err(|error| match error.raw_os_error() {
+            // It was reaped between the opening and the reading.
+            Some(code) if code == rustix::io::Errno::SRCH.raw_os_error() => ErrorKind::NotFound.into(),
+            _ => error,
+        })?;
+        let senseless = || io::Error::new(ErrorKind::InvalidData, format!("/proc/{pid}/stat makes no sense"));
+        let (state, start_time) = parse(&stat).ok_or_else(senseless)?;
+        let boot_id = fs::read_to_string(BOOT_ID)?.trim().to_owned();
+        Ok((!matches!(state, "Z" | "X"), Self { pid, start_time, boot_id }))
+    }
+
     /// A descriptor of the process: opened first and compared afterwards, so that the number cannot change its meaning
     /// in between.
     fn open(&self) -> io::Result<OwnedFd> {
@@ -81,19 +101,6 @@ impl Identity {
             errno => errno.into(),
         })?;
         if Self::of(self.pid)? == *self { Ok(pidfd) } else { Err(gone()) }
-    }
-}
-
-fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).map_err(|error| match error.raw_os_error() {
-        // It ended between the opening and the reading.
-        Some(code) if code == rustix::io::Errno::SRCH.raw_os_error() => ErrorKind::NotFound.into(),
-        _ => error,
-    })?;
-    match parse(&stat) {
-        Some(("Z" | "X", _)) => Err(ErrorKind::NotFound.into()),
-        Some((_, start_time)) => Ok(start_time),
-        None => Err(io::Error::new(ErrorKind::InvalidData, format!("/proc/{pid}/stat makes no sense"))),
     }
 }
 
@@ -146,6 +153,7 @@ mod tests {
         assert!(!identity.alive());
         assert_eq!(identity.signal(Signal::KILL).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(Identity::of(child.id()).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(Identity::of_child(child.id()).unwrap(), identity);
         child.wait().unwrap();
     }
 

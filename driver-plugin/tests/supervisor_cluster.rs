@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use lab::{Cluster, Failure, Latecomers, MONITOR, Session, Setup};
 use nomad_driver_pg_leader_proxy::resources::Cgroups;
 use nomad_driver_pg_leader_proxy::signal::Signal;
-use nomad_driver_pg_leader_proxy::supervisor::{Base, Found, Launch, Supervisor, TaskName};
+use nomad_driver_pg_leader_proxy::supervisor::{Base, Found, Launch, Record, Supervisor, TaskName};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -24,6 +25,16 @@ struct Scene {
     cluster: Cluster,
     directory: TempDir,
     base: Base,
+    started: Mutex<Vec<Record>>,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        for record in self.started.lock().unwrap().iter() {
+            let _ = record.supervisor.signal(Signal::KILL.raw());
+            let _ = record.relay.signal(Signal::KILL.raw());
+        }
+    }
 }
 
 impl Scene {
@@ -35,7 +46,7 @@ impl Scene {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_nomad-driver-pg-leader-proxy")),
             state_dir: directory.path().join("state"),
         };
-        Self { cluster, directory, base }
+        Self { cluster, directory, base, started: Mutex::default() }
     }
 
     async fn run(&self, run: &str) -> Supervisor {
@@ -63,7 +74,10 @@ impl Scene {
             keep_listening: Duration::from_secs(20),
         };
         let started = Supervisor::start(&self.base, launch).await;
-        started.unwrap_or_else(|error| panic!("{error}; the log: {}", fs::read_to_string(log).unwrap()))
+        let started =
+            started.unwrap_or_else(|error| panic!("{error}; the log: {}", fs::read_to_string(log).unwrap()));
+        self.started.lock().unwrap().push(started.record().clone());
+        started
     }
 
     async fn session(&self) -> Session {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::channel::Channel;
 use super::launch::{Launch, StartError};
@@ -49,8 +49,9 @@ pub(super) async fn run(state: &State, mut inbox: Inbox) {
 
 /// Starts the relay. When it is returned, it is up, and whoever asked for it knows.
 async fn start(state: &State, launch: &Launch, asker: &mut Channel) -> Result<(Relay, Record), StartError> {
-    let mut relay = unless_given_up(state, asker, Relay::start(launch)).await?;
-    let up = unless_given_up(state, asker, relay.come_up(launch, state)).await;
+    let deadline = Instant::now() + UP_TIME;
+    let mut relay = unless_given_up(state, asker, deadline, Relay::start(launch)).await?;
+    let up = unless_given_up(state, asker, deadline, relay.come_up(launch, state)).await;
     let known = match up {
         Ok(record) => acknowledged(asker, &record).await.map(|()| record),
         Err(error) => Err(error),
@@ -77,11 +78,12 @@ async fn acknowledged(asker: &mut Channel, record: &Record) -> Result<(), StartE
 async fn unless_given_up<T>(
     state: &State,
     asker: &mut Channel,
+    deadline: Instant,
     work: impl Future<Output = Result<T, StartError>>,
 ) -> Result<T, StartError> {
     let mut forgotten = state.forgotten.subscribe();
     tokio::select! {
-        done = timeout(UP_TIME, work) => done.unwrap_or_else(|_| {
+        done = timeout_at(deadline, work) => done.unwrap_or_else(|_| {
             Err(StartError::Transient(format!("the relay was not up within {UP_TIME:?}")))
         }),
         // There is nothing to say in between, so this is the end of the conversation.

@@ -51,14 +51,15 @@ impl Relay {
     pub(super) async fn start(launch: &Launch) -> Result<Self, StartError> {
         let owner = launch.user.as_deref().map(Account::find).transpose();
         let owner = owner.map_err(|error| StartError::Fatal(error.to_string()))?;
-        let stdout = open_log(&launch.stdout, owner.as_ref()).await?;
-        let stderr = open_log(&launch.stderr, owner.as_ref()).await?;
+        let (stdout, stderr) = tokio::try_join!(
+            open_log(&launch.stdout, owner.as_ref()),
+            open_log(&launch.stderr, owner.as_ref())
+        )?;
         let oom_kills_before = launch.cgroups.oom_kills();
         let (child, channel) = spawn(launch, stdout, stderr)
             .map_err(|error| StartError::Transient(format!("cannot start the relay: {error}")))?;
-        // Nobody has waited for it yet, so its number still means it.
-        let identity = child.id().map(Identity::of).transpose().ok().flatten();
-        let identity = identity.ok_or_else(|| StartError::Transient("the relay ended at once".to_owned()))?;
+        // Nobody has waited for it yet, so it has a number, which still means it.
+        let identity = Identity::of_child(child.id().unwrap_or_default()).map_err(|error| unready(&error))?;
         let cgroups = launch.cgroups.clone();
         Ok(Self { child, identity, channel, cgroups, oom_kills_before })
     }
@@ -68,6 +69,28 @@ impl Relay {
     /// # Errors
     /// Why it did not come up.
     pub(super) async fn come_up(&mut self, launch: &Launch, state: &State) -> Result<Record, StartError> {
+        match self.converse(launch, state).await {
+            Ok(Ok(())) => Ok(Record {
+                supervisor: Identity::of_this_process().map_err(|error| unready(&error))?,
+                relay: self.identity.clone(),
+                directory: state.directory.clone(),
+                cgroups: self.cgroups.clone(),
+                started_at: clock::now(),
+            }),
+            Ok(Err(error)) => Err(error),
+            // As a rule the conversation breaks off because the process has ended, which says more.
+            Err(error) => match timeout(LAST_WORDS, self.child.wait()).await {
+                Ok(Ok(status)) => {
+                    Err(StartError::Transient(format!("the relay ended before it was up: {status}")))
+                }
+                Ok(Err(error)) => Err(unready(&error)),
+                Err(_) => Err(unready(&error)),
+            },
+        }
+    }
+
+    /// The outer error is one of the conversation itself, the inner one what the relay says.
+    async fn converse(&mut self, launch: &Launch, state: &State) -> io::Result<Result<(), StartError>> {
         let settlement = Settlement {
             settings: launch.settings.clone(),
             directory: launch.directory.clone(),
@@ -75,31 +98,20 @@ impl Relay {
             cgroups: launch.cgroups.clone(),
             oom_score_adj: launch.oom_score_adj,
         };
-        self.channel.send(&Order::Settle(Box::new(settlement))).await.map_err(broken)?;
+        self.channel.send(&Order::Settle(Box::new(settlement))).await?;
         loop {
-            match self.channel.receive().await.map_err(broken)? {
+            match self.channel.receive().await? {
                 Some(Report::Wants { addresses, workers }) => {
-                    sockets::obtain(&state.shelf, &addresses, workers, &state.directory).await?;
-                    sockets::lend(&self.channel, &state.shelf, Order::Sockets).await.map_err(broken)?;
+                    let obtained = sockets::obtain(&state.shelf, &addresses, workers, &state.directory).await;
+                    if let Err(error) = obtained {
+                        return Ok(Err(error));
+                    }
+                    sockets::lend(&self.channel, &state.shelf, Order::Sockets).await?;
                 }
-                Some(Report::NotStarted(error)) => return Err(error),
+                Some(Report::NotStarted(error)) => return Ok(Err(error)),
                 Some(Report::News(news)) => state.board.send_modify(|board| board.post(news)),
-                Some(Report::Up) => {
-                    return Ok(Record {
-                        supervisor: Identity::of_this_process().map_err(broken)?,
-                        relay: self.identity.clone(),
-                        directory: state.directory.clone(),
-                        cgroups: self.cgroups.clone(),
-                        started_at: clock::now(),
-                    });
-                }
-                None => {
-                    let status = timeout(LAST_WORDS, self.child.wait()).await;
-                    let status =
-                        status.map(|status| status.map_or_else(|e| e.to_string(), |s| s.to_string()));
-                    let status = status.unwrap_or_else(|_| "it fell silent".to_owned());
-                    return Err(StartError::Transient(format!("the relay ended before it was up: {status}")));
-                }
+                Some(Report::Up) => return Ok(Ok(())),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
     }
@@ -184,7 +196,6 @@ fn spawn(launch: &Launch, stdout: File, stderr: File) -> io::Result<(Child, Chan
     Ok((child, Channel::new(UnixStream::from_std(ours)?)))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
-fn broken(error: io::Error) -> StartError {
+fn unready(error: &io::Error) -> StartError {
     StartError::Transient(format!("the relay did not come up: {error}"))
 }

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nomad_driver_pg_leader_proxy::identity::Identity;
-use nomad_driver_pg_leader_proxy::supervisor::Supervisor;
 use nomad_driver_pg_leader_proxy::supervisor::channel::Channel;
 use nomad_driver_pg_leader_proxy::supervisor::protocol::{Reply, Request};
+use nomad_driver_pg_leader_proxy::supervisor::{StartError, Supervisor};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
@@ -79,6 +79,27 @@ async fn a_relay_that_hangs_in_its_start_does_not_outlive_the_plugin() {
     .await;
     assert_eq!(relays.len(), 1, "there was one relay");
     assert!(scene.left().is_empty());
+    drop(full);
+}
+
+#[tokio::test]
+async fn a_relay_that_dies_in_its_start_is_told_from_one_that_is_refused() {
+    let scene = Scene::new();
+    let mut launch = scene.launch("1");
+    launch.stderr = scene.path("fifo");
+    mknodat(CWD, &launch.stderr, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let full = full_pipe(&launch.stderr);
+    let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
+    let killing = tokio::spawn(async move {
+        until("there is a relay", || !children_of(&processes_with(&state_dir)).is_empty()).await;
+        for relay in children_of(&processes_with(&state_dir)) {
+            Identity::of(relay).unwrap().signal(rustix::process::Signal::KILL).unwrap();
+        }
+    });
+    let error = soon(scene.try_start(launch)).await.err().unwrap();
+    let text = "the relay ended before it was up: signal: 9 (SIGKILL)";
+    assert_eq!(error, StartError::Transient(text.to_owned()));
+    killing.await.unwrap();
     drop(full);
 }
 
