@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime;
+use tokio::runtime::{self, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::session::{Shared, WorkerContext};
@@ -63,10 +63,25 @@ impl Worker {
     /// When the operating system has no thread or no descriptor left.
     pub fn start(index: usize, shared: Shared) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let (told, started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            LocalSet::new().block_on(&runtime, work(shared, inbox));
+            // It cannot leave the thread that made it.
+            let runtime =
+                runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(told.send(error)),
+            };
+            drop(told);
+            // A task of its own: what `block_on` itself is given is polled with every event of every session.
+            let work = runtime.spawn_local(work(shared, inbox));
+            if let Err(panic) = runtime.block_on(work) {
+                warn!(%panic, "a worker failed");
+            }
         })?;
+        if let Ok(error) = started.recv() {
+            return Err(error);
+        }
         Ok(Self { orders, thread })
     }
 
