@@ -52,7 +52,11 @@ impl Boundary {
 
     /// Follows the bytes that a server sent.
     pub(crate) fn follow(&mut self, mut bytes: &[u8]) {
-        while let Some(first) = bytes.first() {
+        loop {
+            if self.between_messages() {
+                bytes = self.follow_messages(bytes);
+            }
+            let Some(first) = bytes.first() else { return };
             match &mut self.place {
                 Place::Unknown => return,
                 Place::Negotiating => {
@@ -85,6 +89,24 @@ impl Boundary {
             }
         }
     }
+
+    /// Follows messages as long as their headers are whole, which nearly all are, and gives back the bytes of one that is
+    /// not.
+    fn follow_messages<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        while let Some((header, body)) = bytes.split_first_chunk::<HEADER>() {
+            self.logged_in |= header[0] == READY_FOR_QUERY;
+            let Some(length) = body_length(*header) else {
+                self.place = Place::Unknown;
+                return body;
+            };
+            let Some(rest) = body.get(length..) else {
+                self.place = Place::Body(length);
+                return body;
+            };
+            bytes = rest;
+        }
+        bytes
+    }
 }
 
 impl Place {
@@ -92,14 +114,19 @@ impl Place {
         Self::Header(0, [0; HEADER])
     }
 
-    fn after_header([_, a, b, c, d]: [u8; HEADER]) -> Self {
-        // The length counts its own four bytes.
-        match usize::try_from(u32::from_be_bytes([a, b, c, d])) {
-            Ok(4) => Self::message(),
-            Ok(length) if length > 4 => Self::Body(length - 4),
-            _ => Self::Unknown,
+    const fn after_header(header: [u8; HEADER]) -> Self {
+        match body_length(header) {
+            Some(0) => Self::message(),
+            Some(length) => Self::Body(length),
+            None => Self::Unknown,
         }
     }
+}
+
+/// How many bytes of the message follow its header; the length in the header counts its own four bytes.
+const fn body_length([_, a, b, c, d]: [u8; HEADER]) -> Option<usize> {
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    length.checked_sub(4)
 }
 
 #[cfg(test)]
