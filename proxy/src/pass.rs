@@ -1,10 +1,11 @@
 //! Passes: the right of a session to exchange bytes with one server, for one epoch, until it is revoked or runs out.
 
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pg_leader_proxy_core::{Moment, Reason};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Why sessions were severed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,18 +37,15 @@ impl std::fmt::Display for Severance {
 pub struct Pass {
     /// Nanoseconds since boot up to which the pass is valid; 0 when revoked.
     until: AtomicU64,
-    revoked: watch::Sender<bool>,
+    /// Wakes the sessions; that the pass is revoked is said by `until`.
+    revocation: Notify,
     severance: OnceLock<Severance>,
 }
 
 impl Pass {
     /// A pass that is valid up to `until`.
     pub fn until(until: Moment) -> Self {
-        Self {
-            until: AtomicU64::new(nanos(until)),
-            revoked: watch::Sender::new(false),
-            severance: OnceLock::new(),
-        }
+        Self { until: AtomicU64::new(nanos(until)), revocation: Notify::new(), severance: OnceLock::new() }
     }
 
     /// Whether a byte may pass at `now`. A pass that ran out forbids it also before anybody has revoked it: a machine
@@ -68,7 +66,7 @@ impl Pass {
     pub fn revoke(&self, severance: Severance) {
         let _ = self.severance.set(severance);
         self.until.store(0, Ordering::Release);
-        self.revoked.send_replace(true);
+        self.revocation.notify_waiters();
     }
 
     /// Whether the pass was revoked.
@@ -83,9 +81,11 @@ impl Pass {
 
     /// Resolves once the pass is revoked.
     pub async fn revoked(&self) {
-        let mut revoked = self.revoked.subscribe();
-        // An error would mean that the sender is gone, and `self` holds it.
-        let _ = revoked.wait_for(|revoked| *revoked).await;
+        // Made before the look, so that no revocation can come between the two.
+        let told = pin!(self.revocation.notified());
+        if !self.is_revoked() {
+            told.await;
+        }
     }
 }
 

@@ -37,20 +37,33 @@ pub struct Target {
 }
 
 impl Target {
-    /// Counts one session more, until the guard is dropped.
+    /// Counts one session more, until what is returned is dropped.
     pub fn occupy(&self) -> Occupied {
         self.sessions.fetch_add(1, Relaxed);
-        Occupied(Arc::clone(&self.sessions))
+        Occupied {
+            member: self.member.clone(),
+            epoch: self.epoch,
+            tally: self.tally.clone(),
+            sessions: Arc::clone(&self.sessions),
+        }
     }
 }
 
-/// One session of a target.
+/// One session of a target, and what it needs to know of it as long as it lasts.
 #[derive(Debug)]
-pub struct Occupied(Arc<AtomicUsize>);
+pub struct Occupied {
+    /// Who the server is.
+    pub member: MemberName,
+    /// The epoch of the route.
+    pub epoch: RouteEpoch,
+    /// What is counted of the epoch, on the write route.
+    pub tally: Option<Arc<EpochTally>>,
+    sessions: Arc<AtomicUsize>,
+}
 
 impl Drop for Occupied {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.sessions.fetch_sub(1, Relaxed);
     }
 }
 

@@ -1,12 +1,17 @@
 //! The first packet of a client and the first answer of a server, before anything is relayed.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
+use super::scratch::{self, SharedScratch};
 use crate::net;
 use crate::wire::{FirstPacket, Progress, SqlState};
 
@@ -20,23 +25,29 @@ pub(super) struct Opening {
 ///
 /// # Errors
 /// A [`Refusal`] when the packet makes no sense or is not whole within `bound`.
-pub(super) async fn read(client: &TcpStream, bound: Duration) -> Result<Option<Opening>, Refusal> {
+pub(super) async fn read(
+    client: &mut TcpStream,
+    scratch: &SharedScratch,
+    bound: Duration,
+) -> Result<Option<Opening>, Refusal> {
     let deadline = Instant::now() + bound;
     // A client that sends nothing costs no buffer.
     let mut bytes = Vec::new();
     loop {
-        let expired = timeout_at(deadline, client.readable()).await.is_err();
-        if expired {
-            // A process that was stopped finds timers expired whose bytes have come long ago: it looks once more.
-            tokio::task::yield_now().await;
-        }
-        match client.try_read_buf(&mut bytes) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && expired => {
-                return Err(Refusal::silent(bound));
+        let read = timeout_at(deadline, scratch::read(client, scratch, &mut bytes)).await;
+        let expired = read.is_err();
+        let read = match read {
+            Ok(read) => read,
+            Err(_) => {
+                // A process that was stopped finds timers expired whose bytes have come long ago: it looks once more.
+                yield_now().await;
+                poll_once(scratch::read(client, scratch, &mut bytes))
+                    .await
+                    .ok_or_else(|| Refusal::silent(bound))?
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(_) => {}
+        };
+        if !read.is_ok_and(|read| read > 0) {
+            return Ok(None);
         }
         match FirstPacket::parse(&bytes) {
             Ok(Progress::Partial) if expired => return Err(Refusal::silent(bound)),
@@ -47,26 +58,32 @@ pub(super) async fn read(client: &TcpStream, bound: Duration) -> Result<Option<O
     }
 }
 
+/// What comes of `work` without waiting for it.
+async fn poll_once<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        Poll::Ready(match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Some(done),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
 /// Waits for the first bytes of a server's answer; none when it takes longer than `bound`, which is its right.
 ///
 /// # Errors
 /// When the connection ends before the first byte.
-pub(super) async fn answer(server: &TcpStream, bound: Duration, most: usize) -> io::Result<Vec<u8>> {
-    let reading = async {
-        loop {
-            server.readable().await?;
-            let mut bytes = Vec::with_capacity(most);
-            match server.try_read_buf(&mut bytes) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) => return Ok(bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    match net::within(bound, reading).await {
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(Vec::new()),
-        outcome => outcome,
+pub(super) async fn answer(
+    server: &mut TcpStream,
+    scratch: &SharedScratch,
+    bound: Duration,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    match net::within(bound, scratch::read(server, scratch, &mut bytes)).await {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() != io::ErrorKind::TimedOut => Err(error),
+        Ok(_) | Err(_) => Ok(bytes),
     }
 }
 

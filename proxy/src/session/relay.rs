@@ -3,7 +3,6 @@
 //! It reads into one scratch buffer that all sessions of a worker share and writes at once; only what the other side
 //! did not take is kept. An idle session therefore owns no buffer, and no timer either.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -15,9 +14,11 @@ use std::time::Duration;
 use pg_leader_proxy_core::Moment;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio::time::{sleep, timeout};
 
 use super::boundary::Boundary;
+use super::scratch::{Scratch, SharedScratch, Spares};
 use crate::clock;
 use crate::gate::Entry;
 use crate::net;
@@ -33,9 +34,6 @@ const LOGIN_WAIT: Duration = Duration::from_millis(100);
 const PASS_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const PASS_LOOK: Duration = Duration::from_millis(5);
-
-/// The buffer that all sessions of a worker read into.
-pub(crate) type Scratch = RefCell<Box<[u8]>>;
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -121,8 +119,9 @@ impl Relay {
     }
 
     /// Relays until the end. A client that takes its time to log in keeps nobody waiting for longer than a moment.
-    pub(crate) async fn run(&mut self, scratch: &Scratch) -> End {
-        if let Ok(end) = timeout(LOGIN_WAIT, self.relay(scratch)).await {
+    pub(crate) async fn run(&mut self, scratch: &SharedScratch) -> End {
+        // In a box, because it is over soon and a session that idles for hours need not keep room for it.
+        if let Ok(end) = Box::pin(timeout(LOGIN_WAIT, self.relay(scratch))).await {
             return end;
         }
         self.entry = None;
@@ -131,17 +130,13 @@ impl Relay {
 
     /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
     /// suspended with us, is about to extend the pass or to revoke it.
-    async fn relay(&mut self, scratch: &Scratch) -> End {
+    async fn relay(&mut self, scratch: &SharedScratch) -> End {
         loop {
             match self.run_while_allowed(scratch).await {
                 Pause::Ended(end) => return end,
+                // In a box, because it is rare.
                 Pause::PassRanOut => {
-                    let decided = async {
-                        while !self.pass.is_revoked() && !self.pass.allows(clock::now()) {
-                            sleep(PASS_LOOK).await;
-                        }
-                    };
-                    if timeout(PASS_WAIT, decided).await.is_err() {
+                    if Box::pin(timeout(PASS_WAIT, self.decision())).await.is_err() {
                         return End::Severed;
                     }
                 }
@@ -149,10 +144,17 @@ impl Relay {
         }
     }
 
-    async fn run_while_allowed(&mut self, scratch: &Scratch) -> Pause {
+    /// Resolves once control has extended the pass or revoked it.
+    async fn decision(&self) {
+        while !self.pass.is_revoked() && !self.pass.allows(clock::now()) {
+            sleep(PASS_LOOK).await;
+        }
+    }
+
+    async fn run_while_allowed(&mut self, scratch: &SharedScratch) -> Pause {
         let pass = Arc::clone(&self.pass);
         // Without a budget: it is polled once and must have registered then.
-        let mut revoked = pin!(tokio::task::unconstrained(pass.revoked()));
+        let mut revoked = pin!(unconstrained(pass.revoked()));
         let mut registered: Option<Waker> = None;
         poll_fn(|cx| {
             if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -166,7 +168,7 @@ impl Relay {
         .await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &Scratch) -> Poll<Pause> {
+    fn poll(&mut self, cx: &mut Context<'_>, scratch: &SharedScratch) -> Poll<Pause> {
         if self.pass.is_revoked() {
             return Poll::Ready(Pause::Ended(End::Severed));
         }
@@ -200,13 +202,15 @@ impl Relay {
     }
 
     /// Cuts both connections at once. A plaintext client that has received only whole messages is told why first.
-    pub(crate) fn sever(self, why: &str) {
+    pub(crate) fn sever(self) {
         net::reset_on_close(&self.server);
+        let why =
+            self.pass.severance().map_or_else(|| "its lease has run out".to_owned(), ToString::to_string);
         let told = self.boundary.between_messages() && self.to_client.is_flushed() && {
             let error = wire::fatal(
                 SqlState::AdminShutdown,
                 "terminating connection: the server is no longer the leader",
-                why,
+                &why,
             );
             self.client.try_write(&error).is_ok_and(|written| written == error.len())
         };
@@ -242,26 +246,27 @@ impl Flow {
         cx: &mut Context<'_>,
         (mut source, mut sink): (Pin<&mut TcpStream>, Pin<&mut TcpStream>),
         pass: &Pass,
-        (scratch, boundary): (&mut [u8], &mut Boundary),
+        (scratch, boundary): (&mut Scratch, &mut Boundary),
     ) -> Poll<Result<(), Stop>> {
+        let Scratch { buffer, spares } = scratch;
         for _ in 0..ROUNDS {
-            ready!(self.poll_flush(cx, sink.as_mut(), pass))?;
+            ready!(self.poll_flush(cx, sink.as_mut(), pass, spares))?;
             if self.at_end {
                 // The other side may have closed first, which is no failure of this one.
                 let _ = ready!(sink.as_mut().poll_shutdown(cx));
                 self.closed = true;
                 return Poll::Ready(Ok(()));
             }
-            let mut buffer = ReadBuf::new(scratch);
-            ready!(source.as_mut().poll_read(cx, &mut buffer)).map_err(Stop::Source)?;
-            let bytes = buffer.filled();
+            let mut read = ReadBuf::new(buffer);
+            ready!(source.as_mut().poll_read(cx, &mut read)).map_err(Stop::Source)?;
+            let bytes = read.filled();
             if bytes.is_empty() {
                 self.at_end = true;
                 continue;
             }
             boundary.follow(bytes);
             if let Err(stop) = self.check(pass) {
-                self.unsent.extend_from_slice(bytes);
+                spares.keep(&mut self.unsent, bytes);
                 return Poll::Ready(Err(stop));
             }
             let taken = match sink.as_mut().poll_write(cx, bytes) {
@@ -269,7 +274,7 @@ impl Flow {
                 Poll::Pending => 0,
             };
             self.passed += taken as u64;
-            self.unsent.extend_from_slice(&bytes[taken..]);
+            spares.keep(&mut self.unsent, &bytes[taken..]);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -280,6 +285,7 @@ impl Flow {
         cx: &mut Context<'_>,
         mut sink: Pin<&mut TcpStream>,
         pass: &Pass,
+        spares: &mut Spares,
     ) -> Poll<Result<(), Stop>> {
         while self.sent < self.unsent.len() {
             self.check(pass)?;
@@ -289,7 +295,7 @@ impl Flow {
             self.passed += taken as u64;
         }
         if self.sent > 0 {
-            self.unsent = Vec::new();
+            spares.give_back(std::mem::take(&mut self.unsent));
             self.sent = 0;
         }
         Poll::Ready(Ok(()))

@@ -1,0 +1,107 @@
+//! The scratch buffer of a worker, which all its sessions read into, and spare buffers for what a peer did not take.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How large the scratch buffer is, in bytes.
+const SCRATCH_SIZE: usize = 64 * 1024;
+/// How much is read at once of what is kept, a first packet or a first answer, in bytes.
+const READ_MAX: usize = 4 * 1024;
+/// How many buffers are kept for the next session whose peer is slow; more are given back to the allocator.
+const SPARES: usize = 16;
+
+/// The buffers of one worker. Its sessions take turns, so it needs no lock.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// What is read into.
+    pub(super) buffer: Box<[u8]>,
+    /// Where leftovers go.
+    pub(super) spares: Spares,
+}
+
+/// Scratch as the sessions of a worker share it.
+pub(crate) type SharedScratch = RefCell<Scratch>;
+
+impl Scratch {
+    /// The buffers of a worker that starts.
+    pub(crate) fn shared() -> SharedScratch {
+        let buffer = vec![0; SCRATCH_SIZE].into_boxed_slice();
+        RefCell::new(Self { buffer, spares: Spares::default() })
+    }
+}
+
+/// Waits for bytes of `stream`, appends at most [`READ_MAX`] of them to `bytes`, and tells how many; none at its end.
+///
+/// They take the way through the scratch buffer, so that one system call reads what there is and `bytes` holds no more
+/// room than they need. When it is dropped half way, nothing was read.
+pub(super) async fn read(
+    stream: &mut TcpStream,
+    scratch: &SharedScratch,
+    bytes: &mut Vec<u8>,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut scratch = scratch.borrow_mut();
+        let mut read = ReadBuf::new(&mut scratch.buffer[..READ_MAX]);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+        let read = read.filled();
+        bytes.reserve_exact(read.len());
+        bytes.extend_from_slice(read);
+        Poll::Ready(Ok(read.len()))
+    })
+    .await
+}
+
+/// Empty buffers that were in use before.
+#[derive(Debug, Default)]
+pub(super) struct Spares(Vec<Vec<u8>>);
+
+impl Spares {
+    /// Keeps `leftover` in `unsent`, which borrows a buffer for it when it has none.
+    pub(super) fn keep(&mut self, unsent: &mut Vec<u8>, leftover: &[u8]) {
+        if unsent.capacity() == 0 && !leftover.is_empty() {
+            *unsent = self.0.pop().unwrap_or_default();
+        }
+        unsent.extend_from_slice(leftover);
+    }
+
+    /// Takes back a buffer whose bytes were all sent.
+    pub(super) fn give_back(&mut self, mut buffer: Vec<u8>) {
+        // What was held of a client while it waited may be larger than anything a relay leaves over.
+        if self.0.len() < SPARES && buffer.capacity() <= SCRATCH_SIZE {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_used_again_and_only_so_many_are_kept() {
+        let mut spares = Spares::default();
+        let mut unsent = Vec::new();
+        spares.keep(&mut unsent, b"");
+        assert_eq!(unsent.capacity(), 0, "nothing left over needs no buffer");
+        spares.keep(&mut unsent, b"left");
+        spares.keep(&mut unsent, b"over");
+        assert_eq!(unsent, b"leftover");
+        let place = unsent.as_ptr();
+        spares.give_back(unsent);
+        let mut again = Vec::new();
+        spares.keep(&mut again, b"x");
+        assert_eq!((again.as_ptr(), again.as_slice()), (place, b"x".as_slice()));
+        for _ in 0..2 * SPARES {
+            spares.give_back(Vec::with_capacity(8));
+        }
+        spares.give_back(Vec::with_capacity(2 * SCRATCH_SIZE));
+        assert_eq!(spares.0.len(), SPARES);
+    }
+}
