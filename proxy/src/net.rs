@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use pg_leader_proxy_core::ServerAddr;
@@ -32,12 +33,13 @@ pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets what holds on both sides of a session: no delay, keepalive, and a bound on unacknowledged bytes.
+/// Sets what holds on both sides of a session: no delay, keepalive, and a bound on unacknowledged bytes. What a listening
+/// socket has, Linux gives to the connections that are accepted from it.
 ///
 /// # Errors
 /// What the operating system says; a socket that is already broken, for one.
-pub fn prepare(stream: &TcpStream, session: &Session) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+pub fn prepare(socket: &impl AsFd, session: &Session) -> io::Result<()> {
+    let socket = SockRef::from(socket);
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new()
         .with_time(session.keepalive)

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{self, LocalOptions};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::session::{Shared, WorkerContext};
+use crate::config::Session;
+use crate::net;
+use crate::session::{Settings, Shared, WorkerContext};
 use crate::tally::RouteKind;
 
 /// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.
@@ -103,9 +105,9 @@ impl Worker {
 }
 
 async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>) {
+    let mut acceptors = Acceptors::new(shared.settings.clone());
     let context = WorkerContext::new(shared);
     let mut sessions = JoinSet::new();
-    let mut acceptors = Acceptors::default();
     loop {
         tokio::select! {
             order = inbox.recv() => match order {
@@ -140,8 +142,9 @@ async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>) {
 type Client = (TcpStream, SocketAddr);
 
 /// The listening sockets of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Acceptors {
+    settings: watch::Receiver<Settings>,
     sockets: Vec<Acceptor>,
     /// Where the next look begins: none of the sockets shall starve because another one is never empty.
     turn: usize,
@@ -153,15 +156,33 @@ struct Acceptor {
     addr: SocketAddr,
     socket: TcpListener,
     keeper: Keeper,
+    /// What the socket was prepared for, and so everybody who is accepted from it.
+    prepared: Session,
+}
+
+impl Acceptor {
+    /// Prepares the socket, and with it all clients to come, for other settings than before.
+    fn prepare(&mut self, client: &TcpStream, session: Session) -> io::Result<()> {
+        net::prepare(&self.socket, &session)?;
+        self.prepared = session;
+        // This one came before.
+        net::prepare(client, &session)
+    }
 }
 
 impl Acceptors {
+    const fn new(settings: watch::Receiver<Settings>) -> Self {
+        Self { settings, sockets: Vec::new(), turn: 0 }
+    }
+
     fn adopt(&mut self, listener: Listener) {
         let Listener { route, addr, socket, keeper } = listener;
-        match TcpListener::from_std(socket) {
+        let prepared = self.settings.borrow().session;
+        let watched = net::prepare(&socket, &prepared).and_then(|()| TcpListener::from_std(socket));
+        match watched {
             Ok(socket) => {
                 debug!(route = route.code(), %addr, ?keeper, "listening");
-                self.sockets.push(Acceptor { route, addr, socket, keeper });
+                self.sockets.push(Acceptor { route, addr, socket, keeper, prepared });
             }
             Err(error) => warn!(%addr, %error, "cannot watch the listening socket"),
         }
@@ -190,11 +211,17 @@ impl Acceptors {
         std::future::poll_fn(|cx| {
             for step in 0..self.sockets.len() {
                 let index = (self.turn + step) % self.sockets.len();
-                let acceptor = &self.sockets[index];
-                if let Poll::Ready(accepted) = acceptor.socket.poll_accept(cx) {
-                    let route = acceptor.route;
+                let acceptor = &mut self.sockets[index];
+                if let Poll::Ready(mut accepted) = acceptor.socket.poll_accept(cx) {
+                    let session = self.settings.borrow().session;
+                    if let Ok((client, _)) = &accepted
+                        && acceptor.prepared != session
+                        && let Err(error) = acceptor.prepare(client, session)
+                    {
+                        accepted = Err(error);
+                    }
                     self.turn = index + 1;
-                    return Poll::Ready((route, accepted));
+                    return Poll::Ready((acceptor.route, accepted));
                 }
             }
             Poll::Pending
@@ -216,10 +243,12 @@ fn empty_backlog(socket: TcpListener, clients: &mut Vec<Client>) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
-    use crate::net;
 
     const CLIENTS: usize = 10;
+    const BOUND: Duration = Duration::from_secs(10);
 
     fn listener(keeper: Keeper) -> Listener {
         let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -230,9 +259,43 @@ mod tests {
         (0..CLIENTS).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect()
     }
 
+    fn acceptors() -> (watch::Sender<Settings>, Acceptors) {
+        let session = Session {
+            max_sessions: 1,
+            startup_timeout: BOUND,
+            connect_timeout: BOUND,
+            keepalive: Duration::from_secs(9),
+            user_timeout: Duration::from_secs(20),
+            drain: BOUND,
+            workers: 1,
+        };
+        let (sender, settings) = watch::channel(Settings { session, write_hold: BOUND, read_hold: BOUND });
+        (sender, Acceptors::new(settings))
+    }
+
+    #[tokio::test]
+    async fn who_is_accepted_is_watched_over_as_the_settings_say_at_that_moment() {
+        let (settings, mut acceptors) = acceptors();
+        let listener = listener(Keeper::Us);
+        let addr = listener.addr;
+        acceptors.adopt(listener);
+        let mut accepted = async |keepalive: u64| {
+            let _client = std::net::TcpStream::connect(addr).unwrap();
+            let (client, _) = acceptors.next().await.1.unwrap();
+            let socket = SockRef::from(&client);
+            assert!(client.nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(keepalive));
+        };
+        accepted(9).await;
+        settings.send_modify(|settings| settings.session.keepalive = Duration::from_secs(12));
+        accepted(12).await;
+        accepted(12).await;
+    }
+
     #[tokio::test]
     async fn a_backlog_that_nobody_keeps_is_emptied() {
-        let mut acceptors = Acceptors::default();
+        let (_settings, mut acceptors) = acceptors();
         let listener = listener(Keeper::Us);
         let addr = listener.addr;
         acceptors.adopt(listener);
@@ -244,7 +307,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_backlog_that_a_holder_keeps_is_left_to_it() {
-        let mut acceptors = Acceptors::default();
+        let (_settings, mut acceptors) = acceptors();
         let listener = listener(Keeper::Holder);
         let (addr, holder) = (listener.addr, listener.socket.try_clone().unwrap());
         acceptors.adopt(listener);
@@ -257,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_socket_starves_beside_one_that_is_never_empty() {
-        let mut acceptors = Acceptors::default();
+        let (_settings, mut acceptors) = acceptors();
         let (busy, other) = (listener(Keeper::Us), listener(Keeper::Us));
         let (busy_addr, other_addr) = (busy.addr, other.addr);
         acceptors.adopt(busy);

@@ -70,10 +70,6 @@ pub(super) async fn bring(
 impl Arrival {
     async fn join(self, mut client: TcpStream, beyond_limit: bool) -> Option<Box<Session>> {
         let session = &self.settings.session;
-        if let Err(error) = net::prepare(&client, session) {
-            debug!(peer = %self.visit.peer, %error, "client left at once");
-            return None;
-        }
         let opening = match first_packet::read(&mut client, self.scratch(), session.startup_timeout).await {
             Ok(opening) => opening?,
             Err(refusal) => {
