@@ -1,10 +1,13 @@
 //! The end of the plugin: when the host says so, by signals, and without a host.
 
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nomad_plugin_proto::base::PluginInfoRequest;
+use nomad_plugin_proto::driver::TaskEventsRequest;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::Plugin;
+use crate::harness::{COOKIE, Plugin, program};
 
 fn send(plugin: &Plugin, signal: Signal) {
     let pid = Pid::from_raw(plugin.pid().try_into().unwrap()).unwrap();
@@ -16,12 +19,7 @@ fn send(plugin: &Plugin, signal: Signal) {
 async fn pitfall_04_the_plugin_answers_and_ends_by_itself() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
-    let mut events = plugin
-        .driver()
-        .task_events(nomad_plugin_proto::driver::TaskEventsRequest {})
-        .await
-        .unwrap()
-        .into_inner();
+    let mut events = plugin.driver().task_events(TaskEventsRequest {}).await.unwrap().into_inner();
     let open = tokio::spawn(async move { drop(events.message().await) });
     let socket = plugin.socket();
     let (took, status, _) = plugin.kill().await;
@@ -34,11 +32,20 @@ async fn pitfall_04_the_plugin_answers_and_ends_by_itself() {
 #[tokio::test]
 async fn pitfall_03_ctrl_c_at_the_agent_does_not_end_the_plugin() {
     let state = tempfile::tempdir().unwrap();
-    let plugin = Plugin::start(state.path()).await;
+    let mut command = program_with_interrupts();
+    let plugin = Plugin::launch(command.env(COOKIE.0, COOKIE.1), state.path()).await;
     send(&plugin, Signal::INT);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    plugin.base().plugin_info(nomad_plugin_proto::base::PluginInfoRequest {}).await.unwrap();
+    plugin.base().plugin_info(PluginInfoRequest {}).await.unwrap();
     assert!(plugin.kill().await.1.success());
+}
+
+/// A shell's background jobs ignore SIGINT and hand that on, as an agent at a terminal does not.
+fn program_with_interrupts() -> Command {
+    let program = program();
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal=INT").arg(program.get_program()).env_clear().stdin(Stdio::null());
+    command
 }
 
 #[tokio::test]

@@ -218,6 +218,8 @@ async fn pitfall_15_a_task_inherits_nothing_of_the_agent() {
         .collect();
     names.sort_unstable();
     assert_eq!(names, ["NOMAD_TASK_NAME", "SECRET"]);
+    let supervisor = std::fs::read_to_string(format!("/proc/{}/environ", job.supervisor())).unwrap();
+    assert!(!supervisor.contains("VAULT_TOKEN"), "{supervisor}");
     assert_eq!(status_field(relay, "SigBlk"), "0000000000000000");
     assert!(std::fs::read_link(format!("/proc/{relay}/cwd")).unwrap().ends_with("alloc/proxy"));
     let session = |pid: u32| rustix::process::getsid(Some(crate::harness::pid_of(pid))).unwrap();

@@ -1,5 +1,6 @@
 //! Streams that last as long as the connection.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nomad_plugin_proto::base::SetConfigRequest;
@@ -34,15 +35,35 @@ async fn pitfall_05_fingerprint_and_events_stay_open() {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_run_a_task_is_said_to_be_so_and_why() {
+async fn pitfall_05_a_change_of_health_is_told_and_the_stream_goes_on() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
-    let msgpack_config = rmp_serde::to_vec(&json!({ "state_dir": "/proc/nowhere" })).unwrap();
+    let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
+    for (state_dir, expected) in [
+        (state.path(), HealthState::Healthy),
+        (Path::new("/proc/nowhere"), HealthState::Unhealthy),
+        (state.path(), HealthState::Healthy),
+    ] {
+        set_state_dir(&plugin, state_dir).await;
+        let told = timeout(Duration::from_secs(10), health.message()).await.unwrap().unwrap().unwrap();
+        assert_eq!(told.health(), expected, "{}", told.health_description);
+    }
+}
+
+async fn set_state_dir(plugin: &Plugin, state_dir: &Path) {
+    let msgpack_config = rmp_serde::to_vec(&json!({ "state_dir": state_dir })).unwrap();
     plugin
         .base()
         .set_config(SetConfigRequest { msgpack_config, ..SetConfigRequest::default() })
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_run_a_task_is_said_to_be_so_and_why() {
+    let state = tempfile::tempdir().unwrap();
+    let plugin = Plugin::start(state.path()).await;
+    set_state_dir(&plugin, Path::new("/proc/nowhere")).await;
     let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
     let first = health.message().await.unwrap().unwrap();
     assert_eq!(first.health(), HealthState::Unhealthy);

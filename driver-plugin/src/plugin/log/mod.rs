@@ -163,5 +163,6 @@ mod tests {
         let line = logged(|| tracing::info!("@level" = 5, "@message" = true, "@timestamp" = 1.5, "text"));
         assert_eq!((&line["@level"], &line["@message"]), (&"info".into(), &"text".into()));
         assert!(line["@timestamp"].is_string());
+        assert_eq!((&line["level"], &line["message"]), (&5.into(), &true.into()), "what they hold is kept");
     }
 }
