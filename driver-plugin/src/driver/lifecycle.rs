@@ -52,22 +52,23 @@ impl Driver {
         };
         let driver = self.clone();
         let (answer, answered) = oneshot::channel();
+        let (taken, told) = oneshot::channel();
         tokio::spawn(async move {
-            let outcome = driver.start_at(place, config).await;
-            if let Err(Ok((task, _))) = answer.send(outcome) {
-                tracing::warn!(
-                    task_id = task.name().id,
-                    "nobody waits for the start any more: ending the task"
-                );
-                if let Err(error) = driver.end(&task).await {
-                    tracing::error!(task_id = task.name().id, "the task is left: {error}");
+            match driver.start_at(place, config).await {
+                Err(fault) => drop(answer.send(Err(fault))),
+                Ok((task, handle)) => {
+                    drop(answer.send(Ok(handle)));
+                    // The client may have gone before the answer, or between it and its reading.
+                    if told.await.is_err() {
+                        driver.end_unheard(&task).await;
+                    }
                 }
             }
         });
-        match answered.await {
-            Ok(outcome) => outcome.map(|(_, handle)| handle),
-            Err(_) => Err(Fault::Internal("the start was given up".to_owned())),
-        }
+        let handle = answered.await.map_err(|_| Fault::Internal("the start was given up".to_owned()))??;
+        // The worker waits for this as long as there can be one.
+        let _ = taken.send(());
+        Ok(handle)
     }
 
     /// How a task ended, when it has.
@@ -133,6 +134,14 @@ impl Driver {
                 self.store.forget(known);
                 self.store.keep_place(id).map_err(|_| being_started(known.name()))
             }
+        }
+    }
+
+    async fn end_unheard(&self, task: &Arc<Task>) {
+        let task_id = &task.name().id;
+        tracing::warn!(task_id, "nobody waits for the start any more: ending the task");
+        if let Err(error) = self.end(task).await {
+            tracing::error!(task_id, "the task is left: {error}");
         }
     }
 

@@ -174,6 +174,8 @@ async fn pitfall_14_a_start_that_nobody_waits_for_leaves_no_task() {
     job.task().stdout_path = fifo.display().to_string();
     let given_up = tokio::time::timeout(Duration::from_millis(300), job.start(&plugin)).await;
     assert!(given_up.is_err(), "it waits");
+    // The plugin hears of it.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let _reader = non_blocking(&fifo);
     until("nothing is left of it", || is_empty(&job.state_dir()) && !connects(job.address())).await;
     job.start(&plugin).await.unwrap();
@@ -186,7 +188,15 @@ async fn pitfall_14_a_stop_that_nobody_waits_for_is_done() {
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
     // A session, so that the drain takes its time.
+    let sockets = || {
+        descriptors(job.relay())
+            .iter()
+            .filter(|(_, to)| to.display().to_string().starts_with("socket:"))
+            .count()
+    };
+    let before = sockets();
     let _session = std::net::TcpStream::connect(job.address()).unwrap();
+    until("the client is accepted", || sockets() > before).await;
     let timeout = Some(prost_types::Duration::try_from(Duration::from_secs(1)).unwrap());
     let stop = StopTaskRequest { task_id: job.id(), timeout, signal: String::new() };
     let mut driver = plugin.driver();

@@ -235,10 +235,12 @@ fn next() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An address that nobody listens on. Each test asks the kernel, which does not give the same port twice in a while.
+/// An address that nobody listens on and that no other test of this machine takes: each has an IP address of its own.
 fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+    let [_, high, low] = [16, 8, 0].map(|shift| (std::process::id() >> shift).to_le_bytes()[0]);
+    let [number, _, _, _] = next().to_le_bytes();
+    let ip = Ipv4Addr::new(127, 128 | (high ^ low), number, 1 + low / 2);
+    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
 /// Whether a directory is there and has nothing in it, or is not there.
