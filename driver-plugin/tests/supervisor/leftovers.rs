@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nomad_driver_pg_leader_proxy::identity::Identity;
 use nomad_driver_pg_leader_proxy::supervisor::channel::Channel;
@@ -14,6 +14,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
 use crate::scene::{SOON, Scene, is_gone, soon, until};
+
+/// Less than any of the times after which a start is given up that goes on with nobody waiting for it.
+const AT_ONCE: Duration = Duration::from_secs(6);
 
 /// The processes that were started with this argument, whether they are still reaped or not.
 fn processes_with(argument: &str) -> Vec<u32> {
@@ -32,19 +35,22 @@ fn children_of(parents: &[u32]) -> Vec<u32> {
 
 #[tokio::test]
 async fn a_start_that_is_dropped_at_any_moment_leaves_nothing() {
-    for pause in [0, 1, 5, 10, 20, 40, 80, 160, 320] {
-        let scene = Scene::new();
-        let mut launch = scene.launch("1");
-        launch.keep_listening = Duration::ZERO;
-        let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
-        let starting = Supervisor::start(&scene.base, launch);
-        let started = tokio::time::timeout(Duration::from_millis(pause), starting).await;
-        if let Ok(started) = started {
-            // It was quicker than that: this one is wanted.
-            soon(started.unwrap().destroy()).await.unwrap();
-        }
-        until("nothing is left", || scene.left().is_empty() && processes_with(&state_dir).is_empty()).await;
+    let pauses = [0, 1, 5, 10, 20, 40, 80, 160, 320];
+    let attempts: tokio::task::JoinSet<()> = pauses.into_iter().map(dropped_after).collect();
+    attempts.join_all().await;
+}
+
+async fn dropped_after(pause_ms: u64) {
+    let scene = Scene::new();
+    let mut launch = scene.launch("1");
+    launch.keep_listening = Duration::ZERO;
+    let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
+    let starting = Supervisor::start(&scene.base, launch);
+    if let Ok(started) = tokio::time::timeout(Duration::from_millis(pause_ms), starting).await {
+        // It was quicker than that: this one is wanted.
+        soon(started.unwrap().destroy()).await.unwrap();
     }
+    until("nothing is left", || scene.left().is_empty() && processes_with(&state_dir).is_empty()).await;
 }
 
 #[tokio::test]
@@ -56,7 +62,9 @@ async fn a_start_that_waits_for_its_log_ends_with_the_plugin() {
     let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
     let starting = Supervisor::start(&scene.base, launch);
     assert!(tokio::time::timeout(Duration::from_secs(1), starting).await.is_err(), "nobody reads the log");
+    let dropped = Instant::now();
     until("the supervisor has ended", || processes_with(&state_dir).is_empty()).await;
+    assert!(dropped.elapsed() < AT_ONCE, "{:?}", dropped.elapsed());
     assert!(scene.left().is_empty());
 }
 
@@ -72,11 +80,13 @@ async fn a_relay_that_hangs_in_its_start_does_not_outlive_the_plugin() {
     let state_dir = scene.base.state_dir.to_str().unwrap().to_owned();
     let starting = Supervisor::start(&scene.base, launch);
     assert!(tokio::time::timeout(Duration::from_secs(2), starting).await.is_err(), "it cannot come up");
+    let dropped = Instant::now();
     let relays = children_of(&processes_with(&state_dir));
     until("both have ended", || {
         processes_with(&state_dir).is_empty() && relays.iter().all(|pid| Identity::of(*pid).is_err())
     })
     .await;
+    assert!(dropped.elapsed() < AT_ONCE, "{:?}", dropped.elapsed());
     assert_eq!(relays.len(), 1, "there was one relay");
     assert!(scene.left().is_empty());
     drop(full);
