@@ -3,6 +3,8 @@
 use nomad_plugin_proto::base::{PluginInfoResponse, PluginType};
 use nomad_plugin_proto::driver::{DriverCapabilities, driver_capabilities, network_isolation_spec};
 
+use crate::agent;
+
 /// The name of the driver in jobs.
 pub const NAME: &str = "pg-leader-proxy";
 
@@ -42,7 +44,13 @@ pub fn capabilities() -> DriverCapabilities {
 }
 
 /// The answer to `--help`.
-pub const HELP: &str = "\
+#[must_use]
+pub fn help() -> String {
+    let keys = agent::KEYS.map(|key| format!("  {} = {:?}\n      {}\n", key.name, key.default, key.doc));
+    format!("{USE}{}", keys.concat())
+}
+
+const USE: &str = "\
 The Nomad task driver `pg-leader-proxy`. A Nomad client starts this program; nobody else needs to.
 
 Copy it into the client's plugin_dir, add a block `plugin \"nomad-driver-pg-leader-proxy\" {}` to the
@@ -51,6 +59,8 @@ client's configuration, and restart the client. Then a task with `driver = \"pg-
 Options:
   --version  Say which version this is
   --help     Say this
+
+The block's `config` may set, here with the defaults:
 ";
 
 #[cfg(test)]
@@ -64,8 +74,15 @@ mod tests {
     }
 
     #[test]
+    fn the_help_explains_every_key_of_the_agents_block() {
+        for key in agent::KEYS {
+            assert!(help().contains(key.name) && help().contains(key.default) && help().contains(key.doc));
+        }
+    }
+
+    #[test]
     fn the_program_is_named_as_its_crate_and_its_help() {
         assert_eq!(PROGRAM, env!("CARGO_PKG_NAME"));
-        assert!(HELP.contains(PROGRAM) && HELP.contains(NAME));
+        assert!(help().contains(PROGRAM) && help().contains(NAME));
     }
 }

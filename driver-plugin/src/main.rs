@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         (Some(relay::ROLE), None) => relay::main(),
         (Some(exec::ROLE), None) => exec::enter(),
         (Some("--version" | "-V"), None) => say(&format!("{} {}\n", about::PROGRAM, about::VERSION)),
-        (Some("--help" | "-h"), None) => say(about::HELP),
+        (Some("--help" | "-h"), None) => say(&about::help()),
         (Some(other), _) => {
             let error = format!("{}: {other}: no such use; see --help\n", about::PROGRAM);
             // Whoever does not want to know has closed it.
