@@ -71,6 +71,8 @@ fn settle() -> Result<Infallible, Failure> {
     umask(Mode::WGRP | Mode::WOTH);
     // The agent may be protected from the want of memory; what operators run beside a task must not be.
     step("cannot reset the OOM score", fs::write("/proc/self/oom_score_adj", "0"))?;
+    // Still as root, as the relay does it: where Nomad keeps its data may be closed to the task's user.
+    step("cannot enter the task's directory", env::set_current_dir(&entry.directory))?;
     let account = entry.user.as_deref().map(Account::find).transpose()?;
     let mut environment = entry.environment;
     if let Some(account) = account {
@@ -78,7 +80,6 @@ fn settle() -> Result<Infallible, Failure> {
         give_streams(&account);
         step("cannot become the task's user", account.assume())?;
     }
-    step("cannot enter the task's directory", env::set_current_dir(&entry.directory))?;
     let (program, arguments) = entry.command.split_first().ok_or_else(|| {
         Failure::Command(String::new(), io::Error::new(ErrorKind::InvalidInput, "the command is empty"))
     })?;
