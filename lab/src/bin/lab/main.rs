@@ -49,6 +49,9 @@ struct ClusterArguments {
     /// Seconds the leader key outlives a silent leader; Patroni takes no less than 20.
     #[arg(long, default_value_t = 20)]
     ttl: u32,
+    /// PostgreSQL's `max_connections`: more than the default for tests that release many waiting clients at once.
+    #[arg(long, default_value_t = 200)]
+    max_connections: u32,
     /// Replicate synchronously.
     #[arg(long)]
     sync: bool,
@@ -75,6 +78,7 @@ impl ClusterArguments {
                 WhichPatroni::Debian => Patroni::Debian,
             },
             ttl: self.ttl,
+            max_connections: self.max_connections,
             synchronous_mode: self.sync,
             failsafe_mode: self.failsafe,
             tls: self.tls,
