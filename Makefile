@@ -1,7 +1,7 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check deny bench bench-failover
+.PHONY: help install demo test check deny conformance nomad-e2e bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -28,6 +28,14 @@ check: deny ## Formatting, lints, documentation, licences
 deny: install
 	@cargo deny --version 2>/dev/null | grep -q " $(CARGO_DENY_VERSION)$$" || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)
 	cargo deny check bans licenses sources
+
+conformance: install ## Hold the Nomad driver to Nomad's own code: loader, client, exec suite, and a real agent before a real cluster (root)
+	cargo build -p nomad-driver-pg-leader-proxy -p lab
+	cd driver-plugin/conformance && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 -timeout 30m ./...
+
+nomad-e2e: ## Run the job files of nomad/e2e on a Nomad agent, with any `nomad` on the PATH (JOBS="starts reloads" for some)
+	cargo build -p nomad-driver-pg-leader-proxy
+	nomad/e2e/run $(JOBS)
 
 bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and the least that is possible (about 50 minutes)
 	-benches/newest-peers --once

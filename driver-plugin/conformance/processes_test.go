@@ -1,0 +1,133 @@
+// The processes of the driver as /proc shows them: which role each has, and whether it is still the same one.
+
+package conformance
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/nomad/client/lib/cgroupslib"
+)
+
+// The roles of the driver's executable: its first argument, none for the plugin.
+const (
+	rolePlugin     = ""
+	roleSupervisor = "supervise"
+	roleRelay      = "relay"
+)
+
+// process is one process, told from a later one with the same number by its start time.
+type process struct {
+	pid       int
+	startTime string
+	role      string
+}
+
+func (p process) String() string {
+	role := p.role
+	if role == rolePlugin {
+		role = "plugin"
+	}
+	return fmt.Sprintf("%s %d", role, p.pid)
+}
+
+func (p process) alive() bool {
+	now, err := inspect(p.pid)
+	return err == nil && now.startTime == p.startTime
+}
+
+// driverProcesses finds every process that runs this executable.
+func driverProcesses(executable string) []process {
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	var found []process
+	for _, link := range links {
+		target, err := os.Readlink(link)
+		if err != nil || strings.TrimSuffix(target, " (deleted)") != executable {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
+		if err != nil {
+			continue
+		}
+		if p, err := inspect(pid); err == nil {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// driverProcess finds the one process of a role.
+func driverProcess(executable, role string) (process, error) {
+	var found []process
+	for _, p := range driverProcesses(executable) {
+		if p.role == role {
+			found = append(found, p)
+		}
+	}
+	if len(found) != 1 {
+		return process{}, fmt.Errorf("expected one process of the role %q, found %v", role, found)
+	}
+	return found[0], nil
+}
+
+// relayOf finds the relay in the cgroup that Nomad made for a task.
+func relayOf(allocID, task string) (process, error) {
+	pids, err := cgroupProcesses(allocID, task)
+	if err != nil {
+		return process{}, err
+	}
+	for _, pid := range pids {
+		if p, err := inspect(pid); err == nil && p.role == roleRelay {
+			return p, nil
+		}
+	}
+	return process{}, fmt.Errorf("no relay in the task's cgroup, which holds the processes %v", pids)
+}
+
+// cgroupProcesses reads the task's cgroup; on version 1 the freezer, the one that Nomad kills by.
+func cgroupProcesses(allocID, task string) ([]int, error) {
+	path := cgroupslib.LinuxResourcesPath(allocID, task, false)
+	if cgroupslib.GetMode() == cgroupslib.CG1 {
+		path = cgroupslib.PathCG1(allocID, task, "freezer")
+	}
+	content, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, field := range strings.Fields(string(content)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, err
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+func inspect(pid int) (process, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return process{}, err
+	}
+	// The second field is the name in parentheses and may hold anything; counting begins after it. proc(5): the state is
+	// field 3, the start time field 22.
+	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 20 || fields[0] == "Z" {
+		return process{}, fmt.Errorf("process %d has ended", pid)
+	}
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil {
+		return process{}, err
+	}
+	role := rolePlugin
+	if arguments := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"); len(arguments) > 1 {
+		role = arguments[1]
+	}
+	return process{pid: pid, startTime: fields[19], role: role}, nil
+}

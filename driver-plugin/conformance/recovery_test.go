@@ -1,0 +1,167 @@
+// What a task, and the knowledge of it, must survive: the end and the death of the plugin.
+
+package conformance
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"github.com/hashicorp/nomad/plugins/base"
+	"github.com/hashicorp/nomad/plugins/drivers"
+)
+
+// stored is what is left of a handle after an agent restart: the client's store drops the driver's config.
+func stored(t *testing.T, handle *drivers.TaskHandle) *drivers.TaskHandle {
+	t.Helper()
+	var data []byte
+	if err := base.MsgPackEncode(&data, handle); err != nil {
+		t.Fatal(err)
+	}
+	restored := new(drivers.TaskHandle)
+	if err := base.MsgPackDecode(data, restored); err != nil {
+		t.Fatal(err)
+	}
+	return restored
+}
+
+func TestATaskSurvivesThePlugin(t *testing.T) {
+	for name, end := range map[string]func(*testing.T, *host){
+		"told to end": func(_ *testing.T, h *host) { h.instance.Kill() },
+		"killed":      killPlugin,
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			task, handle := h.start(whole)
+			before, err := relayOf(task.AllocID, task.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			end(t, h)
+			if err := listening(address(task, "pg")); err != nil {
+				t.Errorf("while no plugin runs: %v", err)
+			}
+			h.dispense()
+			for range 2 {
+				if err := h.driver.RecoverTask(stored(t, handle)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !before.alive() {
+				t.Error("the task's process is another one")
+			}
+			ended := h.wait(task.ID)
+			mustInspectRunning(t, h, task)
+			mustMeasure(t, h, task.ID)
+			mustReload(t, h, task)
+			mustExecute(t, h, task.ID)
+			if err := h.driver.StopTask(task.ID, stopTimeout, ""); err != nil {
+				t.Fatal(err)
+			}
+			if result := receive(t, soon, "the end of the task", ended); !result.Successful() {
+				t.Errorf("ended with %+v", result)
+			}
+			mustDestroy(t, h, task)
+		})
+	}
+}
+
+// killPlugin ends the plugin by SIGKILL. The host sees it at once only if no other process holds the plugin's pipes.
+func killPlugin(t *testing.T, h *host) {
+	t.Helper()
+	plugin, err := driverProcess(h.executable(), rolePlugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(plugin.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, soon, "the host notices that the plugin is dead", func() error {
+		if !h.instance.Exited() {
+			return fmt.Errorf("it does not")
+		}
+		return nil
+	})
+}
+
+func TestTheEndOfATaskIsRememberedWithoutAPlugin(t *testing.T) {
+	h := newHost(t)
+	task, handle := h.start(whole)
+	relay, err := relayOf(task.AllocID, task.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.instance.Kill()
+	if err := syscall.Kill(relay.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, soon, "the supervisor has let go of the sockets and ended", func() error {
+		if left := driverProcesses(h.executable()); len(left) != 0 {
+			return fmt.Errorf("processes %v", left)
+		}
+		return nil
+	})
+	h.dispense()
+	if err := h.driver.RecoverTask(stored(t, handle)); err != nil {
+		t.Fatal(err)
+	}
+	mustBeKilled(t, receive(t, soon, "the end of the task", h.wait(task.ID)))
+	mustDestroy(t, h, task)
+}
+
+func TestAHandleOfNoUseIsRefused(t *testing.T) {
+	h := newHost(t)
+	_, handle := h.start(whole)
+	for name, refused := range map[string]struct {
+		state string
+		said  string
+	}{
+		"no state":                 {"", "state"},
+		"nothing readable":         {"{", "state"},
+		"state of a later version": {`{"version":1000,"record":null}`, "version 1000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			useless := stored(t, handle)
+			useless.Config.ID = "another-alloc/proxy/00000000"
+			useless.DriverState = []byte(refused.state)
+			err := h.driver.RecoverTask(useless)
+			if err == nil {
+				t.Fatal("taken")
+			}
+			mustSay(t, err.Error(), refused.said)
+		})
+	}
+}
+
+// Sockets are handed from a task that has ended to the next one of the same addresses.
+func TestTheNextTaskInheritsTheSockets(t *testing.T) {
+	h := newHost(t)
+	first, _ := h.start(whole)
+	next := h.newTask()
+	next.Resources.Ports = first.Resources.Ports
+	if err := h.encode(next, whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.driver.StopTask(first.ID, stopTimeout, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.driver.DestroyTask(first.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := listening(address(first, "pg")); err != nil {
+		t.Errorf("between the tasks nobody keeps the address: %v", err)
+	}
+	if _, _, err := h.driver.StartTask(next); err != nil {
+		t.Fatal(err)
+	}
+	if err := listening(address(next, "pg")); err != nil {
+		t.Error(err)
+	}
+	if err := h.driver.StopTask(next.ID, stopTimeout, ""); err != nil {
+		t.Fatal(err)
+	}
+	mustDestroy(t, h, next)
+	if err := listening(address(next, "pg")); err == nil {
+		t.Error("something listens although the last task was stopped long ago")
+	}
+}
