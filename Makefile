@@ -15,10 +15,11 @@ demo: install ## Start a real cluster and the proxy, and run a switchover and a 
 	cargo build --release -p pg-leader-proxy -p lab
 	target/release/lab demo $(ARGS)
 
-test: install ## Prove it: the core, the sessions, every fault on a real cluster, every client and server version
+test: install ## Prove it: the core, the sessions, every fault on a real cluster, every client and server version, the Nomad driver
 	clients/install
 	cargo build -p pg-leader-proxy
 	cargo test --workspace --no-fail-fast
+	$(MAKE) conformance
 
 check: deny ## Formatting, lints, documentation, licences
 	cargo fmt --all --check
