@@ -95,7 +95,13 @@ impl ExecTaskStreamingResponse {
 
 impl DriverTaskEvent {
     /// Something that the owner of this run of a task should read. Without a time it would be shown as of 1970.
-    pub fn new(task_id: String, alloc_id: String, task_name: String, at: SystemTime, message: String) -> Self {
+    pub fn new(
+        task_id: String,
+        alloc_id: String,
+        task_name: String,
+        at: SystemTime,
+        message: String,
+    ) -> Self {
         Self {
             task_id,
             alloc_id,
