@@ -134,7 +134,12 @@ impl Session {
             tally.connected.up();
             tally.served(clock::now());
         }
-        let end = self.relay.run(&self.visit.context.scratch).await;
+        let scratch = &self.visit.context.scratch;
+        // In a box, because a session that idles for hours need not keep room for it.
+        let end = match Box::pin(self.relay.log_in(scratch)).await {
+            Some(end) => end,
+            None => self.relay.run(scratch).await,
+        };
         self.end(&end);
     }
 

@@ -76,7 +76,8 @@ pub(crate) struct Relay {
 struct Flow {
     /// What was read but not taken by the other side; no allocation while it is empty.
     unsent: Vec<u8>,
-    sent: usize,
+    /// How many of these went out since; half a word, since they all fit into the scratch buffer.
+    sent: u32,
     at_end: bool,
     closed: bool,
     passed: u64,
@@ -118,21 +119,36 @@ impl Relay {
         self
     }
 
-    /// Relays until the end. A client that takes its time to log in keeps nobody waiting for longer than a moment.
-    pub(crate) async fn run(&mut self, scratch: &SharedScratch) -> End {
-        // In a box, because it is over soon and a session that idles for hours need not keep room for it.
-        if let Ok(end) = Box::pin(timeout(LOGIN_WAIT, self.relay(scratch))).await {
-            return end;
-        }
+    /// Relays while the client logs in, but no longer than a moment: one that takes its time keeps nobody waiting. An end
+    /// if it came that early.
+    pub(crate) async fn log_in(&mut self, scratch: &SharedScratch) -> Option<End> {
+        let end = timeout(LOGIN_WAIT, self.run(scratch)).await.ok();
         self.entry = None;
-        self.relay(scratch).await
+        end
     }
 
+    /// Relays until the end.
+    ///
     /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
     /// suspended with us, is about to extend the pass or to revoke it.
-    async fn relay(&mut self, scratch: &SharedScratch) -> End {
+    ///
+    /// One function and no more, because each that is waited in keeps room of its own in every session.
+    pub(crate) async fn run(&mut self, scratch: &SharedScratch) -> End {
+        let pass = Arc::clone(&self.pass);
+        // Without a budget: it is polled once and must have registered then.
+        let mut revoked = pin!(unconstrained(pass.revoked()));
+        let mut registered: Option<Waker> = None;
         loop {
-            match self.run_while_allowed(scratch).await {
+            let pause = poll_fn(|cx| {
+                if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    if revoked.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Pause::Ended(End::Severed));
+                    }
+                    registered = Some(cx.waker().clone());
+                }
+                self.poll(cx, scratch)
+            });
+            match pause.await {
                 Pause::Ended(end) => return end,
                 // In a box, because it is rare.
                 Pause::PassRanOut => {
@@ -149,23 +165,6 @@ impl Relay {
         while !self.pass.is_revoked() && !self.pass.allows(clock::now()) {
             sleep(PASS_LOOK).await;
         }
-    }
-
-    async fn run_while_allowed(&mut self, scratch: &SharedScratch) -> Pause {
-        let pass = Arc::clone(&self.pass);
-        // Without a budget: it is polled once and must have registered then.
-        let mut revoked = pin!(unconstrained(pass.revoked()));
-        let mut registered: Option<Waker> = None;
-        poll_fn(|cx| {
-            if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                if revoked.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Pause::Ended(End::Severed));
-                }
-                registered = Some(cx.waker().clone());
-            }
-            self.poll(cx, scratch)
-        })
-        .await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, scratch: &SharedScratch) -> Poll<Pause> {
@@ -265,7 +264,7 @@ impl Flow {
                 continue;
             }
             boundary.follow(bytes);
-            if let Err(stop) = self.check(pass) {
+            if let Err(stop) = check(pass, &mut self.last_passed) {
                 spares.keep(&mut self.unsent, bytes);
                 return Poll::Ready(Err(stop));
             }
@@ -287,11 +286,12 @@ impl Flow {
         pass: &Pass,
         spares: &mut Spares,
     ) -> Poll<Result<(), Stop>> {
-        while self.sent < self.unsent.len() {
-            self.check(pass)?;
-            let taken =
-                ready!(sink.as_mut().poll_write(cx, &self.unsent[self.sent..])).map_err(Stop::Sink)?;
-            self.sent += taken;
+        while let unsent = &self.unsent[self.sent as usize..]
+            && !unsent.is_empty()
+        {
+            check(pass, &mut self.last_passed)?;
+            let taken = ready!(sink.as_mut().poll_write(cx, unsent)).map_err(Stop::Sink)?;
+            self.sent += taken as u32;
             self.passed += taken as u64;
         }
         if self.sent > 0 {
@@ -300,14 +300,14 @@ impl Flow {
         }
         Poll::Ready(Ok(()))
     }
+}
 
-    /// No byte passes without this.
-    fn check(&mut self, pass: &Pass) -> Result<(), Stop> {
-        let now = clock::now();
-        if !pass.allows(now) {
-            return Err(Stop::PassRanOut);
-        }
-        self.last_passed = Some(now);
-        Ok(())
+/// No byte passes without this.
+fn check(pass: &Pass, last_passed: &mut Option<Moment>) -> Result<(), Stop> {
+    let now = clock::now();
+    if !pass.allows(now) {
+        return Err(Stop::PassRanOut);
     }
+    *last_passed = Some(now);
+    Ok(())
 }
