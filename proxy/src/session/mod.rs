@@ -159,6 +159,8 @@ impl Session {
                 }
                 relay.sever();
             }
+            // A server that ends a session which its client has left does as it was told.
+            End::Finished if !relay.client_stayed() => {}
             End::ServerBroke(_) | End::Finished => {
                 if relay.client_stayed() {
                     place.tally.iter().for_each(|tally| tally.lost(clock::now()));
