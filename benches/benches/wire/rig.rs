@@ -104,7 +104,7 @@ impl Rig {
             tally: Arc::new(Tally::default()),
             suspect,
         };
-        let worker = Worker::start(0, shared).expect("the system has a thread");
+        let worker = Worker::start_team(1, &shared).expect("the system has a thread").remove(0);
         let socket = net::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback has a port");
         let address = socket.local_addr().expect("the socket is bound");
         let keeper = Keeper::Us;

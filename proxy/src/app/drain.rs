@@ -63,9 +63,9 @@ impl App {
     }
 
     async fn sessions_ended(&self) {
-        // A client that was accepted a moment ago may not be counted yet.
+        // A client in a backlog is not counted yet, one that goes from one worker to another is.
         sleep(DRAIN_LOOK).await;
-        while self.tally.open_sessions() > 0 {
+        while self.workers.iter().any(|worker| worker.sessions() > 0) {
             sleep(DRAIN_LOOK).await;
         }
     }

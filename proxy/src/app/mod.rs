@@ -143,9 +143,8 @@ impl App {
             tally: Arc::clone(&tally),
             suspect,
         };
-        let workers = (0..config.session.workers)
-            .map(|index| Worker::start(index, shared.clone()).context("cannot start a worker"))
-            .collect::<Result<Vec<Worker>>>()?;
+        let workers =
+            Worker::start_team(config.session.workers, &shared).context("cannot start the workers")?;
         let (etcd, etcd_seen) = watch::channel(etcd_config(&config));
         let (probe, probe_seen) = watch::channel(config.probe.clone());
         let mut parts = JoinSet::new();

@@ -23,6 +23,7 @@ use crate::net;
 use crate::tally::{Count, RefusalKind, RouteKind};
 use crate::targets::Target;
 use crate::wire::FirstPacket;
+use crate::worker::Seat;
 
 /// How much a held client may send before the proxy stops reading from it, in bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
@@ -49,8 +50,8 @@ struct Connected {
 pub(super) async fn bring(
     context: Rc<WorkerContext>,
     route: RouteKind,
-    client: TcpStream,
-    peer: SocketAddr,
+    (client, peer): (TcpStream, SocketAddr),
+    seat: Seat,
 ) -> Option<Box<Session>> {
     let tally = Arc::clone(&context.shared.tally);
     let counts = tally.route(route);
@@ -63,7 +64,7 @@ pub(super) async fn bring(
         net::reset_on_close(&client);
         return None;
     }
-    let arrival = Arrival { visit: Visit::new(context, route, peer), settings };
+    let arrival = Arrival { visit: Visit::new(context, route, peer, seat), settings };
     arrival.join(client, open >= limit).await
 }
 

@@ -25,6 +25,7 @@ use crate::config;
 use crate::gate::Gate;
 use crate::tally::{RouteKind, RouteTally, Tally};
 use crate::targets::{Occupied, Targets};
+use crate::worker::Seat;
 
 /// The settings that sessions look at; new ones take effect at the next look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +79,11 @@ impl WorkerContext {
     pub(crate) fn serve(
         self: Rc<Self>,
         route: RouteKind,
-        client: TcpStream,
-        peer: SocketAddr,
+        (client, peer): (TcpStream, SocketAddr),
+        seat: Seat,
     ) -> impl Future<Output = ()> + use<> {
         // In a box, because a session that idles for hours need not keep room for how it began.
-        let arriving = Box::pin(arrival::bring(self, route, client, peer));
+        let arriving = Box::pin(arrival::bring(self, route, (client, peer), seat));
         async {
             if let Some(session) = arriving.await {
                 session.relay().await;
@@ -101,12 +102,13 @@ struct Visit {
     context: Rc<WorkerContext>,
     route: RouteKind,
     peer: SocketAddr,
+    _seat: Seat,
 }
 
 impl Visit {
-    fn new(context: Rc<WorkerContext>, route: RouteKind, peer: SocketAddr) -> Self {
+    fn new(context: Rc<WorkerContext>, route: RouteKind, peer: SocketAddr, seat: Seat) -> Self {
         context.shared.tally.route(route).open.up();
-        Self { context, route, peer }
+        Self { context, route, peer, _seat: seat }
     }
 
     fn counts(&self) -> &RouteTally {

@@ -104,7 +104,7 @@ impl Rig {
             tally: Arc::clone(&tally),
             suspect,
         };
-        let worker = Worker::start(0, shared).unwrap();
+        let worker = Worker::start_team(1, &shared).unwrap().remove(0);
         let mut addrs = Vec::new();
         for route in RouteKind::ALL {
             let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();

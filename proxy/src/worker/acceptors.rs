@@ -1,149 +1,25 @@
-//! Workers: threads that accept clients and serve them; a session never leaves the thread that accepted it.
+//! Acceptors: the listening sockets of one worker, from which it takes clients in turn.
 
 use std::io;
 use std::net::SocketAddr;
 use std::task::Poll;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{self, LocalOptions};
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use super::{Keeper, Listener};
 use crate::config::Session;
 use crate::net;
-use crate::session::{Settings, Shared, WorkerContext};
+use crate::session::Settings;
 use crate::tally::RouteKind;
 
-/// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many orders may wait for a worker; there is one per listening socket and reload.
-const ORDERS: usize = 64;
-
-/// A listening socket for one route.
-#[derive(Debug)]
-pub struct Listener {
-    /// What its clients want.
-    pub route: RouteKind,
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// The socket itself.
-    pub socket: std::net::TcpListener,
-    /// Who is left with the clients in its backlog when this process stops listening.
-    pub keeper: Keeper,
-}
-
-/// Who keeps a listening socket open when the worker lets go of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeper {
-    /// Nobody: clients in its backlog would be reset.
-    Us,
-    /// Whoever handed it in: clients in its backlog wait for the next process.
-    Holder,
-}
-
-/// What a worker is told.
-#[derive(Debug)]
-enum Order {
-    Listen(Listener),
-    Unlisten(RouteKind, SocketAddr),
-}
-
-/// A thread with a runtime of its own. Dropping it lets the thread end once its sessions have.
-#[derive(Debug)]
-pub struct Worker {
-    orders: mpsc::Sender<Order>,
-    thread: JoinHandle<()>,
-}
-
-impl Worker {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// When the operating system has no thread or no descriptor left.
-    pub fn start(index: usize, shared: Shared) -> io::Result<Self> {
-        let (orders, inbox) = mpsc::channel(ORDERS);
-        let (told, started) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            // It cannot leave the thread that made it.
-            let runtime =
-                runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-            let runtime = match runtime {
-                Ok(runtime) => runtime,
-                Err(error) => return drop(told.send(error)),
-            };
-            drop(told);
-            // A task of its own: what `block_on` itself is given is polled with every event of every session.
-            let work = runtime.spawn_local(work(shared, inbox));
-            if let Err(panic) = runtime.block_on(work) {
-                warn!(%panic, "a worker failed");
-            }
-        })?;
-        if let Ok(error) = started.recv() {
-            return Err(error);
-        }
-        Ok(Self { orders, thread })
-    }
-
-    /// Begins to accept clients.
-    pub async fn listen(&self, listener: Listener) {
-        // A worker that is gone has panicked, which the process does not survive.
-        let _ = self.orders.send(Order::Listen(listener)).await;
-    }
-
-    /// Ceases to accept clients; sessions go on.
-    pub async fn unlisten(&self, route: RouteKind, addr: SocketAddr) {
-        let _ = self.orders.send(Order::Unlisten(route, addr)).await;
-    }
-
-    /// Whether the thread has ended.
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
-    }
-}
-
-async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>) {
-    let mut acceptors = Acceptors::new(shared.settings.clone());
-    let context = WorkerContext::new(shared);
-    let mut sessions = JoinSet::new();
-    loop {
-        tokio::select! {
-            order = inbox.recv() => match order {
-                None => break,
-                Some(Order::Listen(listener)) => acceptors.adopt(listener),
-                Some(Order::Unlisten(route, addr)) => {
-                    for (client, peer) in acceptors.let_go(route, addr) {
-                        sessions.spawn_local(context.clone().serve(route, client, peer));
-                    }
-                }
-            },
-            (route, accepted) = acceptors.next(), if !acceptors.sockets.is_empty() => match accepted {
-                Ok((client, peer)) => {
-                    sessions.spawn_local(context.clone().serve(route, client, peer));
-                }
-                Err(error) => {
-                    warn!(route = route.code(), %error, "cannot accept a client");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
-                if let Err(error) = ended {
-                    warn!(%error, "a session failed");
-                }
-            }
-        }
-    }
-    drop(acceptors);
-    while sessions.join_next().await.is_some() {}
-}
-
-type Client = (TcpStream, SocketAddr);
+/// A connection, and where it comes from.
+pub(super) type Client = (TcpStream, SocketAddr);
 
 /// The listening sockets of one worker.
 #[derive(Debug)]
-struct Acceptors {
+pub(super) struct Acceptors {
     settings: watch::Receiver<Settings>,
     sockets: Vec<Acceptor>,
     /// Where the next look begins: none of the sockets shall starve because another one is never empty.
@@ -171,11 +47,11 @@ impl Acceptor {
 }
 
 impl Acceptors {
-    const fn new(settings: watch::Receiver<Settings>) -> Self {
+    pub(super) const fn new(settings: watch::Receiver<Settings>) -> Self {
         Self { settings, sockets: Vec::new(), turn: 0 }
     }
 
-    fn adopt(&mut self, listener: Listener) {
+    pub(super) fn adopt(&mut self, listener: Listener) {
         let Listener { route, addr, socket, keeper } = listener;
         let prepared = self.settings.borrow().session;
         let watched = net::prepare(&socket, &prepared).and_then(|()| TcpListener::from_std(socket));
@@ -188,9 +64,13 @@ impl Acceptors {
         }
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
     /// Lets go of the sockets of this address. Clients in a backlog that nobody keeps have a connection already: they
     /// are given out, to be served and not reset.
-    fn let_go(&mut self, route: RouteKind, addr: SocketAddr) -> Vec<Client> {
+    pub(super) fn let_go(&mut self, route: RouteKind, addr: SocketAddr) -> Vec<Client> {
         let mut clients = Vec::new();
         for acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
             match acceptor.keeper {
@@ -207,7 +87,7 @@ impl Acceptors {
     }
 
     /// The next client of any of the sockets.
-    async fn next(&mut self) -> (RouteKind, io::Result<Client>) {
+    pub(super) async fn next(&mut self) -> (RouteKind, io::Result<Client>) {
         std::future::poll_fn(|cx| {
             for step in 0..self.sockets.len() {
                 let index = (self.turn + step) % self.sockets.len();
@@ -243,6 +123,8 @@ fn empty_backlog(socket: TcpListener, clients: &mut Vec<Client>) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use socket2::SockRef;
 
     use super::*;
