@@ -7,6 +7,11 @@ use std::process::ExitCode;
 
 use nomad_driver_pg_leader_proxy::{about, exec, plugin, relay, supervisor};
 
+/// The relay's sessions are many small objects of a few sizes, which this one packs closest, as in the program that
+/// stands alone.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What a shell says of a command that was used wrongly.
 const USAGE: u8 = 2;
 

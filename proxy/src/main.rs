@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// Sessions are many small objects of a few sizes, which this one packs closest; see `benches/README.md`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     pg_leader_proxy::cli::main()
 }
