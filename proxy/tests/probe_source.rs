@@ -122,8 +122,12 @@ async fn the_end_of_the_kept_connection_is_evidence_at_once() {
     let mut probes = Probes::of_one(config(), server.addr(), Attention::Steady);
     probes.hear("its word", probes::Heard::is_primary).await;
     server.signal(Signal::INT);
-    let first = probes.next().await;
-    assert_eq!(first.outcome, Err(ProbeFailure::ShuttingDown));
+    let first = probes.next().await.outcome;
+    // A server that has nobody else to end may be gone before it is asked again.
+    assert!(
+        matches!(first, Err(ProbeFailure::ShuttingDown | ProbeFailure::Refused)),
+        "the first word after the end: {first:?}"
+    );
     server.wait().await;
 
     // A postmaster that is killed takes its backends with it, without a word.
