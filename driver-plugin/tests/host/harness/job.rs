@@ -196,7 +196,7 @@ pub(crate) fn send(pid: u32, signal: Signal) {
     kill_process(pid_of(pid), signal).unwrap();
 }
 
-pub(crate) fn pid_of(pid: u32) -> Pid {
+fn pid_of(pid: u32) -> Pid {
     Pid::from_raw(pid.try_into().unwrap()).unwrap()
 }
 
