@@ -9,11 +9,10 @@ use lab::{Cluster, DATABASE, KeyWatch, Setup};
 
 use crate::contenders::{self, Contender, Field};
 use crate::event::Stage;
+use crate::output::Output;
 use crate::results::{Kind, Run};
-use crate::{machine, page, plot, report};
+use crate::{machine, plot, report};
 
-/// Where results go, from the workspace's root.
-pub const RESULTS: &str = "benches/results";
 /// Held latecomers are released at once, beside everybody else's sessions.
 const MAX_CONNECTIONS: u32 = 500;
 /// So many events may fail to be judged before the run is given up.
@@ -28,8 +27,8 @@ pub struct Plan {
     pub deaths: usize,
     /// Who takes part.
     pub contenders: Vec<Contender>,
-    /// Where the results go; `None` is [`RESULTS`], and then the page shows them too.
-    pub out: Option<PathBuf>,
+    /// Where the results go.
+    pub output: Output,
     /// Where the proxy's log and its own reports go, too.
     pub diagnosis: Option<PathBuf>,
     /// Settings of the proxy, `key=value`, for experiments.
@@ -70,7 +69,7 @@ pub async fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
             }
         }
         out.flush()?;
-        save(&run, plan)?;
+        plan.output.save(&run)?;
         if let Some(directory) = &plan.diagnosis {
             diagnose(&field, directory).await?;
         }
@@ -85,9 +84,7 @@ pub async fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
 /// # Errors
 /// When there is none, or a file cannot be written.
 pub fn show_again(plan: &Plan, out: &mut impl Write) -> Result<()> {
-    let file = directory(plan).join("failover.json");
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let run: Run = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+    let run: Run = plan.output.load()?;
     show(&run, plan)?;
     writeln!(out, "{}", report::text(&run))?;
     Ok(())
@@ -112,28 +109,9 @@ fn order(switchovers: usize, deaths: usize) -> Vec<Kind> {
     (0..all).map(kind).collect()
 }
 
-fn directory(plan: &Plan) -> &Path {
-    plan.out.as_deref().unwrap_or_else(|| Path::new(RESULTS))
-}
-
-fn save(run: &Run, plan: &Plan) -> Result<()> {
-    let directory = directory(plan);
-    let file = directory.join("failover.json");
-    let text = serde_json::to_string_pretty(run).context("turning the results into JSON")? + "\n";
-    fs::create_dir_all(directory)
-        .and_then(|()| fs::write(&file, text))
-        .with_context(|| format!("writing {}", file.display()))
-}
-
 fn show(run: &Run, plan: &Plan) -> Result<()> {
-    let directory = directory(plan);
-    plot::draw(run, &directory.join("failover.svg"))?;
-    let section = report::markdown(run);
-    if plan.out.is_none() {
-        return page::replace("failover", &section);
-    }
-    let file = directory.join("failover.md");
-    fs::write(&file, section).with_context(|| format!("writing {}", file.display()))
+    plot::draw(run, &plan.output.picture())?;
+    plan.output.show(&report::markdown(run))
 }
 
 async fn diagnose(field: &Field, directory: &Path) -> Result<()> {

@@ -13,7 +13,7 @@ pub mod floor;
 pub mod haproxy;
 pub mod machine;
 pub mod measure;
-pub mod page;
+pub mod output;
 pub mod plot;
 pub mod polling;
 pub mod report;

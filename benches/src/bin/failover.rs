@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use benches::contenders::Contender;
 use benches::failover::{self, Plan};
+use benches::output::Output;
 use clap::Parser;
 
 /// What clients see of switchovers and leader deaths, by the way they take to the leader.
@@ -51,7 +52,7 @@ async fn main() -> Result<()> {
         switchovers: arguments.switchovers,
         deaths: arguments.deaths,
         contenders,
-        out: arguments.out,
+        output: Output::new("failover", arguments.out),
         diagnosis: arguments.diagnose,
         proxy_settings: arguments.proxy_setting,
     };

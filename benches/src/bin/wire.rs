@@ -4,6 +4,7 @@ use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use benches::output::Output;
 use benches::wire::case::Scenario;
 use benches::wire::contenders::Kind;
 use benches::wire::hosts::Network;
@@ -86,7 +87,7 @@ fn plan(arguments: Arguments) -> Result<Plan> {
         variants: arguments.variant.iter().map(variant).collect::<Result<_>>()?,
         sizes,
         network: arguments.network.unwrap_or_else(Network::best),
-        out: arguments.out,
+        output: Output::new("wire", arguments.out),
         proxy_settings: arguments.proxy_setting,
     })
 }

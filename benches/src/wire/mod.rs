@@ -29,19 +29,18 @@ pub mod stage;
 pub mod standin;
 pub mod workshop;
 
-use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use self::case::{Case, Scenario};
 use self::contenders::{Contender, Kind};
 use self::hosts::Network;
 use self::record::{Measured, Run};
 use self::stage::{Sizes, Stage};
-use crate::failover::RESULTS;
-use crate::{machine, page};
+use crate::machine;
+use crate::output::Output;
 
 /// So many measurements may fail before the run is given up.
 const FAILURES: usize = 10;
@@ -59,8 +58,8 @@ pub struct Plan {
     pub sizes: Sizes,
     /// What lies between the hosts.
     pub network: Network,
-    /// Where the results go; `None` is [`RESULTS`], and then the page shows them too.
-    pub out: Option<PathBuf>,
+    /// Where the results go.
+    pub output: Output,
     /// Settings of this project's proxy, `key=value`, for experiments.
     pub proxy_settings: Vec<String>,
 }
@@ -92,7 +91,7 @@ pub fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
                 out.flush()?;
                 run.measured.push(measured);
             }
-            save(&run, plan)?;
+            plan.output.save(&run)?;
             let failed = run.measured.iter().filter(|measured| measured.failed.is_some()).count();
             ensure!(failed <= FAILURES, "{failed} measurements have failed");
         }
@@ -107,9 +106,7 @@ pub fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
 /// # Errors
 /// When there is none, or a file cannot be written.
 pub fn show_again(plan: &Plan, out: &mut impl Write) -> Result<()> {
-    let file = directory(plan).join("wire.json");
-    let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-    let run: Run = serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+    let run: Run = plan.output.load()?;
     show(&run, plan)?;
     writeln!(out, "{}", report::text(&run))?;
     Ok(())
@@ -168,26 +165,7 @@ fn measure(stage: &mut Stage, round: usize, case: Case, contender: &Contender) -
     }
 }
 
-fn directory(plan: &Plan) -> &Path {
-    plan.out.as_deref().unwrap_or_else(|| Path::new(RESULTS))
-}
-
-fn save(run: &Run, plan: &Plan) -> Result<()> {
-    let directory = directory(plan);
-    let file = directory.join("wire.json");
-    let text = serde_json::to_string_pretty(run).context("turning the results into JSON")? + "\n";
-    fs::create_dir_all(directory)
-        .and_then(|()| fs::write(&file, text))
-        .with_context(|| format!("writing {}", file.display()))
-}
-
 fn show(run: &Run, plan: &Plan) -> Result<()> {
-    let directory = directory(plan);
-    plot::draw(run, &directory.join("wire.svg"))?;
-    let section = report::markdown(run);
-    if plan.out.is_none() {
-        return page::replace("wire", &section);
-    }
-    let file = directory.join("wire.md");
-    fs::write(&file, section).with_context(|| format!("writing {}", file.display()))
+    plot::draw(run, &plan.output.picture())?;
+    plan.output.show(&report::markdown(run))
 }

@@ -44,7 +44,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// What the issue asks for, as far as this machine allows.
+    /// Those of a run whose figures are shown, as far as this machine allows.
     #[must_use]
     pub fn full() -> Self {
         Self {
