@@ -204,7 +204,8 @@ impl Contender {
         })
     }
 
-    /// The defaults of its keys, but for where everything is, the number of sessions, and an admin page for the bench.
+    /// The defaults of its keys, but for where everything is, the number of sessions, an admin page for the bench, and how
+    /// often it asks a server that leads from the start.
     fn own_arguments(
         &self,
         workshop: &Workshop,
@@ -217,6 +218,11 @@ impl Contender {
         let mut flags = vec![("member", &*server), ("probe-user", USER), ("probe-sslmode", "disable")];
         flags.extend([("write-listen", &*listen), ("admin-listen", &admin), ("log-filter", "warn")]);
         flags.extend([("session-max-sessions", &*sessions), ("write-max-held", &sessions)]);
+        if demand.wait {
+            // Without etcd it asks ten times as often as beside it, where it belongs.
+            flags.push(("probe-interval", "5s"));
+            flags.extend([("policy-evidence-limit", "10s"), ("policy-rival-limit", "10s")]);
+        }
         let mut arguments = vec![OsString::from("run")];
         arguments.extend(flags.iter().map(|(key, value)| OsString::from(format!("--{key}={value}"))));
         for setting in &self.settings {
