@@ -161,12 +161,11 @@ impl Session {
                 }
                 relay.sever();
             }
-            // A server that ends a session which its client has left does as it was told.
-            End::Finished if !relay.client_stayed() => {}
-            End::ServerBroke(_) | End::Finished => {
-                if relay.client_stayed() {
-                    place.tally.iter().for_each(|tally| tally.lost(clock::now()));
-                }
+            // A server that ends a session which its client has left does as it was told. Under TLS it does so with a
+            // reset, since it does not read the client's last word.
+            End::Finished | End::ServerBroke(_) if !relay.client_stayed() => {}
+            End::Finished | End::ServerBroke(_) => {
+                place.tally.iter().for_each(|tally| tally.lost(clock::now()));
                 visit.context.suspect(&place.member);
             }
             End::ClientBroke(_) => {}
