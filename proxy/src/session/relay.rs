@@ -79,6 +79,7 @@ struct Flow {
     /// How many of these went out since; half a word, since they all fit into the scratch buffer.
     sent: u32,
     at_end: bool,
+    /// The other side was told of the end, or takes no more.
     closed: bool,
     passed: u64,
     last_passed: Option<Moment>,
@@ -176,17 +177,20 @@ impl Relay {
         let mut ignore = Boundary::unknown();
         if !to_server.closed {
             let ends = (Pin::new(&mut *client), Pin::new(&mut *server));
-            if let Poll::Ready(Err(stop)) = to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
-                match stop {
-                    Stop::PassRanOut => return Poll::Ready(Pause::PassRanOut),
-                    Stop::Source(error) => return Poll::Ready(Pause::Ended(End::ClientBroke(error))),
-                    // A server that takes no more may have said why: its last words are still to be read.
-                    Stop::Sink(_) => to_server.closed = true,
+            match to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
+                Poll::Pending => {}
+                // A client may close its half and still read the answers. The server may have closed first, which is no
+                // failure.
+                Poll::Ready(Ok(())) => to_server.closed = Pin::new(&mut *server).poll_shutdown(cx).is_ready(),
+                Poll::Ready(Err(Stop::PassRanOut)) => return Poll::Ready(Pause::PassRanOut),
+                Poll::Ready(Err(Stop::Source(error))) => {
+                    return Poll::Ready(Pause::Ended(End::ClientBroke(error)));
                 }
+                // A server that takes no more may have said why: its last words are still to be read.
+                Poll::Ready(Err(Stop::Sink(_))) => to_server.closed = true,
             }
         }
-        // A server that has said its last word takes no more either, so its end is the end of the session. A client
-        // may close its half and still read the answers.
+        // A server that has said its last word takes no more either, so its end is the end of the session.
         let ends = (Pin::new(server), Pin::new(client));
         let polled = to_client.poll(cx, ends, pass, (&mut scratch, boundary));
         if boundary.logged_in_or_unknown() {
@@ -239,7 +243,8 @@ impl Flow {
         self.unsent.is_empty()
     }
 
-    /// Copies from one end to the other until nothing more can be done; ready with `Ok` once the end was passed on.
+    /// Copies from one end to the other until nothing more can be done; ready with `Ok` once all is passed on and no
+    /// more will come.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,9 +256,6 @@ impl Flow {
         for _ in 0..ROUNDS {
             ready!(self.poll_flush(cx, sink.as_mut(), pass, spares))?;
             if self.at_end {
-                // The other side may have closed first, which is no failure of this one.
-                let _ = ready!(sink.as_mut().poll_shutdown(cx));
-                self.closed = true;
                 return Poll::Ready(Ok(()));
             }
             let mut read = ReadBuf::new(buffer);
