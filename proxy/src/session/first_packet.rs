@@ -1,13 +1,9 @@
 //! The first packet of a client and the first answer of a server, before anything is relayed.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 
 use super::refusal::Refusal;
@@ -38,13 +34,13 @@ pub(super) async fn read(
         let expired = read.is_err();
         let read = match read {
             Ok(read) => read,
-            Err(_) => {
-                // A process that was stopped finds timers expired whose bytes have come long ago: it looks once more.
-                yield_now().await;
-                poll_once(scratch::read(client, scratch, &mut bytes))
-                    .await
-                    .ok_or_else(|| Refusal::silent(bound))?
-            }
+            // A process that was stopped finds timers expired whose bytes have come long ago: it asks the socket itself.
+            Err(_) => match scratch::read_now(client, scratch, &mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Refusal::silent(bound));
+                }
+                read => read,
+            },
         };
         if !read.is_ok_and(|read| read > 0) {
             return Ok(None);
@@ -56,18 +52,6 @@ pub(super) async fn read(
             Err(error) => return Err(Refusal::bad_packet(error)),
         }
     }
-}
-
-/// What comes of `work` without waiting for it.
-async fn poll_once<T>(work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        Poll::Ready(match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Some(done),
-            Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 /// Waits for the first bytes of a server's answer; none when it takes longer than `bound`, which is its right.

@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -49,12 +50,30 @@ pub(super) async fn read(
         let mut scratch = scratch.borrow_mut();
         let mut read = ReadBuf::new(&mut scratch.buffer[..READ_MAX]);
         ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-        let read = read.filled();
-        bytes.reserve_exact(read.len());
-        bytes.extend_from_slice(read);
-        Poll::Ready(Ok(read.len()))
+        Poll::Ready(Ok(append(bytes, read.filled())))
     })
     .await
+}
+
+/// The same without waiting, and whatever the runtime believes of the stream.
+///
+/// # Errors
+/// `WouldBlock` when there are no bytes.
+pub(super) fn read_now(
+    stream: &TcpStream,
+    scratch: &SharedScratch,
+    bytes: &mut Vec<u8>,
+) -> io::Result<usize> {
+    let mut scratch = scratch.borrow_mut();
+    let buffer = &mut scratch.buffer[..READ_MAX];
+    let (_, read) = recv(stream, &mut *buffer, RecvFlags::DONTWAIT)?;
+    Ok(append(bytes, &buffer[..read]))
+}
+
+fn append(bytes: &mut Vec<u8>, read: &[u8]) -> usize {
+    bytes.reserve_exact(read.len());
+    bytes.extend_from_slice(read);
+    read.len()
 }
 
 /// Empty buffers that were in use before.

@@ -165,7 +165,9 @@ impl Scene {
                 let at = arrival.began + arrival.took;
                 assert!(
                     cut_with_the_others(failure, at, &history),
-                    "turned away: {words}, {failure:?}\n{log}"
+                    "turned away {:?} ago after {:?}: {words}, {failure:?}\n{log}",
+                    at.elapsed(),
+                    arrival.took
                 );
             }
         }
