@@ -1,6 +1,7 @@
 //! Logging: to standard error, as text or JSON, with a temporary default before the configuration is read.
 
 use std::io::{self, IsTerminal as _};
+use std::panic;
 
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::ParseError;
@@ -44,7 +45,7 @@ pub fn temporary() -> DefaultGuard {
     tracing::subscriber::set_default(Registry::default().with(layer.with_filter(EnvFilter::new("info"))))
 }
 
-/// Logs in every thread, until the process ends.
+/// Logs in every thread, until the process ends; a panic too, in the form of everything else.
 ///
 /// # Errors
 /// When the filter cannot be parsed, or logging was started before.
@@ -52,6 +53,7 @@ pub fn start(log: &Log) -> Result<Logging, LoggingError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&log.filter)?);
     let layer = lines(log.format, io::stderr, io::stderr().is_terminal());
     Registry::default().with(filter).with(layer).try_init()?;
+    panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(Logging(handle))
 }
 

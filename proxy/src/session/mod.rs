@@ -25,7 +25,7 @@ use crate::config;
 use crate::gate::Gate;
 use crate::tally::{RouteKind, RouteTally, Tally};
 use crate::targets::{Occupied, Targets};
-use crate::worker::Seat;
+use crate::worker::{Pulse, Seat};
 
 /// The settings that sessions look at; new ones take effect at the next look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +67,13 @@ pub struct Shared {
 /// What all sessions of one worker share.
 pub(crate) struct WorkerContext {
     pub(crate) shared: Shared,
+    pub(crate) pulse: Pulse,
     scratch: SharedScratch,
 }
 
 impl WorkerContext {
     pub(crate) fn new(shared: Shared) -> Rc<Self> {
-        Rc::new(Self { shared, scratch: Scratch::shared() })
+        Rc::new(Self { shared, pulse: Pulse::default(), scratch: Scratch::shared() })
     }
 
     /// Serves one client from its first byte to its last.
@@ -82,6 +83,7 @@ impl WorkerContext {
         (client, peer): (TcpStream, SocketAddr),
         seat: Seat,
     ) -> impl Future<Output = ()> + use<> {
+        self.pulse.keep();
         // In a box, because a session that idles for hours need not keep room for how it began.
         let arriving = Box::pin(arrival::bring(self, route, (client, peer), seat));
         async {

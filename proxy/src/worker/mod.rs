@@ -2,6 +2,7 @@
 
 mod acceptors;
 mod balance;
+mod pulse;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +14,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::spawn_local;
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use self::acceptors::{Acceptors, Client};
 pub(crate) use self::balance::Seat;
 use self::balance::{Colleague, HandedOver, Load, Place, Team};
+pub(crate) use self::pulse::Pulse;
 use crate::session::{Shared, WorkerContext};
 use crate::tally::RouteKind;
 
@@ -128,7 +131,10 @@ fn start_thread(shared: Shared, inbox: mpsc::Receiver<Order>, place: Place) -> i
 
 async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>, place: Place) {
     let mut acceptors = Acceptors::new(shared.settings.clone());
-    let mut sessions = Sessions { context: WorkerContext::new(shared), place, set: JoinSet::new() };
+    let context = WorkerContext::new(shared);
+    let mut sessions = Sessions { context: Rc::clone(&context), place, running: TaskTracker::new() };
+    // It ends with the runtime.
+    spawn_local(async move { context.pulse.beat().await });
     loop {
         tokio::select! {
             order = inbox.recv() => match order {
@@ -148,22 +154,18 @@ async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>, place: Place) {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(ended) = sessions.set.join_next(), if !sessions.set.is_empty() => {
-                if let Err(error) = ended {
-                    warn!(%error, "a session failed");
-                }
-            }
         }
     }
     drop(acceptors);
-    while sessions.set.join_next().await.is_some() {}
+    sessions.running.close();
+    sessions.running.wait().await;
 }
 
 /// The sessions of one worker, and its place among the others.
 struct Sessions {
     context: Rc<WorkerContext>,
     place: Place,
-    set: JoinSet<()>,
+    running: TaskTracker,
 }
 
 impl Sessions {
@@ -184,6 +186,7 @@ impl Sessions {
     }
 
     fn serve(&mut self, route: RouteKind, client: Client, seat: Seat) {
-        self.set.spawn_local(Rc::clone(&self.context).serve(route, client, seat));
+        // What becomes of it is nobody's business: one that panics is logged and ends alone.
+        drop(self.running.spawn_local(Rc::clone(&self.context).serve(route, client, seat)));
     }
 }
