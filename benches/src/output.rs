@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Where results go, from the workspace's root.
+/// Where results go unless they are to go elsewhere, from the workspace's root.
 const RESULTS: &str = "benches/results";
 /// The page, from the workspace's root; it holds the latest run of each benchmark between two marks.
 const PAGE: &str = "benches/README.md";
@@ -20,7 +20,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The output of the benchmark of this name; what goes elsewhere than to [`RESULTS`] is not put into the page.
+    /// The output of the benchmark of this name; what goes elsewhere than to `benches/results` is not put into the page.
     #[must_use]
     pub fn new(name: &'static str, elsewhere: Option<PathBuf>) -> Self {
         Self { name, elsewhere }
