@@ -1,6 +1,7 @@
 //! Balance: on which threads few sessions lie.
 
 use std::collections::BTreeMap;
+use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
@@ -17,12 +18,13 @@ use super::workshop::run_on;
 const QUESTIONS: usize = 200;
 
 /// The share of the sessions on the thread that has most of them, the mean over all trials; and the share of the trials
-/// in which one thread had them all.
+/// in which one thread had them all. Every contender has a thread for each core.
 ///
 /// # Errors
 /// When the sessions cannot be opened.
 pub fn measure(stage: &Stage, contender: &Contender, sessions: usize) -> Result<Vec<(&'static str, f64)>> {
     let _standin = StandIn::start(&stage.workshop, false, std::time::Duration::ZERO)?;
+    let contender = contender.with(format!("session.workers={}", available_parallelism()?));
     let mut running = contender.start(&stage.workshop, &stage.demand(Leader::StandIn, sessions))?;
     let id = running.id().context("a way without a process has no threads")?;
     let trials = stage.sizes.trials;
