@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::Order;
@@ -21,26 +21,46 @@ pub(super) type Team = Arc<[Colleague]>;
 
 /// How many clients a worker has, those on their way to it included.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Load(Arc<AtomicUsize>);
+pub(super) struct Load(Arc<Seats>);
+
+#[derive(Debug, Default)]
+struct Seats {
+    taken: AtomicUsize,
+    emptied: Notify,
+}
 
 impl Load {
     pub(super) fn count(&self) -> usize {
-        self.0.load(Relaxed)
+        self.0.taken.load(Relaxed)
+    }
+
+    /// Resolves once there is no client.
+    pub(super) async fn gone(&self) {
+        loop {
+            // Made before the look, so that the last one cannot leave between the two.
+            let emptied = self.0.emptied.notified();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     fn seat(&self) -> Seat {
-        self.0.fetch_add(1, Relaxed);
+        self.0.taken.fetch_add(1, Relaxed);
         Seat(Arc::clone(&self.0))
     }
 }
 
 /// One client of a worker, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<AtomicUsize>);
+pub(crate) struct Seat(Arc<Seats>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        if self.0.taken.fetch_sub(1, Relaxed) == 1 {
+            self.0.emptied.notify_waiters();
+        }
     }
 }
 
@@ -87,12 +107,17 @@ impl Place {
         self.index
     }
 
+    /// The load of this worker.
+    pub(super) fn load(&self) -> &Load {
+        &self.team[self.index].load
+    }
+
     /// A seat for a client that this worker accepted, with the client; nothing when another worker serves it.
     pub(super) fn seat(&self, route: RouteKind, client: Client) -> Option<(Seat, Client)> {
         // One whose queue is full, or who is gone, is not less busy.
         let order = |other: &Colleague| other.orders.upgrade()?.try_reserve_owned().ok();
         let Some((other, order)) = self.less_busy().and_then(|other| Some((other, order(other)?))) else {
-            return Some((self.team[self.index].load.seat(), client));
+            return Some((self.load().seat(), client));
         };
         let (client, peer) = client;
         match client.into_std() {
@@ -107,7 +132,7 @@ impl Place {
 
     /// The worker with the fewest sessions, if they are clearly fewer than this one has.
     fn less_busy(&self) -> Option<&Colleague> {
-        let own = self.team[self.index].load.count();
+        let own = self.load().count();
         let other = self.team.iter().min_by_key(|other| other.load.count())?;
         let count = other.load.count();
         (own > count + count / TOLERANCE).then_some(other)
@@ -149,6 +174,22 @@ mod tests {
         seats.clear();
         assert_eq!(counts(&team), [0, 1]);
         assert!(place.seat(RouteKind::Write, client().await).is_some(), "the other one has more");
+    }
+
+    #[tokio::test]
+    async fn a_worker_learns_when_its_last_client_is_gone() {
+        let load = Load::default();
+        load.gone().await;
+        let seats = [load.seat(), load.seat()];
+        let gone = load.gone();
+        let leaving = async {
+            for seat in seats {
+                tokio::task::yield_now().await;
+                drop(seat);
+            }
+        };
+        tokio::join!(gone, leaving);
+        assert_eq!(load.count(), 0);
     }
 
     #[tokio::test]

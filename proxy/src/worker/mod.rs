@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 use tokio::runtime::{self, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use self::acceptors::{Acceptors, Client};
@@ -132,7 +131,7 @@ fn start_thread(shared: Shared, inbox: mpsc::Receiver<Order>, place: Place) -> i
 async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>, place: Place) {
     let mut acceptors = Acceptors::new(shared.settings.clone());
     let context = WorkerContext::new(shared);
-    let mut sessions = Sessions { context: Rc::clone(&context), place, running: TaskTracker::new() };
+    let mut sessions = Sessions { context: Rc::clone(&context), place };
     // It ends with the runtime.
     spawn_local(async move { context.pulse.beat().await });
     loop {
@@ -157,15 +156,13 @@ async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>, place: Place) {
         }
     }
     drop(acceptors);
-    sessions.running.close();
-    sessions.running.wait().await;
+    sessions.place.load().gone().await;
 }
 
 /// The sessions of one worker, and its place among the others.
 struct Sessions {
     context: Rc<WorkerContext>,
     place: Place,
-    running: TaskTracker,
 }
 
 impl Sessions {
@@ -186,7 +183,7 @@ impl Sessions {
     }
 
     fn serve(&mut self, route: RouteKind, client: Client, seat: Seat) {
-        // What becomes of it is nobody's business: one that panics is logged and ends alone.
-        drop(self.running.spawn_local(Rc::clone(&self.context).serve(route, client, seat)));
+        // Nobody joins it: its seat tells when it has ended, and one that panics is logged and ends alone.
+        drop(spawn_local(Rc::clone(&self.context).serve(route, client, seat)));
     }
 }
