@@ -47,6 +47,8 @@ impl Scene {
         // Longer than any gap here, so that whoever arrives in it must be served.
         let config = cluster.proxy_config("proxy").unwrap().replace("hold = \"30s\"", "hold = \"80s\"");
         proxy.arguments = Arguments::Config(format!("{config}\n{more}"));
+        // More than one on any machine, so that every fault meets sessions on several threads.
+        proxy.environment.push(("PGLP_SESSION_WORKERS".to_owned(), "2".to_owned()));
         let proxy = Proxy::start(&proxy).await.unwrap();
         let mut load = cluster.load(cluster.listen("proxy").unwrap().write);
         load.timeout = SOON;

@@ -5,6 +5,8 @@ mod reader;
 mod routes;
 mod witnesses;
 
+use std::num::NonZero;
+
 use pg_leader_proxy_core::{OnDcsLoss, Policy, ReadFallback, Terms, Witness};
 use tracing_subscriber::EnvFilter;
 
@@ -133,10 +135,16 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
         user_timeout: user_timeout?,
         drain: drain?,
         workers: match workers? {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => std::thread::available_parallelism().map_or(1, enough_workers),
             workers => workers,
         },
     })
+}
+
+/// A transaction never costs its server less than the relay, so half of such a machine can relay all that the server
+/// answers; and few threads with much to do spend less on each than many with little.
+const fn enough_workers(cores: NonZero<usize>) -> usize {
+    cores.get().div_ceil(2)
 }
 
 fn log(reader: &mut Reader<'_>) -> Result<Log, Invalid> {
