@@ -8,6 +8,7 @@ use std::time::Duration;
 use fake::{AUTH_OK, BOUND, FakeServer, Rig, STARTUP, bounded, error, expect, rest, session};
 use pg_leader_proxy::config::Session;
 use pg_leader_proxy::gate::GateLimits;
+use pg_leader_proxy::net;
 use pg_leader_proxy::tally::{RefusalKind, RouteKind};
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -229,6 +230,28 @@ async fn a_server_that_is_going_down_costs_the_client_nothing() {
     rig.lead(&next);
     let _served = next.accept_session().await;
     expect(&mut client, AUTH_OK).await;
+}
+
+#[tokio::test]
+async fn a_server_is_suspect_only_when_it_ends_a_session_whose_client_is_there() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    rig.lead(&server);
+    for resets in [false, true] {
+        let (mut client, mut served) = rig.open_session(&server).await;
+        client.write_all(b"X\0\0\0\x04").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut served).await, (b"X\0\0\0\x04".to_vec(), Ok(())));
+        if resets {
+            net::reset_on_close(&served);
+        }
+        drop(served);
+        rig.until("the session is over", |tally| tally.open_sessions() == 0).await;
+        assert!(rig.suspects.try_recv().is_err(), "the client was gone");
+    }
+    let (_client, served) = rig.open_session(&server).await;
+    drop(served);
+    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
@@ -31,7 +31,7 @@ struct Seats {
 
 impl Load {
     pub(super) fn count(&self) -> usize {
-        self.0.taken.load(Relaxed)
+        self.0.taken.load(SeqCst)
     }
 
     /// Resolves once there is no client.
@@ -47,7 +47,7 @@ impl Load {
     }
 
     fn seat(&self) -> Seat {
-        self.0.taken.fetch_add(1, Relaxed);
+        self.0.taken.fetch_add(1, SeqCst);
         Seat(Arc::clone(&self.0))
     }
 }
@@ -58,7 +58,7 @@ pub(crate) struct Seat(Arc<Seats>);
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        if self.0.taken.fetch_sub(1, Relaxed) == 1 {
+        if self.0.taken.fetch_sub(1, SeqCst) == 1 {
             self.0.emptied.notify_waiters();
         }
     }
