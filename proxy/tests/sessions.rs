@@ -10,6 +10,7 @@ use pg_leader_proxy::config::Session;
 use pg_leader_proxy::gate::GateLimits;
 use pg_leader_proxy::net;
 use pg_leader_proxy::tally::{RefusalKind, RouteKind};
+use pg_leader_proxy::wire::{self, SqlState};
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -233,7 +234,7 @@ async fn a_server_that_is_going_down_costs_the_client_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_is_suspect_only_when_it_ends_a_session_whose_client_is_there() {
+async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;
     rig.lead(&server);
@@ -251,7 +252,20 @@ async fn a_server_is_suspect_only_when_it_ends_a_session_whose_client_is_there()
     }
     let (_client, served) = rig.open_session(&server).await;
     drop(served);
-    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a");
+    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the client was there");
+
+    let (mut client, mut served) = rig.open_session(&server).await;
+    let farewell = wire::fatal(SqlState::AdminShutdown, "terminating connection", "");
+    served.write_all(&farewell).await.unwrap();
+    expect(&mut client, &farewell).await;
+    drop(client);
+    assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
+    drop(served);
+    assert_eq!(
+        bounded(rig.suspects.recv()).await.unwrap().as_str(),
+        "a",
+        "it left at the server's last word"
+    );
 }
 
 #[tokio::test]

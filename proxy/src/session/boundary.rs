@@ -5,6 +5,8 @@
 pub(crate) struct Boundary {
     place: Place,
     logged_in: bool,
+    /// The type of the message that came last.
+    last: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,21 +25,23 @@ enum Place {
 const HEADER: usize = 5;
 /// The type of ReadyForQuery, which ends a login.
 const READY_FOR_QUERY: u8 = b'Z';
+/// The type of ErrorResponse.
+const ERROR_RESPONSE: u8 = b'E';
 
 impl Boundary {
     /// The start of a stream of whole messages.
     pub(crate) const fn messages() -> Self {
-        Self { place: Place::message(), logged_in: false }
+        Self { place: Place::message(), logged_in: false, last: 0 }
     }
 
     /// The start of a stream in which encryption is settled first.
     pub(crate) const fn negotiating() -> Self {
-        Self { place: Place::Negotiating, logged_in: false }
+        Self { place: Place::Negotiating, logged_in: false, last: 0 }
     }
 
     /// A stream that nobody can follow.
     pub(crate) const fn unknown() -> Self {
-        Self { place: Place::Unknown, logged_in: false }
+        Self { place: Place::Unknown, logged_in: false, last: 0 }
     }
 
     /// Whether the bytes that passed are whole messages.
@@ -48,6 +52,12 @@ impl Boundary {
     /// Whether the server has let the client in, or nobody will be able to tell.
     pub(crate) const fn logged_in_or_unknown(&self) -> bool {
         self.logged_in || matches!(self.place, Place::Unknown)
+    }
+
+    /// Whether the last whole message is an error. Other errors than those that end a session are followed by the word
+    /// that the server is ready.
+    pub(crate) const fn ends_with_error(&self) -> bool {
+        self.between_messages() && self.last == ERROR_RESPONSE
     }
 
     /// Follows the bytes that a server sent.
@@ -82,7 +92,7 @@ impl Boundary {
                     *have += passed;
                     if *have == HEADER {
                         let header = *header;
-                        self.logged_in |= header[0] == READY_FOR_QUERY;
+                        self.note(header);
                         self.place = Place::after_header(header);
                     }
                 }
@@ -90,11 +100,16 @@ impl Boundary {
         }
     }
 
+    const fn note(&mut self, [kind, ..]: [u8; HEADER]) {
+        self.logged_in |= kind == READY_FOR_QUERY;
+        self.last = kind;
+    }
+
     /// Follows messages as long as their headers are whole, which nearly all are, and gives back the bytes of one that is
     /// not.
     fn follow_messages<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         while let Some((header, body)) = bytes.split_first_chunk::<HEADER>() {
-            self.logged_in |= header[0] == READY_FOR_QUERY;
+            self.note(*header);
             let Some(length) = body_length(*header) else {
                 self.place = Place::Unknown;
                 return body;
@@ -172,6 +187,17 @@ mod tests {
         assert!(!boundary.logged_in_or_unknown());
         boundary.follow(b"Z\0\0\0\x05I");
         assert!(boundary.logged_in_or_unknown());
+    }
+
+    #[test]
+    fn an_error_is_the_last_word_until_the_server_is_ready_again() {
+        let mut boundary = Boundary::messages();
+        boundary.follow(b"Z\0\0\0\x05IE\0\0\0");
+        assert!(!boundary.ends_with_error(), "half of it");
+        boundary.follow(b"\x05\0");
+        assert!(boundary.ends_with_error());
+        boundary.follow(b"Z\0\0\0\x05I");
+        assert!(!boundary.ends_with_error());
     }
 
     #[test]

@@ -163,14 +163,11 @@ impl Session {
                 }
                 relay.sever();
             }
-            // A server that ends a session which its client has left does as it was told. Under TLS it does so with a
-            // reset, since it does not read the client's last word.
-            End::Finished | End::ServerBroke(_) if !relay.client_stayed() => {}
-            End::Finished | End::ServerBroke(_) => {
+            End::Finished | End::ServerBroke(_) | End::ClientBroke(_) if relay.server_ended(end) => {
                 place.tally.iter().for_each(|tally| tally.lost(clock::now()));
                 visit.context.suspect(&place.member);
             }
-            End::ClientBroke(_) => {}
+            End::Finished | End::ServerBroke(_) | End::ClientBroke(_) => {}
         }
     }
 }

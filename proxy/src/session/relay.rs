@@ -222,9 +222,17 @@ impl Relay {
         }
     }
 
-    /// Whether the server ended the session while its client was still there.
-    pub(crate) const fn client_stayed(&self) -> bool {
-        !self.to_server.at_end
+    /// Whether it was the server that ended the session: while its client was still there, or with an error as its last
+    /// word, at which a client may hang up sooner than the server.
+    ///
+    /// A server that ends a session which its client has left does as it was told. Under TLS it does so with a reset, since
+    /// it does not read the client's last word.
+    pub(crate) const fn server_ended(&self, end: &End) -> bool {
+        match end {
+            End::Finished | End::ServerBroke(_) => !self.to_server.at_end || self.boundary.ends_with_error(),
+            End::ClientBroke(_) => self.boundary.ends_with_error(),
+            End::Severed => false,
+        }
     }
 
     /// Bytes that went to the server and to the client.
