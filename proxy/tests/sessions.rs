@@ -8,9 +8,8 @@ use std::time::Duration;
 use fake::{AUTH_OK, BOUND, FakeServer, Rig, STARTUP, bounded, error, expect, rest, session};
 use pg_leader_proxy::config::Session;
 use pg_leader_proxy::gate::GateLimits;
-use pg_leader_proxy::net;
 use pg_leader_proxy::tally::{RefusalKind, RouteKind};
-use pg_leader_proxy::wire::{self, SqlState};
+use pg_leader_proxy::wire::{SqlState, fatal};
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -244,7 +243,7 @@ async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does
         client.shutdown().await.unwrap();
         assert_eq!(rest(&mut served).await, (b"X\0\0\0\x04".to_vec(), Ok(())));
         if resets {
-            net::reset_on_close(&served);
+            pg_leader_proxy::net::reset_on_close(&served);
         }
         drop(served);
         rig.until("the session is over", |tally| tally.open_sessions() == 0).await;
@@ -253,19 +252,14 @@ async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does
     let (_client, served) = rig.open_session(&server).await;
     drop(served);
     assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the client was there");
-
     let (mut client, mut served) = rig.open_session(&server).await;
-    let farewell = wire::fatal(SqlState::AdminShutdown, "terminating connection", "");
+    let farewell = fatal(SqlState::AdminShutdown, "terminating connection", "");
     served.write_all(&farewell).await.unwrap();
     expect(&mut client, &farewell).await;
     drop(client);
     assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
     drop(served);
-    assert_eq!(
-        bounded(rig.suspects.recv()).await.unwrap().as_str(),
-        "a",
-        "it left at the server's last word"
-    );
+    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the server said it");
 }
 
 #[tokio::test]

@@ -141,8 +141,8 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
     })
 }
 
-/// A transaction never costs its server less than the relay, so half of such a machine can relay all that the server
-/// answers; and few threads with much to do spend less on each than many with little.
+/// Few threads with much to do spend less on each transaction than many with little. What that takes and gives is measured
+/// in `benches/README.md`.
 const fn enough_workers(cores: NonZero<usize>) -> usize {
     cores.get().div_ceil(2)
 }
