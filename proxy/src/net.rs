@@ -87,7 +87,7 @@ async fn resolve(addr: &ServerAddr) -> io::Result<Vec<SocketAddr>> {
 
 /// Makes the close of `stream` a reset: whatever is still under way is thrown away, and a peer that is blocked in a
 /// write learns of it at once.
-pub fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(stream: &impl AsFd) {
     // Fails only on a socket that is broken already, which is what a reset is for.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

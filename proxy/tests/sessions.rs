@@ -46,6 +46,30 @@ async fn bytes_pass_both_ways_unchanged_and_in_order() {
 }
 
 #[tokio::test]
+async fn a_session_that_never_pauses_leaves_the_others_their_turn() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    rig.lead(&server);
+    let (flooded, flooding) = rig.open_session(&server).await;
+    let [mut flooded, mut flooding] = [flooded, flooding].map(|stream| {
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    });
+    // Threads of their own, so that neither end is ever late; they end with the connections.
+    let reading = std::thread::spawn(move || std::io::copy(&mut flooded, &mut std::io::sink()));
+    std::thread::spawn(move || std::io::copy(&mut std::io::repeat(b'x'), &mut flooding));
+    let (mut client, mut served) = rig.open_session(&server).await;
+    for _ in 0..1000 {
+        client.write_all(b"question").await.unwrap();
+        expect(&mut served, b"question").await;
+        served.write_all(b"answer").await.unwrap();
+        expect(&mut client, b"answer").await;
+    }
+    assert!(!reading.is_finished(), "the flood has ended");
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_half_still_reads_the_answer() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;

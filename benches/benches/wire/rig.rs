@@ -13,7 +13,7 @@ use pg_leader_proxy::pass::Pass;
 use pg_leader_proxy::session::{Settings, Shared};
 use pg_leader_proxy::tally::{RouteKind, Tally};
 use pg_leader_proxy::targets::{Target, Targets};
-use pg_leader_proxy::worker::{Keeper, Listener, Worker};
+use pg_leader_proxy::worker::{Keeper, Listener, Workers};
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
     Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
@@ -75,7 +75,7 @@ fn serve(mut client: TcpStream, bulk: &[u8]) -> std::io::Result<()> {
 /// A worker without a control, whose leader is one server for ever.
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
-    _held: (Worker, watch::Sender<Arc<Targets>>, watch::Sender<Settings>, mpsc::Receiver<MemberName>),
+    _held: (Workers, watch::Sender<Arc<Targets>>, watch::Sender<Settings>, mpsc::Receiver<MemberName>),
 }
 
 impl Rig {
@@ -104,14 +104,14 @@ impl Rig {
             tally: Arc::new(Tally::default()),
             suspect,
         };
-        let worker = Worker::start_team(1, &shared).expect("the system has a thread").remove(0);
+        let workers = Workers::start(1, shared).expect("the system has a thread");
         let socket = net::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback has a port");
         let address = socket.local_addr().expect("the socket is bound");
         let keeper = Keeper::Us;
         let listener = Listener { route: RouteKind::Write, addr: address, socket, keeper };
         let runtime = runtime::Builder::new_current_thread().build().expect("a runtime needs nothing");
-        runtime.block_on(worker.listen(listener));
-        Self { address, _held: (worker, targets, settings, suspects) }
+        runtime.block_on(workers.listen(listener));
+        Self { address, _held: (workers, targets, settings, suspects) }
     }
 }
 

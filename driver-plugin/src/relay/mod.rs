@@ -136,7 +136,7 @@ fn refusal(errors: &ConfigErrors) -> StartError {
 async fn listeners(channel: &mut Channel, config: &Config) -> Result<Vec<TcpListener>> {
     let mut addresses = app::addresses(config);
     addresses.retain(|addr| addr.port() != 0);
-    channel.send(&Report::Wants { addresses, workers: config.session.workers }).await?;
+    channel.send(&Report::Wants(addresses)).await?;
     let mut listeners = Vec::new();
     loop {
         match channel.expect(SUPERVISOR_TIME).await.context("no sockets from the supervisor")? {

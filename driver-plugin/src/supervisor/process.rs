@@ -101,8 +101,8 @@ impl Relay {
         self.channel.send(&Order::Settle(Box::new(settlement))).await?;
         loop {
             match self.channel.receive().await? {
-                Some(Report::Wants { addresses, workers }) => {
-                    let obtained = sockets::obtain(&state.shelf, &addresses, workers, &state.directory).await;
+                Some(Report::Wants(addresses)) => {
+                    let obtained = sockets::obtain(&state.shelf, &addresses, &state.directory).await;
                     if let Err(error) = obtained {
                         return Ok(Err(error));
                     }
@@ -168,7 +168,7 @@ fn heard(report: io::Result<Option<Report>>, state: &State) -> bool {
             true
         }
         // It is up already, and has its sockets.
-        Ok(Some(Report::Up | Report::Wants { .. } | Report::NotStarted(_))) => true,
+        Ok(Some(Report::Up | Report::Wants(_) | Report::NotStarted(_))) => true,
         Ok(None) | Err(_) => false,
     }
 }

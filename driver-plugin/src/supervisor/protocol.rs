@@ -126,12 +126,7 @@ pub struct Settlement {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
     /// It wants sockets that listen on these addresses. Answered by `Order::Sockets`.
-    Wants {
-        /// The addresses.
-        addresses: Vec<SocketAddr>,
-        /// How many sockets it can use of each.
-        workers: usize,
-    },
+    Wants(Vec<SocketAddr>),
     /// It listens.
     Up,
     /// It cannot start, and ends.

@@ -15,8 +15,6 @@ use super::client;
 use super::launch::StartError;
 use super::protocol::{Reply, Request, SOCKETS_PER_MESSAGE};
 
-/// How many sockets a task may have: workers times addresses.
-const SOCKETS_MAX: usize = 4096;
 /// How long another supervisor may take to give its sockets away.
 const YIELD_TIME: Duration = Duration::from_secs(2);
 /// How long whoever gets sockets may take to say that they have arrived.
@@ -50,8 +48,8 @@ impl Shelf {
         Self(taken)
     }
 
-    fn count(&self, addr: SocketAddr) -> usize {
-        self.0.iter().filter(|(known, _)| *known == addr).count()
+    fn has(&self, addr: SocketAddr) -> bool {
+        self.0.iter().any(|(known, _)| *known == addr)
     }
 }
 
@@ -61,37 +59,29 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
-/// Fills `shelf` with sockets for these addresses: those that ended tasks keep, and new ones until there is one for each
-/// worker. There may be more than workers, since the kernel goes on giving clients to each socket.
+/// Fills `shelf` with sockets for these addresses: those that ended tasks keep, and a new one where there is none. There may
+/// be several of an address, since the kernel goes on giving clients to each of those that tasks left behind.
 ///
 /// # Errors
-/// When an address cannot be listened on, or there would be too many sockets.
+/// When an address cannot be listened on.
 pub(super) async fn obtain(
     shelf: &watch::Sender<Shelf>,
     addresses: &[SocketAddr],
-    workers: usize,
     directory: &Path,
 ) -> Result<(), StartError> {
-    if addresses.len().saturating_mul(workers) > SOCKETS_MAX {
-        let count = addresses.len();
-        return Err(StartError::Fatal(format!(
-            "{count} addresses for each of {workers} workers are more than {SOCKETS_MAX} sockets"
-        )));
-    }
     for neighbour in neighbours(directory) {
         // Nobody answers in the directory of a supervisor that has ended; and one that does not answer well keeps what it
         // has, which leaves binding as the way that is always there.
         let _ = timeout(YIELD_TIME, take_over(shelf, addresses, &neighbour)).await;
     }
     for addr in addresses {
-        // Not in the loop itself, which would keep the shelf locked.
-        let held = shelf.borrow().count(*addr);
-        for _ in held..workers {
-            let socket = pg_leader_proxy::net::listen(*addr).map_err(|error| {
-                StartError::Transient(format!("cannot listen on {addr}: {}", explain(&error)))
-            })?;
-            shelf.send_modify(|shelf| shelf.0.push((*addr, socket)));
+        if shelf.borrow().has(*addr) {
+            continue;
         }
+        let socket = pg_leader_proxy::net::listen(*addr).map_err(|error| {
+            StartError::Transient(format!("cannot listen on {addr}: {}", explain(&error)))
+        })?;
+        shelf.send_modify(|shelf| shelf.0.push((*addr, socket)));
     }
     Ok(())
 }

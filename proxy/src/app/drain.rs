@@ -26,9 +26,7 @@ impl App {
             "draining; a second signal ends the sessions"
         );
         for (route, addr) in routes(&self.config) {
-            for worker in &self.workers {
-                worker.unlisten(route, addr).await;
-            }
+            self.workers.unlisten(route, addr).await;
         }
         if !patience.is_zero() {
             self.wait_for_sessions(patience, asking).await;
@@ -65,7 +63,7 @@ impl App {
     async fn sessions_ended(&self) {
         // A client in a backlog is not counted yet, one that goes from one worker to another is.
         sleep(DRAIN_LOOK).await;
-        while self.workers.iter().any(|worker| worker.sessions() > 0) {
+        while self.workers.sessions() > 0 {
             sleep(DRAIN_LOOK).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The listening sockets: those that were handed in are dealt out over the workers, the others are bound.
+//! The listening sockets: those that were handed in, and bound ones for the other addresses.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -10,32 +10,34 @@ use crate::net;
 use crate::tally::RouteKind;
 use crate::worker::{Keeper, Listener};
 
-/// The sockets of each worker, for every address that is not in `bound` yet.
+/// The sockets of every address that is not in `bound` yet.
+///
+/// Of those that were handed in for an address each is accepted from, because the kernel goes on giving it clients; and
+/// none is bound beside them, because nobody would keep the backlog of that one.
 ///
 /// # Errors
 /// When an address cannot be bound, or a socket was handed in whose address no route wants.
-pub(super) fn deal(
+pub(super) fn listeners(
     config: &Config,
     bound: &[(RouteKind, SocketAddr)],
     handed: Vec<TcpListener>,
-) -> Result<Vec<Vec<Listener>>> {
+) -> Result<Vec<Listener>> {
     let mut handed = addressed(handed)?;
-    let mut hands: Vec<Vec<Listener>> = (0..config.session.workers).map(|_| Vec::new()).collect();
+    let mut listeners = Vec::new();
     for (route, addr) in routes(config).into_iter().filter(|known| !bound.contains(known)) {
-        let kept: Vec<TcpListener> =
-            handed.extract_if(.., |(of, _)| *of == addr).map(|(_, socket)| socket).collect();
-        let keeper = if kept.is_empty() { Keeper::Us } else { Keeper::Holder };
-        let sockets =
-            if kept.is_empty() { own(route, addr, hands.len())? } else { enough(kept, hands.len())? };
-        for (index, socket) in sockets.into_iter().enumerate() {
-            let hand = index % hands.len();
-            hands[hand].push(Listener { route, addr, socket, keeper });
+        let before = listeners.len();
+        let kept = handed.extract_if(.., |(of, _)| *of == addr);
+        listeners.extend(kept.map(|(_, socket)| Listener { route, addr, socket, keeper: Keeper::Holder }));
+        if listeners.len() == before {
+            let socket = net::listen(addr)
+                .with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()))?;
+            listeners.push(Listener { route, addr, socket, keeper: Keeper::Us });
         }
     }
     if let Some((addr, _)) = handed.first() {
         bail!("a listening socket was handed in for {addr}, where no route listens");
     }
-    Ok(hands)
+    Ok(listeners)
 }
 
 /// Each socket with its address, ready to be watched.
@@ -45,23 +47,6 @@ fn addressed(handed: Vec<TcpListener>) -> Result<Vec<(SocketAddr, TcpListener)>>
         Ok((socket.local_addr()?, socket))
     });
     addressed.collect::<std::io::Result<_>>().context("a listening socket that was handed in cannot be used")
-}
-
-fn own(route: RouteKind, addr: SocketAddr, workers: usize) -> Result<Vec<TcpListener>> {
-    let bind =
-        || net::listen(addr).with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()));
-    (0..workers).map(|_| bind()).collect()
-}
-
-/// At least one socket for each worker. Every one that was handed in is among them, because the kernel goes on giving
-/// it clients; what is missing are duplicates, because the holder would not keep the backlog of a socket of our own.
-fn enough(mut kept: Vec<TcpListener>, workers: usize) -> Result<Vec<TcpListener>> {
-    let handed = kept.len();
-    for index in handed..workers {
-        let duplicate = kept[index % handed].try_clone().context("cannot duplicate a listening socket")?;
-        kept.push(duplicate);
-    }
-    Ok(kept)
 }
 
 #[cfg(test)]
@@ -74,13 +59,12 @@ mod tests {
     use super::*;
     use crate::config::{Given, Origins, Raw};
 
-    fn config(listen: &[SocketAddr], workers: usize) -> Config {
+    fn config(listen: &[SocketAddr]) -> Config {
         let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
         let given = [
             ("cluster.members", "a:5432".to_owned()),
             ("probe.user", "m".to_owned()),
             ("write.listen", listen.join(",")),
-            ("session.workers", workers.to_string()),
         ];
         let given = given.map(|(path, text)| Given { path: path.to_owned(), raw: Raw::Text(text) });
         Config::load(&Origins { given: given.into(), ..Origins::default() }).unwrap()
@@ -98,43 +82,32 @@ mod tests {
     }
 
     #[test]
-    fn all_workers_share_exactly_the_sockets_that_were_handed_in() {
-        for (handed_in, workers) in [(2, 2), (3, 1), (5, 2), (1, 3), (2, 5)] {
+    fn exactly_the_sockets_that_were_handed_in_are_accepted_from() {
+        for handed_in in [1, 3] {
             let (addr, handed) = sockets(handed_in);
             let named: BTreeSet<PathBuf> = handed.iter().map(socket).collect();
-            let hands = deal(&config(&[addr], workers), &[], handed).unwrap();
-            let counts: Vec<usize> = hands.iter().map(Vec::len).collect();
-            let total = handed_in.max(workers);
-            assert_eq!((counts.len(), counts.iter().sum::<usize>()), (workers, total), "{counts:?}");
-            assert!(counts.iter().all(|count| *count >= total / workers), "{counts:?}");
-            let dealt = || hands.iter().flatten();
-            assert!(dealt().all(|listener| listener.keeper == Keeper::Holder && listener.addr == addr));
-            let accepted: BTreeSet<PathBuf> = dealt().map(|listener| socket(&listener.socket)).collect();
-            assert_eq!(accepted, named, "{handed_in} sockets, {workers} workers");
+            let accepted = listeners(&config(&[addr]), &[], handed).unwrap();
+            assert!(accepted.iter().all(|one| one.keeper == Keeper::Holder && one.addr == addr));
+            let accepted: BTreeSet<PathBuf> = accepted.iter().map(|one| socket(&one.socket)).collect();
+            assert_eq!(accepted, named);
         }
     }
 
     #[test]
-    fn an_address_without_a_handed_socket_is_bound_for_each_worker() {
+    fn an_address_without_a_handed_socket_is_bound() {
         let (kept, handed) = sockets(1);
         let (own, _) = sockets(1);
-        let hands = deal(&config(&[kept, own], 3), &[], handed).unwrap();
-        let sockets: BTreeSet<PathBuf> = hands
-            .iter()
-            .flatten()
-            .filter(|listener| listener.addr == own)
-            .inspect(|listener| assert_eq!(listener.keeper, Keeper::Us))
-            .map(|listener| socket(&listener.socket))
-            .collect();
-        assert_eq!(sockets.len(), 3);
+        let listeners = listeners(&config(&[kept, own]), &[], handed).unwrap();
+        let keepers: Vec<_> = listeners.iter().map(|one| (one.addr, one.keeper)).collect();
+        assert_eq!(keepers, [(kept, Keeper::Holder), (own, Keeper::Us)]);
     }
 
     #[test]
     fn handed_sockets_do_not_block_whoever_accepts() {
         let (addr, handed) = sockets(1);
         handed[0].set_nonblocking(false).unwrap();
-        let hands = deal(&config(&[addr], 1), &[], handed).unwrap();
-        let error = hands[0][0].socket.accept().unwrap_err();
+        let listeners = listeners(&config(&[addr]), &[], handed).unwrap();
+        let error = listeners[0].socket.accept().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }
 }

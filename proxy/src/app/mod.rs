@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use self::asked::{Asked, Asking};
 use self::feeds::{ask_servers, follow_etcd};
-use self::listeners::deal;
+use self::listeners::listeners;
 use self::plan::{check_reloadable, etcd_config, gate_limits, routes, settings, static_member};
 pub use self::ties::{Order, Ties};
 use crate::admin::{self, Admin};
@@ -37,7 +37,7 @@ pub use crate::news::News;
 use crate::news::Outbox;
 use crate::session::{Settings, Shared};
 use crate::tally::Tally;
-use crate::worker::{Listener, Worker};
+use crate::worker::{Listener, Workers};
 
 /// How many broken connections may wait to be told to the probes; more tell nothing new.
 const SUSPECTS: usize = 64;
@@ -112,7 +112,7 @@ struct App {
     settings: watch::Sender<Settings>,
     gates: [Gate; 2],
     tally: Arc<Tally>,
-    workers: Vec<Worker>,
+    workers: Workers,
     phase: watch::Sender<Phase>,
     parts: JoinSet<Infallible>,
 }
@@ -124,7 +124,7 @@ impl App {
         news: Option<mpsc::Sender<News>>,
     ) -> Result<Self> {
         let kept = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
-        let listeners = deal(&config, &[], handed)?;
+        let listeners = listeners(&config, &[], handed)?;
         let tally = Arc::new(Tally::default());
         let gates = gate_limits(&config).map(Gate::new);
         let [write_gate, read_gate] = gates.clone();
@@ -143,8 +143,7 @@ impl App {
             tally: Arc::clone(&tally),
             suspect,
         };
-        let workers =
-            Worker::start_team(config.session.workers, &shared).context("cannot start the workers")?;
+        let workers = Workers::start(config.session.workers, shared).context("cannot start the workers")?;
         let (etcd, etcd_seen) = watch::channel(etcd_config(&config));
         let (probe, probe_seen) = watch::channel(config.probe.clone());
         let mut parts = JoinSet::new();
@@ -232,13 +231,11 @@ impl App {
     async fn apply(&mut self, config: Config) -> Result<()> {
         check_reloadable(&self.config, &config, &self.kept)?;
         let before = routes(&self.config);
-        let listeners = deal(&config, &before, Vec::new())?;
+        let listeners = listeners(&config, &before, Vec::new())?;
         let after = routes(&config);
         self.listen(listeners).await;
         for (route, addr) in before.iter().filter(|known| !after.contains(known)) {
-            for worker in &self.workers {
-                worker.unlisten(*route, *addr).await;
-            }
+            self.workers.unlisten(*route, *addr).await;
         }
         for (gate, limits) in self.gates.iter().zip(gate_limits(&config)) {
             gate.set_limits(limits);
@@ -261,11 +258,9 @@ impl App {
         }
     }
 
-    async fn listen(&self, listeners: Vec<Vec<Listener>>) {
-        for (worker, listeners) in self.workers.iter().zip(listeners) {
-            for listener in listeners {
-                worker.listen(listener).await;
-            }
+    async fn listen(&self, listeners: Vec<Listener>) {
+        for listener in listeners {
+            self.workers.listen(listener).await;
         }
     }
 }

@@ -155,7 +155,7 @@ pub const KEYS: &[Key] = &[
     )
     .or("15m"),
     Key::new("session.drain", HOLD, "How long sessions may go on after a request to stop (SIGTERM).").or("30s"),
-    Key::new("session.workers", Kind::Count(0, 1024), "How many threads relay; 0 means one for each two processor cores.")
+    Key::new("session.workers", Kind::Count(0, 1024), "How many threads relay; 0 means one for each processor core.")
         .or("0"),
     Key::new(
         "admin.listen",

@@ -3,20 +3,20 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use pg_leader_proxy_core::Reason;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::boundary::Boundary;
 use super::first_packet::{self, Opening};
+use super::reading::Desk;
 use super::refusal::Refusal;
 use super::relay::Relay;
-use super::scratch::SharedScratch;
-use super::{Session, Settings, Shared, Visit, WorkerContext, cancel};
+use super::{Session, Settings, Shared, Visit, cancel};
 use crate::clock;
 use crate::gate::{Entry, Place};
 use crate::net;
@@ -31,9 +31,48 @@ const HELD_BYTES_MAX: usize = 16 * 1024;
 const TOLD_BEYOND_LIMIT: u64 = 256;
 /// How long a client waits before it tries a server again that did not take the connection.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a session takes to settle. A login may keep its entry of the gate for that long.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// What all arrivals share.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    shared: Arc<Shared>,
+    desk: Desk,
+}
+
+impl Arrivals {
+    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self { shared, desk: Desk::default() })
+    }
+
+    /// Brings a client to a server; `None` when that comes to nothing, or is a cancel request.
+    ///
+    /// It counts as open from this call on.
+    pub(crate) fn bring(
+        self: Rc<Self>,
+        route: RouteKind,
+        (client, peer): (TcpStream, SocketAddr),
+        seat: Seat,
+    ) -> impl Future<Output = Option<Session>> + use<> {
+        let visit = Visit::new(Arc::clone(&self.shared), route, peer, seat);
+        let settings = *self.shared.settings.borrow();
+        let open = self.shared.tally.open_sessions();
+        let limit = settings.session.max_sessions as u64;
+        async move {
+            if open > limit + TOLD_BEYOND_LIMIT {
+                visit.counts().refusals(RefusalKind::TooManySessions).up();
+                net::reset_on_close(&client);
+                return None;
+            }
+            Arrival { arrivals: self, visit, settings }.join(client, open > limit).await
+        }
+    }
+}
 
 /// A client that is not yet relayed, and what it needs to know.
 struct Arrival {
+    arrivals: Rc<Arrivals>,
     visit: Visit,
     settings: Settings,
 }
@@ -46,32 +85,10 @@ struct Connected {
     answer: Vec<u8>,
 }
 
-/// Brings a client to a server; `None` when that came to nothing, or was a cancel request.
-pub(super) async fn bring(
-    context: Rc<WorkerContext>,
-    route: RouteKind,
-    (client, peer): (TcpStream, SocketAddr),
-    seat: Seat,
-) -> Option<Box<Session>> {
-    let tally = Arc::clone(&context.shared.tally);
-    let counts = tally.route(route);
-    counts.accepted.up();
-    let settings = *context.shared.settings.borrow();
-    let open = tally.open_sessions();
-    let limit = settings.session.max_sessions as u64;
-    if open >= limit + TOLD_BEYOND_LIMIT {
-        counts.refusals(RefusalKind::TooManySessions).up();
-        net::reset_on_close(&client);
-        return None;
-    }
-    let arrival = Arrival { visit: Visit::new(context, route, peer, seat), settings };
-    arrival.join(client, open >= limit).await
-}
-
 impl Arrival {
-    async fn join(self, mut client: TcpStream, beyond_limit: bool) -> Option<Box<Session>> {
+    async fn join(self, mut client: TcpStream, beyond_limit: bool) -> Option<Session> {
         let session = &self.settings.session;
-        let opening = match first_packet::read(&mut client, self.scratch(), session.startup_timeout).await {
+        let opening = match first_packet::read(&mut client, self.desk(), session.startup_timeout).await {
             Ok(opening) => opening?,
             Err(refusal) => {
                 self.refuse(client, &FirstPacket::Startup(Default::default()), refusal).await;
@@ -90,7 +107,10 @@ impl Arrival {
             return None;
         }
         match self.connect(&client, &packet, &mut bytes).await {
-            Ok(Some(connected)) => return Some(Box::new(connected.joined(self.visit, client, &packet))),
+            Ok(Some(connected)) => {
+                let joined = connected.joined(self.visit, client, &packet);
+                return joined.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
+            }
             Ok(None) => debug!(peer = %self.visit.peer, "client left while it waited"),
             Err(refusal) => self.refuse(client, &packet, refusal).await,
         }
@@ -98,11 +118,11 @@ impl Arrival {
     }
 
     fn shared(&self) -> &Shared {
-        &self.visit.context.shared
+        &self.arrivals.shared
     }
 
-    fn scratch(&self) -> &SharedScratch {
-        &self.visit.context.scratch
+    fn desk(&self) -> &Desk {
+        &self.arrivals.desk
     }
 
     /// Waits for a server, connects and sends the first packet, until a server answers with more than "not now".
@@ -128,7 +148,7 @@ impl Arrival {
                     debug!(member = %target.member, %error, "cannot connect; waiting on");
                 }
             }
-            self.visit.context.suspect(&target.member);
+            self.shared().suspect(&target.member);
             drop(entry);
             sleep(RETRY_PAUSE).await;
             if Instant::now() >= deadline {
@@ -202,7 +222,7 @@ impl Arrival {
                 | FirstPacket::SslRequest
                 | FirstPacket::GssEncRequest
                 | FirstPacket::CancelRequest => {
-                    first_packet::answer(&mut server, self.scratch(), session.connect_timeout).await?
+                    first_packet::answer(&mut server, self.desk(), session.connect_timeout).await?
                 }
             };
             Ok((!first_packet::is_not_now(&answer)).then_some((server, answer)))
@@ -234,16 +254,18 @@ impl Arrival {
 }
 
 impl Connected {
-    /// The session, whose relay begins with the answer.
-    fn joined(self, visit: Visit, client: TcpStream, packet: &FirstPacket) -> Session {
+    /// The session, whose relay begins with the answer. It leaves the runtime that brought it about.
+    fn joined(self, visit: Visit, client: TcpStream, packet: &FirstPacket) -> std::io::Result<Session> {
         let Self { target, entry, server, answer } = self;
         let boundary = match packet {
             FirstPacket::Startup(_) => Boundary::messages(),
             FirstPacket::SslRequest | FirstPacket::GssEncRequest => Boundary::negotiating(),
             FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::unknown(),
         };
-        let relay = Relay::new(client, server, Arc::clone(&target.pass)).with_entry(entry);
-        Session { visit, place: target.occupy(), relay: relay.with_answer(boundary, answer) }
+        let sockets = [client.into_std()?, server.into_std()?];
+        let login = (entry, StdInstant::now() + SETTLING);
+        let relay = Relay::new(sockets, Arc::clone(&target.pass), (boundary, answer), login);
+        Ok(Session { visit, place: target.occupy(), relay })
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::reading::Desk;
 use super::refusal::Refusal;
-use super::scratch::{self, SharedScratch};
+
 use crate::net;
 use crate::wire::{FirstPacket, Progress, SqlState};
 
@@ -23,19 +24,19 @@ pub(super) struct Opening {
 /// A [`Refusal`] when the packet makes no sense or is not whole within `bound`.
 pub(super) async fn read(
     client: &mut TcpStream,
-    scratch: &SharedScratch,
+    desk: &Desk,
     bound: Duration,
 ) -> Result<Option<Opening>, Refusal> {
     let deadline = Instant::now() + bound;
     // A client that sends nothing costs no buffer.
     let mut bytes = Vec::new();
     loop {
-        let read = timeout_at(deadline, scratch::read(client, scratch, &mut bytes)).await;
+        let read = timeout_at(deadline, desk.read(client, &mut bytes)).await;
         let expired = read.is_err();
         let read = match read {
             Ok(read) => read,
             // A process that was stopped finds timers expired whose bytes have come long ago: it asks the socket itself.
-            Err(_) => match scratch::read_now(client, scratch, &mut bytes) {
+            Err(_) => match desk.read_now(client, &mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(Refusal::silent(bound));
                 }
@@ -58,13 +59,9 @@ pub(super) async fn read(
 ///
 /// # Errors
 /// When the connection ends before the first byte.
-pub(super) async fn answer(
-    server: &mut TcpStream,
-    scratch: &SharedScratch,
-    bound: Duration,
-) -> io::Result<Vec<u8>> {
+pub(super) async fn answer(server: &mut TcpStream, desk: &Desk, bound: Duration) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match net::within(bound, scratch::read(server, scratch, &mut bytes)).await {
+    match net::within(bound, desk.read(server, &mut bytes)).await {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
         Err(error) if error.kind() != io::ErrorKind::TimedOut => Err(error),
         Ok(_) | Err(_) => Ok(bytes),

@@ -4,28 +4,28 @@ mod arrival;
 mod boundary;
 mod cancel;
 mod first_packet;
+mod reading;
 mod refusal;
 mod relay;
 mod scratch;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy_core::MemberName;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
-use self::relay::{End, Relay};
-use self::scratch::{Scratch, SharedScratch};
+pub(crate) use self::arrival::Arrivals;
+pub(crate) use self::relay::{End, Progress, Relay, Side};
+pub(crate) use self::scratch::Scratch;
 use crate::clock;
 use crate::config;
 use crate::gate::Gate;
 use crate::tally::{RouteKind, RouteTally, Tally};
 use crate::targets::{Occupied, Targets};
-use crate::worker::{Pulse, Seat};
+use crate::worker::Seat;
 
 /// The settings that sessions look at; new ones take effect at the next look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Settings {
     }
 }
 
-/// What all workers share.
+/// What all sessions share.
 #[derive(Clone, Debug)]
 pub struct Shared {
     /// Where sessions go.
@@ -64,57 +64,33 @@ pub struct Shared {
     pub suspect: mpsc::Sender<MemberName>,
 }
 
-/// What all sessions of one worker share.
-pub(crate) struct WorkerContext {
-    pub(crate) shared: Shared,
-    pub(crate) pulse: Pulse,
-    scratch: SharedScratch,
-}
-
-impl WorkerContext {
-    pub(crate) fn new(shared: Shared) -> Rc<Self> {
-        Rc::new(Self { shared, pulse: Pulse::default(), scratch: Scratch::shared() })
-    }
-
-    /// Serves one client from its first byte to its last.
-    pub(crate) fn serve(
-        self: Rc<Self>,
-        route: RouteKind,
-        (client, peer): (TcpStream, SocketAddr),
-        seat: Seat,
-    ) -> impl Future<Output = ()> + use<> {
-        self.pulse.keep();
-        // In a box, because a session that idles for hours need not keep room for how it began.
-        let arriving = Box::pin(arrival::bring(self, route, (client, peer), seat));
-        async {
-            if let Some(session) = arriving.await {
-                session.relay().await;
-            }
-        }
-    }
-
+impl Shared {
+    /// Has the probes ask a server that may have failed.
     fn suspect(&self, member: &MemberName) {
         // A full channel means that the probes are being told already.
-        let _ = self.shared.suspect.try_send(member.clone());
+        let _ = self.suspect.try_send(member.clone());
     }
 }
 
 /// A client that was accepted; it counts as open until this is dropped.
-struct Visit {
-    context: Rc<WorkerContext>,
+#[derive(Debug)]
+pub(crate) struct Visit {
+    shared: Arc<Shared>,
     route: RouteKind,
     peer: SocketAddr,
-    _seat: Seat,
+    seat: Seat,
 }
 
 impl Visit {
-    fn new(context: Rc<WorkerContext>, route: RouteKind, peer: SocketAddr, seat: Seat) -> Self {
-        context.shared.tally.route(route).open.up();
-        Self { context, route, peer, _seat: seat }
+    pub(crate) fn new(shared: Arc<Shared>, route: RouteKind, peer: SocketAddr, seat: Seat) -> Self {
+        let counts = shared.tally.route(route);
+        counts.accepted.up();
+        counts.open.up();
+        Self { shared, route, peer, seat }
     }
 
     fn counts(&self) -> &RouteTally {
-        self.context.shared.tally.route(self.route)
+        self.shared.tally.route(self.route)
     }
 }
 
@@ -125,29 +101,29 @@ impl Drop for Visit {
 }
 
 /// A client and the server that answered it.
-struct Session {
+pub(crate) struct Session {
     visit: Visit,
     place: Occupied,
-    relay: Relay,
+    pub(crate) relay: Relay,
 }
 
 impl Session {
-    async fn relay(mut self: Box<Self>) {
+    /// Has it counted with another worker.
+    pub(crate) fn change_seat(&mut self, seat: Seat) {
+        self.visit.seat = seat;
+    }
+
+    /// Counts it among those that have a server.
+    pub(crate) fn begin(&self) {
         self.visit.counts().connected.up();
         if let Some(tally) = &self.place.tally {
             tally.connected.up();
             tally.served(clock::now());
         }
-        let scratch = &self.visit.context.scratch;
-        // In a box, because a session that idles for hours need not keep room for it.
-        let end = match Box::pin(self.relay.log_in(scratch)).await {
-            Some(end) => end,
-            None => self.relay.run(scratch).await,
-        };
-        self.end(&end);
     }
 
-    fn end(self, end: &End) {
+    /// Closes both connections, and tells whom it concerns how it ended.
+    pub(crate) fn end(self, end: &End) {
         let Self { visit, place, relay } = self;
         debug!(peer = %visit.peer, member = %place.member, epoch = %place.epoch, %end, "session ended");
         let counts = visit.counts();
@@ -165,7 +141,7 @@ impl Session {
             }
             End::Finished | End::ServerBroke(_) | End::ClientBroke(_) if relay.server_ended(end) => {
                 place.tally.iter().for_each(|tally| tally.lost(clock::now()));
-                visit.context.suspect(&place.member);
+                visit.shared.suspect(&place.member);
             }
             End::Finished | End::ServerBroke(_) | End::ClientBroke(_) => {}
         }

@@ -2,23 +2,23 @@
 //!
 //! It reads into one scratch buffer that all sessions of a worker share and writes at once; only what the other side
 //! did not take is kept. An idle session therefore owns no buffer, and no timer either.
+//!
+//! A relay never waits. Its worker tells it what epoll said of its sockets and asks it to advance; epoll speaks of changes only
+//! (edge-triggered), so the relay remembers which socket may have bytes and which may take some.
 
 use std::fmt;
-use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::Instant;
 
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
 use pg_leader_proxy_core::Moment;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::task::unconstrained;
-use tokio::time::{sleep, timeout};
 
 use super::boundary::Boundary;
-use super::scratch::{Scratch, SharedScratch, Spares};
+use super::scratch::{Scratch, Spares};
 use crate::clock;
 use crate::gate::Entry;
 use crate::net;
@@ -27,13 +27,6 @@ use crate::wire::{self, SqlState};
 
 /// How many times a direction may fill the scratch buffer before other sessions get their turn.
 const ROUNDS: usize = 8;
-
-/// How long a login may keep its entry of the gate.
-const LOGIN_WAIT: Duration = Duration::from_millis(100);
-/// How long a session waits for control to decide about a pass that has run out; control does so at that very moment.
-const PASS_WAIT: Duration = Duration::from_secs(2);
-/// How often it looks meanwhile.
-const PASS_LOOK: Duration = Duration::from_millis(5);
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -59,6 +52,26 @@ impl fmt::Display for End {
     }
 }
 
+/// What a relay that has advanced waits for.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// For one of its sockets.
+    Waits,
+    /// For its next turn: there is more to do, but others have waited long enough.
+    Unfinished,
+    /// For control to extend or to revoke the pass, which has run out.
+    PassRanOut,
+    /// For nothing any more.
+    Ended(End),
+}
+
+/// One of the two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
 /// A client and a server, and what is on its way between them.
 pub(crate) struct Relay {
     client: TcpStream,
@@ -69,26 +82,38 @@ pub(crate) struct Relay {
     boundary: Boundary,
     /// Held while the client logs in.
     entry: Option<Entry>,
+    settles_at: Option<Instant>,
+    watches_writing: bool,
 }
 
 /// One direction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Flow {
     /// What was read but not taken by the other side; no allocation while it is empty.
     unsent: Vec<u8>,
     /// How many of these went out since; half a word, since they all fit into the scratch buffer.
     sent: u32,
+    /// The source may have bytes. Epoll says so of a socket that it begins to watch.
+    may_read: bool,
+    /// The source's end is near: it may come right behind bytes that do not fill the buffer.
+    ending: bool,
+    /// The sink may take bytes.
+    may_write: bool,
     at_end: bool,
-    /// The other side was told of the end, or takes no more.
+    /// The sink was told of the end, or takes no more.
     closed: bool,
     passed: u64,
     last_passed: Option<Moment>,
 }
 
-/// Why the bytes stopped for now.
-enum Pause {
-    Ended(End),
-    PassRanOut,
+/// How far a direction came.
+enum Course {
+    /// It waits for its source or its sink.
+    Waits,
+    /// It has had its rounds.
+    Unfinished,
+    /// All is passed on and no more will come.
+    Done,
 }
 
 /// Why a direction stopped.
@@ -99,109 +124,132 @@ enum Stop {
 }
 
 impl Relay {
-    /// Joins a client to a server that has its first packet.
-    pub(crate) fn new(client: TcpStream, server: TcpStream, pass: Arc<Pass>) -> Self {
-        let (to_server, to_client) = (Flow::default(), Flow::default());
-        Self { client, server, pass, to_server, to_client, boundary: Boundary::unknown(), entry: None }
+    /// Joins a client to a server that has its first packet. The first bytes of the server's answer have been read already;
+    /// `boundary` is where in its stream they begin.
+    ///
+    /// The gate's entry is kept until the client has logged in, where that can be seen, or until this moment, so that not all
+    /// who waited for a leader log in at once: it is the login that costs both sides the most.
+    pub(crate) fn new(
+        [client, server]: [std::net::TcpStream; 2],
+        pass: Arc<Pass>,
+        (mut boundary, answer): (Boundary, Vec<u8>),
+        entry: (Entry, Instant),
+    ) -> Self {
+        boundary.follow(&answer);
+        let [client, server] = [client, server].map(TcpStream::from_std);
+        let (to_server, to_client) = (Flow::new(Vec::new()), Flow::new(answer));
+        let (entry, settles_at) = (Some(entry.0), Some(entry.1));
+        let watches_writing = false;
+        Self { client, server, pass, to_server, to_client, boundary, entry, settles_at, watches_writing }
     }
 
-    /// Bytes that came from the server before the relay began, and where in its stream they begin.
-    pub(crate) fn with_answer(mut self, mut boundary: Boundary, bytes: Vec<u8>) -> Self {
-        boundary.follow(&bytes);
-        self.boundary = boundary;
-        self.to_client.unsent = bytes;
-        self
+    /// Has epoll tell when the sockets have bytes. Hardly any session ever waits to write, so it is asked about that later.
+    ///
+    /// # Errors
+    /// What epoll says: the operating system has no memory left for it.
+    pub(crate) fn register(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
+        let interest = Interest::READABLE;
+        let interest = if self.watches_writing { interest | Interest::WRITABLE } else { interest };
+        for (socket, token) in [&mut self.client, &mut self.server].into_iter().zip(tokens) {
+            registry.register(socket, token, interest)?;
+        }
+        Ok(())
     }
 
-    /// Keeps the gate's entry until the client has logged in, where that can be seen, so that not all who waited for
-    /// a leader log in at once: it is the login that costs both sides the most.
-    pub(crate) fn with_entry(mut self, entry: Entry) -> Self {
-        self.entry = Some(entry);
-        self
+    /// Has epoll forget the sockets, so that another one can watch them.
+    ///
+    /// # Errors
+    /// What epoll says.
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.client)?;
+        registry.deregister(&mut self.server)
     }
 
-    /// Relays while the client logs in, but no longer than a moment: one that takes its time keeps nobody waiting. An end
-    /// if it came that early.
-    pub(crate) async fn log_in(&mut self, scratch: &SharedScratch) -> Option<End> {
-        let end = timeout(LOGIN_WAIT, self.run(scratch)).await.ok();
+    /// Whether a socket takes no more at the moment, of which epoll was not asked to tell when it does.
+    pub(crate) const fn is_stuck(&self) -> bool {
+        !(self.watches_writing || self.to_server.may_write && self.to_client.may_write)
+    }
+
+    /// Has epoll tell also when the sockets take bytes, from now on.
+    ///
+    /// # Errors
+    /// What epoll says.
+    pub(crate) fn watch_writing(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
+        for (socket, token) in [&mut self.client, &mut self.server].into_iter().zip(tokens) {
+            registry.reregister(socket, token, Interest::READABLE | Interest::WRITABLE)?;
+        }
+        self.watches_writing = true;
+        Ok(())
+    }
+
+    /// The right by which it passes bytes.
+    pub(crate) const fn pass(&self) -> &Arc<Pass> {
+        &self.pass
+    }
+
+    /// When the session counts as settled, whether its client has logged in or not; nothing once it does.
+    pub(crate) const fn settles_at(&self) -> Option<Instant> {
+        self.settles_at
+    }
+
+    /// Counts it as settled: a client that takes its time for a login keeps nobody waiting.
+    pub(crate) fn settle(&mut self) {
         self.entry = None;
-        end
+        self.settles_at = None;
     }
 
-    /// Relays until the end.
+    /// Takes note of what epoll said of one of the sockets.
+    pub(crate) fn note(&mut self, side: Side, event: &Event) {
+        let (from, to) = match side {
+            Side::Client => (&mut self.to_server, &mut self.to_client),
+            Side::Server => (&mut self.to_client, &mut self.to_server),
+        };
+        // An error shows itself to whoever reads or writes.
+        let failed = event.is_error();
+        from.ending |= failed || event.is_read_closed();
+        from.may_read |= from.ending || event.is_readable();
+        to.may_write |= failed || event.is_writable() || event.is_write_closed();
+    }
+
+    /// Passes on what there is, but for no longer than is fair.
     ///
     /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
     /// suspended with us, is about to extend the pass or to revoke it.
-    ///
-    /// One function and no more, because each that is waited in keeps room of its own in every session.
-    pub(crate) async fn run(&mut self, scratch: &SharedScratch) -> End {
-        let pass = Arc::clone(&self.pass);
-        // Without a budget: it is polled once and must have registered then.
-        let mut revoked = pin!(unconstrained(pass.revoked()));
-        let mut registered: Option<Waker> = None;
-        loop {
-            let pause = poll_fn(|cx| {
-                if !registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    if revoked.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Pause::Ended(End::Severed));
-                    }
-                    registered = Some(cx.waker().clone());
-                }
-                self.poll(cx, scratch)
-            });
-            match pause.await {
-                Pause::Ended(end) => return end,
-                // In a box, because it is rare.
-                Pause::PassRanOut => {
-                    if Box::pin(timeout(PASS_WAIT, self.decision())).await.is_err() {
-                        return End::Severed;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Resolves once control has extended the pass or revoked it.
-    async fn decision(&self) {
-        while !self.pass.is_revoked() && !self.pass.allows(clock::now()) {
-            sleep(PASS_LOOK).await;
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, scratch: &SharedScratch) -> Poll<Pause> {
+    pub(crate) fn advance(&mut self, scratch: &mut Scratch) -> Progress {
         if self.pass.is_revoked() {
-            return Poll::Ready(Pause::Ended(End::Severed));
+            return Progress::Ended(End::Severed);
         }
-        let mut scratch = scratch.borrow_mut();
-        let Self { client, server, pass, to_server, to_client, boundary, entry } = self;
-        let mut ignore = Boundary::unknown();
+        let Self { client, server, pass, to_server, to_client, boundary, entry, .. } = self;
+        let mut unfinished = false;
         if !to_server.closed {
-            let ends = (Pin::new(&mut *client), Pin::new(&mut *server));
-            match to_server.poll(cx, ends, pass, (&mut scratch, &mut ignore)) {
-                Poll::Pending => {}
-                // A client may close its half and still read the answers. The server may have closed first, which is no
-                // failure.
-                Poll::Ready(Ok(())) => to_server.closed = Pin::new(&mut *server).poll_shutdown(cx).is_ready(),
-                Poll::Ready(Err(Stop::PassRanOut)) => return Poll::Ready(Pause::PassRanOut),
-                Poll::Ready(Err(Stop::Source(error))) => {
-                    return Poll::Ready(Pause::Ended(End::ClientBroke(error)));
+            match to_server.advance((client, server), pass, (scratch, &mut Boundary::unknown())) {
+                Ok(Course::Waits) => {}
+                Ok(Course::Unfinished) => unfinished = true,
+                Ok(Course::Done) => {
+                    // A client may close its half and still read the answers. The server may have closed first, which is no
+                    // failure.
+                    let _ = server.shutdown(Shutdown::Write);
+                    to_server.closed = true;
                 }
+                Err(Stop::PassRanOut) => return Progress::PassRanOut,
+                Err(Stop::Source(error)) => return Progress::Ended(End::ClientBroke(error)),
                 // A server that takes no more may have said why: its last words are still to be read.
-                Poll::Ready(Err(Stop::Sink(_))) => to_server.closed = true,
+                Err(Stop::Sink(_)) => to_server.closed = true,
             }
         }
-        // A server that has said its last word takes no more either, so its end is the end of the session.
-        let ends = (Pin::new(server), Pin::new(client));
-        let polled = to_client.poll(cx, ends, pass, (&mut scratch, boundary));
+        let course = to_client.advance((server, client), pass, (scratch, boundary));
         if boundary.logged_in_or_unknown() {
             *entry = None;
         }
-        polled.map(|ended| match ended {
-            Ok(()) => Pause::Ended(End::Finished),
-            Err(Stop::PassRanOut) => Pause::PassRanOut,
-            Err(Stop::Source(error)) => Pause::Ended(End::ServerBroke(error)),
-            Err(Stop::Sink(error)) => Pause::Ended(End::ClientBroke(error)),
-        })
+        match course {
+            Ok(Course::Waits) if !unfinished => Progress::Waits,
+            Ok(Course::Waits | Course::Unfinished) => Progress::Unfinished,
+            // A server that has said its last word takes no more either, so its end is the end of the session.
+            Ok(Course::Done) => Progress::Ended(End::Finished),
+            Err(Stop::PassRanOut) => Progress::PassRanOut,
+            Err(Stop::Source(error)) => Progress::Ended(End::ServerBroke(error)),
+            Err(Stop::Sink(error)) => Progress::Ended(End::ClientBroke(error)),
+        }
     }
 
     /// Cuts both connections at once. A plaintext client that has received only whole messages is told why first.
@@ -209,13 +257,13 @@ impl Relay {
         net::reset_on_close(&self.server);
         let why =
             self.pass.severance().map_or_else(|| "its lease has run out".to_owned(), ToString::to_string);
-        let told = self.boundary.between_messages() && self.to_client.is_flushed() && {
+        let told = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
             let error = wire::fatal(
                 SqlState::AdminShutdown,
                 "terminating connection: the server is no longer the leader",
                 &why,
             );
-            self.client.try_write(&error).is_ok_and(|written| written == error.len())
+            (&self.client).write(&error).is_ok_and(|written| written == error.len())
         };
         if !told {
             net::reset_on_close(&self.client);
@@ -247,60 +295,76 @@ impl Relay {
 }
 
 impl Flow {
-    const fn is_flushed(&self) -> bool {
-        self.unsent.is_empty()
+    /// A direction in which these bytes are to go first.
+    const fn new(unsent: Vec<u8>) -> Self {
+        Self {
+            unsent,
+            sent: 0,
+            may_read: false,
+            ending: false,
+            may_write: true,
+            at_end: false,
+            closed: false,
+            passed: 0,
+            last_passed: None,
+        }
     }
 
-    /// Copies from one end to the other until nothing more can be done; ready with `Ok` once all is passed on and no
-    /// more will come.
-    fn poll(
+    /// Copies from one end to the other until nothing more can be done, or for so many rounds.
+    fn advance(
         &mut self,
-        cx: &mut Context<'_>,
-        (mut source, mut sink): (Pin<&mut TcpStream>, Pin<&mut TcpStream>),
+        (mut source, mut sink): (&TcpStream, &TcpStream),
         pass: &Pass,
         (scratch, boundary): (&mut Scratch, &mut Boundary),
-    ) -> Poll<Result<(), Stop>> {
+    ) -> Result<Course, Stop> {
         let Scratch { buffer, spares } = scratch;
         for _ in 0..ROUNDS {
-            ready!(self.poll_flush(cx, sink.as_mut(), pass, spares))?;
-            if self.at_end {
-                return Poll::Ready(Ok(()));
+            if !self.flush(sink, pass, spares)? {
+                return Ok(Course::Waits);
             }
-            let mut read = ReadBuf::new(buffer);
-            ready!(source.as_mut().poll_read(cx, &mut read)).map_err(Stop::Source)?;
-            let bytes = read.filled();
-            if bytes.is_empty() {
+            if self.at_end {
+                return Ok(Course::Done);
+            }
+            if !self.may_read {
+                return Ok(Course::Waits);
+            }
+            let Some(length) = unless_blocked(source.read(buffer)).map_err(Stop::Source)? else {
+                self.may_read = false;
+                return Ok(Course::Waits);
+            };
+            if length == 0 {
                 self.at_end = true;
                 continue;
             }
+            // A socket that did not fill the buffer is empty, and epoll will speak of what comes.
+            self.may_read = length == buffer.len() || self.ending;
+            let bytes = &buffer[..length];
             boundary.follow(bytes);
             if let Err(stop) = check(pass, &mut self.last_passed) {
                 spares.keep(&mut self.unsent, bytes);
-                return Poll::Ready(Err(stop));
+                return Err(stop);
             }
-            let taken = match sink.as_mut().poll_write(cx, bytes) {
-                Poll::Ready(taken) => taken.map_err(Stop::Sink)?,
-                Poll::Pending => 0,
-            };
+            let taken = unless_blocked(sink.write(bytes)).map_err(Stop::Sink)?;
+            self.may_write = taken.is_some();
+            let taken = taken.unwrap_or(0);
             self.passed += taken as u64;
             spares.keep(&mut self.unsent, &bytes[taken..]);
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        Ok(Course::Unfinished)
     }
 
-    fn poll_flush(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut sink: Pin<&mut TcpStream>,
-        pass: &Pass,
-        spares: &mut Spares,
-    ) -> Poll<Result<(), Stop>> {
+    /// Sends what was left over; `false` when the sink does not take all of it.
+    fn flush(&mut self, mut sink: &TcpStream, pass: &Pass, spares: &mut Spares) -> Result<bool, Stop> {
         while let unsent = &self.unsent[self.sent as usize..]
             && !unsent.is_empty()
         {
+            if !self.may_write {
+                return Ok(false);
+            }
             check(pass, &mut self.last_passed)?;
-            let taken = ready!(sink.as_mut().poll_write(cx, unsent)).map_err(Stop::Sink)?;
+            let taken = unless_blocked(sink.write(unsent)).map_err(Stop::Sink)?;
+            self.may_write = taken.is_some();
+            let taken = taken.unwrap_or(0);
             self.sent += taken as u32;
             self.passed += taken as u64;
         }
@@ -308,7 +372,16 @@ impl Flow {
             spares.give_back(std::mem::take(&mut self.unsent));
             self.sent = 0;
         }
-        Poll::Ready(Ok(()))
+        Ok(true)
+    }
+}
+
+/// Nothing when the socket has no bytes, or takes none.
+fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
+    match outcome {
+        Ok(length) => Ok(Some(length)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,19 +1,7 @@
 //! The scratch buffer of a worker, which all its sessions read into, and spare buffers for what a peer did not take.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::task::{Poll, ready};
-
-use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
-
 /// How large the scratch buffer is, in bytes.
 const SCRATCH_SIZE: usize = 64 * 1024;
-/// How much is read at once of what is kept, a first packet or a first answer, in bytes.
-const READ_MAX: usize = 4 * 1024;
 /// How many buffers are kept for the next session whose peer is slow; more are given back to the allocator.
 const SPARES: usize = 16;
 
@@ -26,54 +14,10 @@ pub(crate) struct Scratch {
     pub(super) spares: Spares,
 }
 
-/// Scratch as the sessions of a worker share it.
-pub(crate) type SharedScratch = RefCell<Scratch>;
-
-impl Scratch {
-    /// The buffers of a worker that starts.
-    pub(crate) fn shared() -> SharedScratch {
-        let buffer = vec![0; SCRATCH_SIZE].into_boxed_slice();
-        RefCell::new(Self { buffer, spares: Spares::default() })
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { buffer: vec![0; SCRATCH_SIZE].into_boxed_slice(), spares: Spares::default() }
     }
-}
-
-/// Waits for bytes of `stream`, appends at most [`READ_MAX`] of them to `bytes`, and tells how many; none at its end.
-///
-/// They take the way through the scratch buffer, so that one system call reads what there is and `bytes` holds no more
-/// room than they need. When it is dropped half way, nothing was read.
-pub(super) async fn read(
-    stream: &mut TcpStream,
-    scratch: &SharedScratch,
-    bytes: &mut Vec<u8>,
-) -> io::Result<usize> {
-    poll_fn(|cx| {
-        let mut scratch = scratch.borrow_mut();
-        let mut read = ReadBuf::new(&mut scratch.buffer[..READ_MAX]);
-        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-        Poll::Ready(Ok(append(bytes, read.filled())))
-    })
-    .await
-}
-
-/// The same without waiting, and whatever the runtime believes of the stream.
-///
-/// # Errors
-/// `WouldBlock` when there are no bytes.
-pub(super) fn read_now(
-    stream: &TcpStream,
-    scratch: &SharedScratch,
-    bytes: &mut Vec<u8>,
-) -> io::Result<usize> {
-    let mut scratch = scratch.borrow_mut();
-    let buffer = &mut scratch.buffer[..READ_MAX];
-    let (_, read) = recv(stream, &mut *buffer, RecvFlags::DONTWAIT)?;
-    Ok(append(bytes, &buffer[..read]))
-}
-
-fn append(bytes: &mut Vec<u8>, read: &[u8]) -> usize {
-    bytes.reserve_exact(read.len());
-    bytes.extend_from_slice(read);
-    read.len()
 }
 
 /// Empty buffers that were in use before.

@@ -1,14 +1,14 @@
 //! Acceptors: the listening sockets of one worker, from which it takes clients in turn.
 
 use std::io;
-use std::net::SocketAddr;
-use std::task::Poll;
+use std::net::{SocketAddr, TcpStream};
 
-use tokio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
+use mio::{Interest, Registry};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::{Keeper, Listener};
+use super::{Keeper, LISTENER, Listener};
 use crate::config::Session;
 use crate::net;
 use crate::session::Settings;
@@ -37,11 +37,26 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    /// Prepares the socket, and with it all clients to come, for other settings than before.
-    fn prepare(&mut self, client: &TcpStream, session: Session) -> io::Result<()> {
+    /// The next client, if there is one.
+    fn accept(&mut self, session: Session) -> Option<io::Result<Client>> {
+        match self.socket.accept() {
+            Ok((client, peer)) => {
+                let client = TcpStream::from(client);
+                Some(self.ready(&client, session).map(|()| (client, peer)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Makes a client what these settings want.
+    fn ready(&mut self, client: &TcpStream, session: Session) -> io::Result<()> {
+        if self.prepared == session {
+            return Ok(());
+        }
+        // All clients to come get it from the socket; this one came before.
         net::prepare(&self.socket, &session)?;
         self.prepared = session;
-        // This one came before.
         net::prepare(client, &session)
     }
 }
@@ -51,12 +66,15 @@ impl Acceptors {
         Self { settings, sockets: Vec::new(), turn: 0 }
     }
 
-    pub(super) fn adopt(&mut self, listener: Listener) {
+    /// Accepts from this socket as well.
+    pub(super) fn adopt(&mut self, listener: Listener, registry: &Registry) {
         let Listener { route, addr, socket, keeper } = listener;
         let prepared = self.settings.borrow().session;
-        let watched = net::prepare(&socket, &prepared).and_then(|()| TcpListener::from_std(socket));
+        let mut socket = TcpListener::from_std(socket);
+        let watched = net::prepare(&socket, &prepared)
+            .and_then(|()| registry.register(&mut socket, LISTENER, Interest::READABLE));
         match watched {
-            Ok(socket) => {
+            Ok(()) => {
                 debug!(route = route.code(), %addr, ?keeper, "listening");
                 self.sockets.push(Acceptor { route, addr, socket, keeper, prepared });
             }
@@ -64,60 +82,51 @@ impl Acceptors {
         }
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
+    /// Where it accepts.
+    pub(super) fn addresses(&self) -> Vec<(RouteKind, SocketAddr)> {
+        self.sockets.iter().map(|acceptor| (acceptor.route, acceptor.addr)).collect()
     }
 
     /// Lets go of the sockets of this address. Clients in a backlog that nobody keeps have a connection already: they
     /// are given out, to be served and not reset.
-    pub(super) fn let_go(&mut self, route: RouteKind, addr: SocketAddr) -> Vec<Client> {
+    pub(super) fn let_go(&mut self, route: RouteKind, addr: SocketAddr, registry: &Registry) -> Vec<Client> {
+        let session = self.settings.borrow().session;
         let mut clients = Vec::new();
-        for acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
+        for mut acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
+            // Closing it does not: another process may hold the socket as well, and epoll would go on speaking of its clients.
+            if let Err(error) = registry.deregister(&mut acceptor.socket) {
+                warn!(%addr, %error, "cannot cease to watch a listening socket");
+            }
             match acceptor.keeper {
                 Keeper::Holder => {}
-                Keeper::Us => match empty_backlog(acceptor.socket, &mut clients) {
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                        warn!(%addr, %error, "cannot accept the last clients");
+                Keeper::Us => {
+                    while let Some(accepted) = acceptor.accept(session) {
+                        match accepted {
+                            Ok(client) => clients.push(client),
+                            Err(error) => {
+                                warn!(%addr, %error, "cannot accept the last clients");
+                                break;
+                            }
+                        }
                     }
-                    Ok(()) | Err(_) => {}
-                },
+                }
             }
         }
         clients
     }
 
-    /// The next client of any of the sockets.
-    pub(super) async fn next(&mut self) -> (RouteKind, io::Result<Client>) {
-        std::future::poll_fn(|cx| {
-            for step in 0..self.sockets.len() {
-                let index = (self.turn + step) % self.sockets.len();
-                let acceptor = &mut self.sockets[index];
-                if let Poll::Ready(mut accepted) = acceptor.socket.poll_accept(cx) {
-                    let session = self.settings.borrow().session;
-                    if let Ok((client, _)) = &accepted
-                        && acceptor.prepared != session
-                        && let Err(error) = acceptor.prepare(client, session)
-                    {
-                        accepted = Err(error);
-                    }
-                    self.turn = index + 1;
-                    return Poll::Ready((acceptor.route, accepted));
-                }
+    /// The next client of any of the sockets; nothing when all are empty.
+    pub(super) fn next(&mut self) -> Option<(RouteKind, io::Result<Client>)> {
+        let session = self.settings.borrow().session;
+        for step in 0..self.sockets.len() {
+            let index = (self.turn + step) % self.sockets.len();
+            let acceptor = &mut self.sockets[index];
+            if let Some(accepted) = acceptor.accept(session) {
+                self.turn = index + 1;
+                return Some((acceptor.route, accepted));
             }
-            Poll::Pending
-        })
-        .await
-    }
-}
-
-/// Accepts until there is nobody left. The socket is asked itself, because the runtime may not have heard yet of the
-/// client that came last.
-fn empty_backlog(socket: TcpListener, clients: &mut Vec<Client>) -> io::Result<()> {
-    let socket = socket.into_std()?;
-    loop {
-        let (client, peer) = socket.accept()?;
-        client.set_nonblocking(true)?;
-        clients.push((TcpStream::from_std(client)?, peer));
+        }
+        None
     }
 }
 
@@ -125,6 +134,7 @@ fn empty_backlog(socket: TcpListener, clients: &mut Vec<Client>) -> io::Result<(
 mod tests {
     use std::time::Duration;
 
+    use mio::{Events, Poll};
     use socket2::SockRef;
 
     use super::*;
@@ -137,11 +147,11 @@ mod tests {
         Listener { route: RouteKind::Write, addr: socket.local_addr().unwrap(), socket, keeper }
     }
 
-    fn connect(addr: SocketAddr) -> Vec<std::net::TcpStream> {
-        (0..CLIENTS).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect()
+    fn connect(addr: SocketAddr) -> Vec<TcpStream> {
+        (0..CLIENTS).map(|_| TcpStream::connect(addr).unwrap()).collect()
     }
 
-    fn acceptors() -> (watch::Sender<Settings>, Acceptors) {
+    fn acceptors() -> (watch::Sender<Settings>, Acceptors, Poll) {
         let session = Session {
             max_sessions: 1,
             startup_timeout: BOUND,
@@ -152,65 +162,70 @@ mod tests {
             workers: 1,
         };
         let (sender, settings) = watch::channel(Settings { session, write_hold: BOUND, read_hold: BOUND });
-        (sender, Acceptors::new(settings))
+        (sender, Acceptors::new(settings), Poll::new().unwrap())
     }
 
-    #[tokio::test]
-    async fn who_is_accepted_is_watched_over_as_the_settings_say_at_that_moment() {
-        let (settings, mut acceptors) = acceptors();
+    #[test]
+    fn who_is_accepted_is_watched_over_as_the_settings_say_at_that_moment() {
+        let (settings, mut acceptors, poll) = acceptors();
         let listener = listener(Keeper::Us);
         let addr = listener.addr;
-        acceptors.adopt(listener);
-        let mut accepted = async |keepalive: u64| {
-            let _client = std::net::TcpStream::connect(addr).unwrap();
-            let (client, _) = acceptors.next().await.1.unwrap();
+        acceptors.adopt(listener, poll.registry());
+        let mut accepted = |keepalive: u64| {
+            let _client = TcpStream::connect(addr).unwrap();
+            let (client, _) = acceptors.next().unwrap().1.unwrap();
             let socket = SockRef::from(&client);
             assert!(client.nodelay().unwrap() && socket.keepalive().unwrap());
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(keepalive));
         };
-        accepted(9).await;
+        accepted(9);
         settings.send_modify(|settings| settings.session.keepalive = Duration::from_secs(12));
-        accepted(12).await;
-        accepted(12).await;
+        accepted(12);
+        accepted(12);
     }
 
-    #[tokio::test]
-    async fn a_backlog_that_nobody_keeps_is_emptied() {
-        let (_settings, mut acceptors) = acceptors();
+    #[test]
+    fn a_backlog_that_nobody_keeps_is_emptied() {
+        let (_settings, mut acceptors, poll) = acceptors();
         let listener = listener(Keeper::Us);
         let addr = listener.addr;
-        acceptors.adopt(listener);
+        acceptors.adopt(listener, poll.registry());
         let _clients = connect(addr);
-        assert_eq!(acceptors.let_go(RouteKind::Read, addr).len(), 0, "another route");
-        assert_eq!(acceptors.let_go(RouteKind::Write, addr).len(), CLIENTS);
-        assert!(std::net::TcpStream::connect(addr).is_err(), "nobody listens any more");
+        assert_eq!(acceptors.let_go(RouteKind::Read, addr, poll.registry()).len(), 0, "another route");
+        assert_eq!(acceptors.let_go(RouteKind::Write, addr, poll.registry()).len(), CLIENTS);
+        assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
     }
 
-    #[tokio::test]
-    async fn a_backlog_that_a_holder_keeps_is_left_to_it() {
-        let (_settings, mut acceptors) = acceptors();
+    #[test]
+    fn a_backlog_that_a_holder_keeps_is_left_to_it_and_epoll_speaks_no_more_of_it() {
+        let (_settings, mut acceptors, mut poll) = acceptors();
         let listener = listener(Keeper::Holder);
         let (addr, holder) = (listener.addr, listener.socket.try_clone().unwrap());
-        acceptors.adopt(listener);
+        acceptors.adopt(listener, poll.registry());
         let _clients = connect(addr);
-        assert_eq!(acceptors.let_go(RouteKind::Write, addr).len(), 0);
+        let mut events = Events::with_capacity(1);
+        poll.poll(&mut events, Some(BOUND)).unwrap();
+        assert!(events.iter().all(|event| event.token() == LISTENER) && !events.is_empty());
+        assert_eq!(acceptors.let_go(RouteKind::Write, addr, poll.registry()).len(), 0);
         let _latecomers = connect(addr);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
         let kept = std::iter::from_fn(|| holder.accept().ok()).count();
         assert_eq!(kept, 2 * CLIENTS, "those who came before and after");
     }
 
-    #[tokio::test]
-    async fn no_socket_starves_beside_one_that_is_never_empty() {
-        let (_settings, mut acceptors) = acceptors();
+    #[test]
+    fn no_socket_starves_beside_one_that_is_never_empty() {
+        let (_settings, mut acceptors, poll) = acceptors();
         let (busy, other) = (listener(Keeper::Us), listener(Keeper::Us));
         let (busy_addr, other_addr) = (busy.addr, other.addr);
-        acceptors.adopt(busy);
-        acceptors.adopt(other);
+        acceptors.adopt(busy, poll.registry());
+        acceptors.adopt(other, poll.registry());
         let _clients = (connect(busy_addr), connect(other_addr));
         let mut served = Vec::new();
         for _ in 0..CLIENTS {
-            served.push(acceptors.next().await.1.unwrap().0.local_addr().unwrap());
+            served.push(acceptors.next().unwrap().1.unwrap().0.local_addr().unwrap());
         }
         let of_other = served.iter().filter(|addr| **addr == other_addr).count();
         assert!((2..=8).contains(&of_other), "{of_other} of {CLIENTS}");

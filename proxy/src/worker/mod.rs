@@ -1,33 +1,38 @@
-//! Workers: threads that accept clients and serve them; a session never leaves the thread that it began on.
+//! Workers: the threads that serve clients. The first one accepts them all, and hands sessions that have settled to others
+//! ([`balance`]).
+//!
+//! A worker spends nearly all its time on relays, so these have a loop of their own around epoll ([`rota`]), which costs
+//! less for each message than a runtime's. What happens before a relay, first packets and logins and waiting, is told better
+//! as futures: while there are arrivals, tokio drives them and the relays beside them ([`hall`]).
 
 mod acceptors;
 mod balance;
-mod pulse;
+mod hall;
+mod rota;
 
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::task::Wake;
 
-use tokio::net::TcpStream;
+use mio::{Poll, Token, Waker};
 use tokio::runtime::{self, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::spawn_local;
-use tracing::warn;
+use tracing::error;
 
-use self::acceptors::{Acceptors, Client};
 pub(crate) use self::balance::Seat;
-use self::balance::{Colleague, HandedOver, Load, Place, Team};
-pub(crate) use self::pulse::Pulse;
-use crate::session::{Shared, WorkerContext};
+use self::balance::{Colleague, Load, Place, Team};
+use self::hall::Hall;
+use self::rota::Rota;
+use crate::session::{Session, Shared};
 use crate::tally::RouteKind;
 
-/// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many orders may wait for a worker: one per listening socket and reload, and clients that others hand over to it.
+/// How many orders may wait for a worker: one per listening socket and reload, and sessions that others hand over to it.
 const ORDERS: usize = 64;
+/// What epoll calls the bell; the sockets of sessions count from 0.
+const BELL: Token = Token(usize::MAX);
+/// What epoll calls each listening socket.
+const LISTENER: Token = Token(usize::MAX - 1);
 
 /// A listening socket for one route.
 #[derive(Debug)]
@@ -52,138 +57,122 @@ pub enum Keeper {
 }
 
 /// What a worker is told.
-#[derive(Debug)]
 enum Order {
     Listen(Listener),
     Unlisten(RouteKind, SocketAddr),
-    Serve(HandedOver),
+    Relay(Box<Session>),
 }
 
-/// A thread with a runtime of its own. Dropping it lets the thread end once its sessions have.
+/// The workers, which keep their sessions balanced. The first of them accepts. Dropping them lets each thread end once its
+/// sessions have.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Workers(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
     orders: mpsc::Sender<Order>,
     load: Load,
-    thread: JoinHandle<()>,
+    // Behind the orders, so that the worker finds them closed when it is called.
+    bell: LastCall,
 }
 
-impl Worker {
-    /// Starts so many workers, which keep their sessions balanced.
+/// Calls a worker out of its wait: there are orders, or a pass was revoked.
+#[derive(Debug)]
+struct Bell(Waker);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Err(error) = self.0.wake() {
+            error!(%error, "cannot wake a worker");
+        }
+    }
+}
+
+/// A bell that also rings when it is dropped.
+#[derive(Debug)]
+struct LastCall(Arc<Bell>);
+
+impl Drop for LastCall {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
+    }
+}
+
+impl Workers {
+    /// Starts so many of them.
     ///
     /// # Errors
     /// When the operating system has no thread or no descriptor left.
-    pub fn start_team(workers: usize, shared: &Shared) -> io::Result<Vec<Self>> {
+    pub fn start(workers: usize, shared: Shared) -> io::Result<Self> {
+        let shared = Arc::new(shared);
+        let polls: Vec<Poll> = (0..workers).map(|_| Poll::new()).collect::<io::Result<_>>()?;
+        let bell = |poll: &Poll| Ok(Arc::new(Bell(Waker::new(poll.registry(), BELL)?)));
+        let bells: Vec<Arc<Bell>> = polls.iter().map(bell).collect::<io::Result<_>>()?;
         let (orders, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ORDERS)).unzip();
-        let team: Team = orders.iter().map(|orders| Colleague::new(orders.downgrade())).collect();
-        let start = |(index, (orders, inbox)): (usize, (mpsc::Sender<Order>, _))| {
-            let (place, load) = (Place::new(index, Arc::clone(&team)), team[index].load());
-            let thread = start_thread(shared.clone(), inbox, place)?;
-            Ok(Self { orders, load, thread })
+        let colleague = |(orders, bell): (&mpsc::Sender<Order>, &Arc<Bell>)| {
+            Colleague::new(orders.downgrade(), Arc::clone(bell))
         };
-        orders.into_iter().zip(inboxes).enumerate().map(start).collect()
+        let team: Team = orders.iter().zip(&bells).map(colleague).collect();
+        let mut started = Vec::new();
+        for (index, (((orders, inbox), poll), bell)) in
+            orders.into_iter().zip(inboxes).zip(polls).zip(bells).enumerate()
+        {
+            let place = Place::new(index, Arc::clone(&team));
+            start_thread(Arc::clone(&shared), Rota::new(poll, Arc::clone(&bell)), inbox, place)?;
+            started.push(Worker { orders, load: team[index].load(), bell: LastCall(bell) });
+        }
+        Ok(Self(started))
     }
 
     /// Begins to accept clients.
     pub async fn listen(&self, listener: Listener) {
-        // A worker that is gone has panicked, which the process does not survive.
-        let _ = self.orders.send(Order::Listen(listener)).await;
+        self.tell_first(Order::Listen(listener)).await;
     }
 
     /// Ceases to accept clients; sessions go on.
     pub async fn unlisten(&self, route: RouteKind, addr: SocketAddr) {
-        let _ = self.orders.send(Order::Unlisten(route, addr)).await;
+        self.tell_first(Order::Unlisten(route, addr)).await;
     }
 
-    /// How many clients it has, and how many are on their way to it.
+    /// How many clients they have.
     pub fn sessions(&self) -> usize {
-        self.load.count()
+        self.0.iter().map(|worker| worker.load.count()).sum()
     }
 
-    /// Whether the thread has ended.
-    pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+    async fn tell_first(&self, order: Order) {
+        if let Some(first) = self.0.first() {
+            // A worker that is gone has panicked, which was logged.
+            let _ = first.orders.send(order).await;
+            first.bell.0.wake_by_ref();
+        }
     }
 }
 
 /// Starts the thread of a worker, and returns when it runs.
-fn start_thread(shared: Shared, inbox: mpsc::Receiver<Order>, place: Place) -> io::Result<JoinHandle<()>> {
+fn start_thread(
+    shared: Arc<Shared>,
+    rota: Rota,
+    inbox: mpsc::Receiver<Order>,
+    place: Place,
+) -> io::Result<()> {
     let (told, started) = std::sync::mpsc::sync_channel(1);
     let name = format!("worker-{}", place.index());
-    let thread = std::thread::Builder::new().name(name).spawn(move || {
+    std::thread::Builder::new().name(name).spawn(move || {
         // It cannot leave the thread that made it.
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(told.send(error)),
-        };
-        drop(told);
-        // A task of its own: what `block_on` itself is given is polled with every event of every session.
-        let work = runtime.spawn_local(work(shared, inbox, place));
-        if let Err(panic) = runtime.block_on(work) {
-            warn!(%panic, "a worker failed");
+        match runtime {
+            Ok(runtime) => {
+                drop(told);
+                Hall::new(shared, rota, inbox, place).serve(&runtime);
+            }
+            Err(error) => drop(told.send(error)),
         }
     })?;
     // Nothing comes when all is well.
-    started.recv().map_or(Ok(thread), Err)
-}
-
-async fn work(shared: Shared, mut inbox: mpsc::Receiver<Order>, place: Place) {
-    let mut acceptors = Acceptors::new(shared.settings.clone());
-    let context = WorkerContext::new(shared);
-    let mut sessions = Sessions { context: Rc::clone(&context), place };
-    // It ends with the runtime.
-    spawn_local(async move { context.pulse.beat().await });
-    loop {
-        tokio::select! {
-            order = inbox.recv() => match order {
-                None => break,
-                Some(Order::Listen(listener)) => acceptors.adopt(listener),
-                Some(Order::Unlisten(route, addr)) => {
-                    for client in acceptors.let_go(route, addr) {
-                        sessions.distribute(route, client);
-                    }
-                }
-                Some(Order::Serve(handed_over)) => sessions.take_over(handed_over),
-            },
-            (route, accepted) = acceptors.next(), if !acceptors.is_empty() => match accepted {
-                Ok(client) => sessions.distribute(route, client),
-                Err(error) => {
-                    warn!(route = route.code(), %error, "cannot accept a client");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-    drop(acceptors);
-    sessions.place.load().gone().await;
-}
-
-/// The sessions of one worker, and its place among the others.
-struct Sessions {
-    context: Rc<WorkerContext>,
-    place: Place,
-}
-
-impl Sessions {
-    /// Serves a client that this worker has accepted, or has another one serve it.
-    fn distribute(&mut self, route: RouteKind, client: Client) {
-        if let Some((seat, client)) = self.place.seat(route, client) {
-            self.serve(route, client, seat);
-        }
-    }
-
-    /// Serves a client that another worker has accepted.
-    fn take_over(&mut self, handed_over: HandedOver) {
-        let HandedOver { route, socket, peer, seat } = handed_over;
-        match TcpStream::from_std(socket) {
-            Ok(client) => self.serve(route, (client, peer), seat),
-            Err(error) => warn!(%peer, %error, "cannot watch a client"),
-        }
-    }
-
-    fn serve(&mut self, route: RouteKind, client: Client, seat: Seat) {
-        // Nobody joins it: its seat tells when it has ended, and one that panics is logged and ends alone.
-        drop(spawn_local(Rc::clone(&self.context).serve(route, client, seat)));
-    }
+    started.recv().map_or(Ok(()), Err)
 }

@@ -11,7 +11,7 @@ use pg_leader_proxy::pass::Pass;
 use pg_leader_proxy::session::{Settings, Shared};
 use pg_leader_proxy::tally::{EpochTally, RouteKind, Tally};
 use pg_leader_proxy::targets::{Target, Targets};
-use pg_leader_proxy::worker::{Keeper, Listener, Worker};
+use pg_leader_proxy::worker::{Keeper, Listener, Workers};
 use pg_leader_proxy_core::{
     LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
     Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
@@ -69,7 +69,7 @@ pub(crate) struct Rig {
     pub(crate) suspects: mpsc::Receiver<MemberName>,
     targets: watch::Sender<Arc<Targets>>,
     _settings: watch::Sender<Settings>,
-    _worker: Worker,
+    _workers: Workers,
     epochs: Router,
     now: Duration,
 }
@@ -104,12 +104,12 @@ impl Rig {
             tally: Arc::clone(&tally),
             suspect,
         };
-        let worker = Worker::start_team(1, &shared).unwrap().remove(0);
+        let workers = Workers::start(1, shared).unwrap();
         let mut addrs = Vec::new();
         for route in RouteKind::ALL {
             let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
             let addr = socket.local_addr().unwrap();
-            worker.listen(Listener { route, addr, socket, keeper: Keeper::Us }).await;
+            workers.listen(Listener { route, addr, socket, keeper: Keeper::Us }).await;
             addrs.push(addr);
         }
         Self {
@@ -121,7 +121,7 @@ impl Rig {
             suspects,
             targets,
             _settings: settings,
-            _worker: worker,
+            _workers: workers,
             epochs: Router::new(Policy::default()),
             now: Duration::ZERO,
         }

@@ -135,16 +135,10 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
         user_timeout: user_timeout?,
         drain: drain?,
         workers: match workers? {
-            0 => std::thread::available_parallelism().map_or(1, enough_workers),
+            0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         },
     })
-}
-
-/// Few threads with much to do spend less on each transaction than many with little. What that takes and gives is measured
-/// in `benches/README.md`.
-const fn enough_workers(cores: NonZero<usize>) -> usize {
-    cores.get().div_ceil(2)
 }
 
 fn log(reader: &mut Reader<'_>) -> Result<Log, Invalid> {

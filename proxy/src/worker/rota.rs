@@ -1,0 +1,282 @@
+//! The rota: whose turn it is. The relays of one worker, and the loop around epoll in which each advances when it can.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Poll, Registry, Token};
+use slab::Slab;
+use tracing::warn;
+
+use super::{BELL, Bell, LISTENER};
+use crate::clock;
+use crate::pass::Pass;
+use crate::session::{End, Progress, Scratch, Session, Side};
+
+/// How many sockets epoll may speak of at once.
+const EVENTS: usize = 256;
+/// How long a session waits for control to decide about a pass that has run out; control does so at that very moment.
+const PASS_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks meanwhile.
+const PASS_LOOK: Duration = Duration::from_millis(5);
+
+/// The relays of one worker.
+pub(super) struct Rota {
+    poll: Poll,
+    events: Events,
+    bell: Arc<Bell>,
+    sessions: Slab<Box<Session>>,
+    scratch: Scratch,
+    passes: Vec<Watched>,
+    /// Epoll had more to say than was asked at once.
+    interrupted: bool,
+    /// Sessions that have more to do than was fair.
+    unfinished: Vec<usize>,
+    /// When sessions will have settled, some of which have ended since.
+    settling: VecDeque<(Instant, usize)>,
+    /// Sessions that have settled and may be handed over.
+    settled: Vec<usize>,
+    /// Sessions whose pass has run out, and until when they wait.
+    suspended: Vec<(Instant, usize)>,
+}
+
+/// A pass that sessions here hold.
+struct Watched {
+    pass: Arc<Pass>,
+    /// Rings the bell, as long as it is kept.
+    _revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// For what else than relays epoll has called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Calls {
+    /// There may be orders.
+    pub(super) bell: bool,
+    /// A client waits on a listening socket.
+    pub(super) listener: bool,
+}
+
+/// What epoll calls the sockets of the session with this key: its client's and its server's.
+const fn tokens(key: usize) -> [Token; 2] {
+    [Token(2 * key), Token(2 * key + 1)]
+}
+
+/// The opposite.
+const fn session(Token(place): Token) -> (usize, Side) {
+    (place / 2, if place & 1 == 0 { Side::Client } else { Side::Server })
+}
+
+impl Rota {
+    pub(super) fn new(poll: Poll, bell: Arc<Bell>) -> Self {
+        Self {
+            poll,
+            events: Events::with_capacity(EVENTS),
+            bell,
+            sessions: Slab::new(),
+            scratch: Scratch::default(),
+            passes: Vec::new(),
+            interrupted: false,
+            unfinished: Vec::new(),
+            settling: VecDeque::new(),
+            settled: Vec::new(),
+            suspended: Vec::new(),
+        }
+    }
+
+    /// Where further sockets are watched.
+    pub(super) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// What is readable when a socket is ready.
+    pub(super) fn descriptor(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How long those may wait whom no socket will call, if there are any.
+    pub(super) fn urgency(&self) -> Option<Duration> {
+        if self.interrupted || !self.unfinished.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        (!self.suspended.is_empty()).then_some(PASS_LOOK)
+    }
+
+    /// How long until the next session has settled.
+    pub(super) fn next_settles(&self) -> Option<Duration> {
+        self.settling.front().map(|(until, _)| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Waits until a socket is ready or the patience is over, and gives everybody their turn.
+    pub(super) fn advance(&mut self, patience: Option<Duration>) -> Calls {
+        let mut calls = Calls::default();
+        match self.poll.poll(&mut self.events, patience) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return calls,
+            Err(error) => panic!("epoll has failed: {error}"),
+            Ok(()) => {}
+        }
+        // Taken out, because whoever has the turn may change everything else.
+        let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let mut said = 0;
+        for event in &events {
+            said += 1;
+            match event.token() {
+                BELL => calls.bell = true,
+                LISTENER => calls.listener = true,
+                token => self.heard(token, event),
+            }
+        }
+        self.events = events;
+        self.interrupted = said == EVENTS;
+        self.catch_up();
+        if calls.bell {
+            self.sever_revoked();
+        }
+        calls
+    }
+
+    /// Takes a session in and gives it its first turn. Never while epoll's events are looked at: they may speak of a session
+    /// that has ended, and whose place is given away here.
+    pub(super) fn adopt(&mut self, mut session: Box<Session>) {
+        let key = self.sessions.vacant_key();
+        if let Err(error) = session.relay.register(self.poll.registry(), tokens(key)) {
+            warn!(%error, "cannot watch a session");
+            return;
+        }
+        self.watch(session.relay.pass());
+        if let Some(at) = session.relay.settles_at() {
+            self.settling.push_back((at, key));
+        }
+        self.sessions.insert(session);
+        // It looks at the pass after it is watched, so no revocation can come between the two.
+        self.turn(key);
+    }
+
+    /// Those who have settled since this was last asked.
+    pub(super) fn take_settled(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Gives a session away.
+    pub(super) fn release(&mut self, key: usize) -> Option<Box<Session>> {
+        let mut session = self.remove(key)?;
+        match session.relay.deregister(self.poll.registry()) {
+            Ok(()) => Some(session),
+            Err(error) => {
+                warn!(%error, "cannot cease to watch a session");
+                None
+            }
+        }
+    }
+
+    fn heard(&mut self, token: Token, event: &Event) {
+        let (key, side) = session(token);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.relay.note(side, event);
+            self.turn(key);
+        }
+    }
+
+    /// Gives a session its turn.
+    fn turn(&mut self, key: usize) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let scratch = &mut self.scratch;
+        match catch_unwind(AssertUnwindSafe(|| session.relay.advance(scratch))) {
+            Ok(Progress::Waits) if session.relay.is_stuck() => {
+                if let Err(error) = session.relay.watch_writing(self.poll.registry(), tokens(key)) {
+                    self.end(key, &End::ClientBroke(error));
+                }
+            }
+            Ok(Progress::Waits) => {}
+            Ok(Progress::Unfinished) => self.unfinished.push(key),
+            Ok(Progress::PassRanOut) => self.suspend(key),
+            Ok(Progress::Ended(end)) => self.end(key, &end),
+            // It was logged, and ends alone.
+            Err(_) => drop(self.remove(key)),
+        }
+    }
+
+    fn suspend(&mut self, key: usize) {
+        if self.suspended.iter().all(|(_, known)| *known != key) {
+            self.suspended.push((Instant::now() + PASS_WAIT, key));
+        }
+    }
+
+    fn end(&mut self, key: usize, end: &End) {
+        if let Some(session) = self.remove(key) {
+            session.end(end);
+        }
+    }
+
+    fn remove(&mut self, key: usize) -> Option<Box<Session>> {
+        self.suspended.retain(|(_, known)| *known != key);
+        self.sessions.try_remove(key)
+    }
+
+    /// Has the end of a pass ring the bell.
+    fn watch(&mut self, pass: &Arc<Pass>) {
+        if self.passes.iter().any(|known| Arc::ptr_eq(&known.pass, pass)) {
+            return;
+        }
+        let ends = Arc::clone(pass);
+        let mut revoked: Pin<Box<dyn Future<Output = ()> + Send>> =
+            Box::pin(async move { ends.revoked().await });
+        let waker = Waker::from(Arc::clone(&self.bell));
+        if revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            self.passes.push(Watched { pass: Arc::clone(pass), _revoked: revoked });
+        }
+    }
+
+    /// Ends the sessions whose pass was revoked.
+    fn sever_revoked(&mut self) {
+        if self.passes.extract_if(.., |watched| watched.pass.is_revoked()).count() == 0 {
+            return;
+        }
+        let revoked = self.sessions.iter().filter(|(_, session)| session.relay.pass().is_revoked());
+        let revoked: Vec<usize> = revoked.map(|(key, _)| key).collect();
+        for key in revoked {
+            self.end(key, &End::Severed);
+        }
+    }
+
+    /// Gives their turn to those whom no socket calls.
+    fn catch_up(&mut self) {
+        for key in std::mem::take(&mut self.unfinished) {
+            self.turn(key);
+        }
+        if !self.settling.is_empty() {
+            self.settle(Instant::now());
+        }
+        for (until, key) in std::mem::take(&mut self.suspended) {
+            let Some(session) = self.sessions.get(key) else { continue };
+            if session.relay.pass().allows(clock::now()) {
+                self.turn(key);
+            } else if until <= Instant::now() {
+                self.end(key, &End::Severed);
+            } else {
+                self.suspended.push((until, key));
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let due = self.settling.partition_point(|(at, _)| *at <= now);
+        for (at, key) in self.settling.drain(..due) {
+            // Another session may have the place by now, which has its own time.
+            let session = self.sessions.get_mut(key).filter(|session| session.relay.settles_at() == Some(at));
+            if let Some(session) = session {
+                session.relay.settle();
+                self.settled.push(key);
+            }
+        }
+    }
+}
