@@ -48,11 +48,11 @@ impl Arrivals {
 
     /// Brings a client to a server; `None` when that comes to nothing, or is a cancel request.
     ///
-    /// It counts as open from this call on.
+    /// It counts as open from this call on. What is returned belongs into tokio.
     pub(crate) fn bring(
         self: Rc<Self>,
         route: RouteKind,
-        (client, peer): (TcpStream, SocketAddr),
+        (client, peer): (std::net::TcpStream, SocketAddr),
         seat: Seat,
     ) -> impl Future<Output = Option<Session>> + use<> {
         let visit = Visit::new(Arc::clone(&self.shared), route, peer, seat);
@@ -65,7 +65,13 @@ impl Arrivals {
                 net::reset_on_close(&client);
                 return None;
             }
-            Arrival { arrivals: self, visit, settings }.join(client, open > limit).await
+            match TcpStream::from_std(client) {
+                Ok(client) => Arrival { arrivals: self, visit, settings }.join(client, open > limit).await,
+                Err(error) => {
+                    warn!(%peer, %error, "cannot watch a client");
+                    None
+                }
+            }
         }
     }
 }

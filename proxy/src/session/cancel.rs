@@ -1,7 +1,7 @@
 //! Cancel requests: passed to every server that the session to be cancelled may be on.
 
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::Shared;
@@ -17,19 +17,13 @@ use crate::targets::Target;
 /// that the connection closes tells it that the request was delivered.
 pub(super) async fn forward(shared: &Shared, route: RouteKind, session: &config::Session, packet: &[u8]) {
     let targets: Vec<Target> = shared.targets.borrow().all(route).to_vec();
-    let mut deliveries = JoinSet::new();
-    for target in targets {
-        let (packet, session) = (packet.to_vec(), *session);
+    let deliveries = targets.iter().map(async |target| {
         shared.tally.route(route).cancels.up();
-        deliveries.spawn_local(async move {
-            if let Err(error) =
-                net::within(session.connect_timeout, deliver(&target, &session, &packet)).await
-            {
-                debug!(member = %target.member, %error, "cancel request not delivered");
-            }
-        });
-    }
-    while deliveries.join_next().await.is_some() {}
+        if let Err(error) = net::within(session.connect_timeout, deliver(target, session, packet)).await {
+            debug!(member = %target.member, %error, "cancel request not delivered");
+        }
+    });
+    join_all(deliveries).await;
 }
 
 async fn deliver(target: &Target, session: &config::Session, packet: &[u8]) -> std::io::Result<()> {

@@ -4,11 +4,11 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 
 use mio::net::TcpListener;
-use mio::{Interest, Registry};
+use mio::{Interest, Registry, Token};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::{Keeper, LISTENER, Listener};
+use super::{Keeper, LISTENERS, Listener};
 use crate::config::Session;
 use crate::net;
 use crate::session::Settings;
@@ -22,12 +22,17 @@ pub(super) type Client = (TcpStream, SocketAddr);
 pub(super) struct Acceptors {
     settings: watch::Receiver<Settings>,
     sockets: Vec<Acceptor>,
+    /// How many there have been.
+    adopted: usize,
     /// Where the next look begins: none of the sockets shall starve because another one is never empty.
     turn: usize,
 }
 
 #[derive(Debug)]
 struct Acceptor {
+    token: Token,
+    /// Epoll says so once, however many there are.
+    may_have_clients: bool,
     route: RouteKind,
     addr: SocketAddr,
     socket: TcpListener,
@@ -63,7 +68,7 @@ impl Acceptor {
 
 impl Acceptors {
     pub(super) const fn new(settings: watch::Receiver<Settings>) -> Self {
-        Self { settings, sockets: Vec::new(), turn: 0 }
+        Self { settings, sockets: Vec::new(), adopted: 0, turn: 0 }
     }
 
     /// Accepts from this socket as well.
@@ -71,15 +76,38 @@ impl Acceptors {
         let Listener { route, addr, socket, keeper } = listener;
         let prepared = self.settings.borrow().session;
         let mut socket = TcpListener::from_std(socket);
+        let token = Token(LISTENERS.start + self.adopted % LISTENERS.len());
         let watched = net::prepare(&socket, &prepared)
-            .and_then(|()| registry.register(&mut socket, LISTENER, Interest::READABLE));
+            .and_then(|()| registry.register(&mut socket, token, Interest::READABLE));
         match watched {
             Ok(()) => {
                 debug!(route = route.code(), %addr, ?keeper, "listening");
-                self.sockets.push(Acceptor { route, addr, socket, keeper, prepared });
+                self.adopted += 1;
+                let may_have_clients = true;
+                self.sockets.push(Acceptor {
+                    token,
+                    may_have_clients,
+                    route,
+                    addr,
+                    socket,
+                    keeper,
+                    prepared,
+                });
             }
             Err(error) => warn!(%addr, %error, "cannot watch the listening socket"),
         }
+    }
+
+    /// Takes note that epoll has called one of the sockets.
+    pub(super) fn note(&mut self, token: Token) {
+        for acceptor in self.sockets.iter_mut().filter(|acceptor| acceptor.token == token) {
+            acceptor.may_have_clients = true;
+        }
+    }
+
+    /// Whether somebody may wait on one of the sockets.
+    pub(super) fn may_have_clients(&self) -> bool {
+        self.sockets.iter().any(|acceptor| acceptor.may_have_clients)
     }
 
     /// Where it accepts.
@@ -121,10 +149,14 @@ impl Acceptors {
         for step in 0..self.sockets.len() {
             let index = (self.turn + step) % self.sockets.len();
             let acceptor = &mut self.sockets[index];
+            if !acceptor.may_have_clients {
+                continue;
+            }
             if let Some(accepted) = acceptor.accept(session) {
                 self.turn = index + 1;
                 return Some((acceptor.route, accepted));
             }
+            acceptor.may_have_clients = false;
         }
         None
     }
@@ -206,7 +238,7 @@ mod tests {
         let _clients = connect(addr);
         let mut events = Events::with_capacity(1);
         poll.poll(&mut events, Some(BOUND)).unwrap();
-        assert!(events.iter().all(|event| event.token() == LISTENER) && !events.is_empty());
+        assert!(events.iter().all(|event| LISTENERS.contains(&event.token().0)) && !events.is_empty());
         assert_eq!(acceptors.let_go(RouteKind::Write, addr, poll.registry()).len(), 0);
         let _latecomers = connect(addr);
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();

@@ -1,23 +1,26 @@
 //! The hall of a worker: where clients arrive, and where they are brought from to the relays.
 
-use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
-use tokio::runtime::LocalRuntime;
-use tokio::sync::{Notify, mpsc};
-use tokio::task::{spawn_local, yield_now};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use super::acceptors::{Acceptors, Client};
-use super::{Order, Place, Rota, Seat};
+use super::{Order, Place, Rota};
 use crate::session::{Arrivals, Session, Shared};
 use crate::tally::RouteKind;
 
@@ -39,31 +42,12 @@ pub(super) struct Hall {
     /// Nobody can give orders any more.
     leaving: bool,
     acceptors: Acceptors,
-    /// When to try again to accept.
+    /// Until when nobody is accepted.
     pause: Option<Instant>,
     place: Place,
     arrivals: Rc<Arrivals>,
-    /// Clients that have not begun to arrive, because tokio does not run.
-    accepted: Vec<(RouteKind, Client, Seat)>,
-    arriving: Rc<Arriving>,
-}
-
-/// Who is arriving, and who has arrived.
-#[derive(Default)]
-struct Arriving {
-    count: Cell<usize>,
-    arrived: RefCell<Vec<Session>>,
-    changed: Notify,
-}
-
-/// One who is arriving, until this is dropped.
-struct Guest(Rc<Arriving>);
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.0.count.update(|count| count - 1);
-        self.0.changed.notify_one();
-    }
+    /// Those who arrive now. One that panics was logged, and ends alone.
+    arriving: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<Session>>>>,
 }
 
 impl Hall {
@@ -76,29 +60,23 @@ impl Hall {
             pause: None,
             place,
             arrivals: Arrivals::new(shared),
-            accepted: Vec::new(),
-            arriving: Rc::default(),
+            arriving: FuturesUnordered::new(),
         }
     }
 
     /// Serves until nobody can give orders any more and the last session has ended.
-    pub(super) fn serve(mut self, runtime: &LocalRuntime) {
+    pub(super) fn serve(mut self, runtime: &Runtime) {
         let mut beat = {
             let _entered = runtime.enter();
             Box::pin(sleep(BEAT))
         };
-        while !(self.leaving && self.is_quiet() && self.rota.is_empty()) {
-            if self.is_quiet() {
+        while !(self.leaving && self.arriving.is_empty() && self.rota.is_empty()) {
+            if self.arriving.is_empty() {
                 self.advance(self.patience());
             } else {
                 runtime.block_on(self.receive(beat.as_mut()));
             }
         }
-    }
-
-    /// Whether nobody arrives.
-    fn is_quiet(&self) -> bool {
-        self.accepted.is_empty() && self.arriving.count.get() == 0
     }
 
     /// How long everybody may wait.
@@ -108,18 +86,23 @@ impl Hall {
 
     /// How long those may wait whom nothing else will call, if there are any. The beat is soon enough for what settles.
     fn urgency(&self) -> Option<Duration> {
-        let pause = self.pause.map(|until| until.saturating_duration_since(Instant::now()));
-        pause.into_iter().chain(self.rota.urgency()).min()
+        let pause =
+            || self.pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        let clients = self.acceptors.may_have_clients().then(pause);
+        clients.into_iter().chain(self.rota.urgency()).min()
     }
 
     /// Lets the relays advance, follows orders, and accepts.
     fn advance(&mut self, patience: Option<Duration>) {
         let calls = self.rota.advance(patience);
         self.hand_over();
+        for listener in calls.listeners {
+            self.acceptors.note(listener);
+        }
         if calls.bell {
             self.follow_orders();
         }
-        if calls.listener || self.pause.is_some_and(|until| until <= Instant::now()) {
+        if self.acceptors.may_have_clients() && self.pause.is_none_or(|until| until <= Instant::now()) {
             self.accept();
         }
     }
@@ -135,57 +118,30 @@ impl Hall {
             Ok(ready) => ready,
             Err(error) => panic!("epoll cannot watch epoll: {error}"),
         };
-        let arriving = Rc::clone(&self.arriving);
-        while !self.is_quiet() {
-            for (route, client, seat) in std::mem::take(&mut self.accepted) {
-                self.welcome(route, client, seat);
-            }
+        while !self.arriving.is_empty() {
             let urgency = self.urgency();
-            let look = tokio::select! {
-                told = ready.readable() => {
-                    // Before the look, so that nothing can come between the two.
-                    told.into_iter().for_each(|mut told| told.clear_ready());
-                    true
+            tokio::select! {
+                Some(arrived) = self.arriving.next() => {
+                    if let Ok(Some(session)) = arrived {
+                        session.begin();
+                        self.rota.adopt(Box::new(session));
+                    }
+                    continue;
                 }
-                () = arriving.changed.notified() => false,
-                () = beat.as_mut() => {
-                    beat.as_mut().reset(tokio::time::Instant::now() + BEAT);
-                    true
-                }
-                () = rest(urgency), if urgency.is_some() => true,
-            };
-            for session in arriving.arrived.take() {
-                session.begin();
-                self.rota.adopt(Box::new(session));
+                // Cleared before the look, so that nothing can come between the two.
+                told = ready.readable() => told.into_iter().for_each(|mut told| told.clear_ready()),
+                () = beat.as_mut() => beat.as_mut().reset(tokio::time::Instant::now() + BEAT),
+                () = rest(urgency), if urgency.is_some() => {}
             }
-            if look {
-                self.advance(Some(Duration::ZERO));
-            }
+            self.advance(Some(Duration::ZERO));
         }
-    }
-
-    fn welcome(&self, route: RouteKind, (client, peer): Client, seat: Seat) {
-        let client = match TcpStream::from_std(client) {
-            Ok(client) => client,
-            Err(error) => return warn!(%peer, %error, "cannot watch a client"),
-        };
-        let bringing = Rc::clone(&self.arrivals).bring(route, (client, peer), seat);
-        self.arriving.count.update(|count| count + 1);
-        let guest = Guest(Rc::clone(&self.arriving));
-        // Nobody joins it: its guest tells when it has ended, and one that panics is logged and ends alone.
-        drop(spawn_local(async move {
-            let session = bringing.await;
-            guest.0.arrived.borrow_mut().extend(session);
-        }));
     }
 
     fn follow_orders(&mut self) {
         loop {
             match self.inbox.try_recv() {
                 Ok(Order::Listen(listener)) => self.acceptors.adopt(listener, self.rota.registry()),
-                Ok(Order::Unlisten(route, addr)) => {
-                    self.let_go(route, addr);
-                }
+                Ok(Order::Unlisten(route, addr)) => self.let_go(route, addr),
                 Ok(Order::Relay(session)) => self.rota.adopt(session),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
@@ -201,13 +157,11 @@ impl Hall {
 
     /// Accepts whoever is there, but for no longer than is fair.
     fn accept(&mut self) {
+        self.pause = None;
         for _ in 0..ACCEPTED_AT_ONCE {
             match self.acceptors.next() {
-                None => {
-                    self.pause = None;
-                    return;
-                }
-                Some((route, Ok(client))) => self.accepted.push((route, client, self.place.seat())),
+                None => return,
+                Some((route, Ok(client))) => self.welcome(route, client),
                 Some((route, Err(error))) => {
                     warn!(route = route.code(), %error, "cannot accept a client");
                     self.pause = Some(Instant::now() + ACCEPT_PAUSE);
@@ -215,13 +169,17 @@ impl Hall {
                 }
             }
         }
-        self.pause = Some(Instant::now());
     }
 
     fn let_go(&mut self, route: RouteKind, addr: SocketAddr) {
         for client in self.acceptors.let_go(route, addr, self.rota.registry()) {
-            self.accepted.push((route, client, self.place.seat()));
+            self.welcome(route, client);
         }
+    }
+
+    fn welcome(&self, route: RouteKind, client: Client) {
+        let bringing = Rc::clone(&self.arrivals).bring(route, client, self.place.seat());
+        self.arriving.push(AssertUnwindSafe(bringing).catch_unwind().boxed_local());
     }
 
     /// Hands sessions that have settled to workers that have clearly fewer.

@@ -1,9 +1,9 @@
 //! Workers: the threads that serve clients. The first one accepts them all, and hands sessions that have settled to others
-//! ([`balance`]).
+//! (`balance`).
 //!
-//! A worker spends nearly all its time on relays, so these have a loop of their own around epoll ([`rota`]), which costs
-//! less for each message than a runtime's. What happens before a relay, first packets and logins and waiting, is told better
-//! as futures: while there are arrivals, tokio drives them and the relays beside them ([`hall`]).
+//! A worker spends nearly all its time on relays, so these have a loop of their own around epoll (`rota`), which costs
+//! less for each message than a runtime's. What happens before a relay, first packets and waiting and the way to a server,
+//! is told better as futures: while there are arrivals, tokio drives them and the relays beside them (`hall`).
 
 mod acceptors;
 mod balance;
@@ -12,11 +12,12 @@ mod rota;
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::task::Wake;
 
 use mio::{Poll, Token, Waker};
-use tokio::runtime::{self, LocalOptions};
+use tokio::runtime;
 use tokio::sync::mpsc;
 use tracing::error;
 
@@ -31,8 +32,8 @@ use crate::tally::RouteKind;
 const ORDERS: usize = 64;
 /// What epoll calls the bell; the sockets of sessions count from 0.
 const BELL: Token = Token(usize::MAX);
-/// What epoll calls each listening socket.
-const LISTENER: Token = Token(usize::MAX - 1);
+/// What epoll calls the listening sockets.
+const LISTENERS: Range<usize> = usize::MAX / 2..BELL.0;
 
 /// A listening socket for one route.
 #[derive(Debug)]
@@ -162,10 +163,7 @@ fn start_thread(
     let (told, started) = std::sync::mpsc::sync_channel(1);
     let name = format!("worker-{}", place.index());
     std::thread::Builder::new().name(name).spawn(move || {
-        // It cannot leave the thread that made it.
-        let runtime =
-            runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        match runtime {
+        match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 drop(told);
                 Hall::new(shared, rota, inbox, place).serve(&runtime);

@@ -14,7 +14,7 @@ use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 use tracing::warn;
 
-use super::{BELL, Bell, LISTENER};
+use super::{BELL, Bell, LISTENERS};
 use crate::clock;
 use crate::pass::Pass;
 use crate::session::{End, Progress, Scratch, Session, Side};
@@ -54,12 +54,12 @@ struct Watched {
 }
 
 /// For what else than relays epoll has called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Calls {
     /// There may be orders.
     pub(super) bell: bool,
-    /// A client waits on a listening socket.
-    pub(super) listener: bool,
+    /// Listening sockets on which clients wait.
+    pub(super) listeners: Vec<Token>,
 }
 
 /// What epoll calls the sockets of the session with this key: its client's and its server's.
@@ -131,7 +131,7 @@ impl Rota {
             said += 1;
             match event.token() {
                 BELL => calls.bell = true,
-                LISTENER => calls.listener = true,
+                token if LISTENERS.contains(&token.0) => calls.listeners.push(token),
                 token => self.heard(token, event),
             }
         }
