@@ -58,7 +58,7 @@ const AIMS: &[Aim] = &[
     aim(COPY, (Scenario::Copy, "out", "cpu_s_per_gb"), Against::BestPeer, Bound::AtMost(1.0)),
     aim(
         "proxy's processor time per connection",
-        (Scenario::Connect, "TLS off", "cpu_us"),
+        (Scenario::Connect, "TLS", "cpu_us"),
         Against::Haproxy,
         Bound::AtMost(1.0),
     ),

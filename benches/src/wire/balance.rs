@@ -1,7 +1,7 @@
 //! Balance: on which threads few sessions lie.
 
 use std::collections::BTreeMap;
-use std::thread::available_parallelism;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
@@ -16,6 +16,8 @@ use super::workshop::run_on;
 
 /// Questions over one session, enough for its thread to stand out from those that only probe and check.
 const QUESTIONS: usize = 200;
+/// How long sessions may take to find their threads: this project's proxy moves them once, when they are as old as a login.
+const FINDING: Duration = Duration::from_millis(500);
 
 /// The share of the sessions on the thread that has most of them, the mean over all trials; and the share of the trials
 /// in which one thread had them all. Every contender has a thread for each core.
@@ -23,8 +25,7 @@ const QUESTIONS: usize = 200;
 /// # Errors
 /// When the sessions cannot be opened.
 pub fn measure(stage: &Stage, contender: &Contender, sessions: usize) -> Result<Vec<(&'static str, f64)>> {
-    let _standin = StandIn::start(&stage.workshop, false, std::time::Duration::ZERO)?;
-    let contender = contender.with(format!("session.workers={}", available_parallelism()?));
+    let _standin = StandIn::start(&stage.workshop, false, Duration::ZERO)?;
     let mut running = contender.start(&stage.workshop, &stage.demand(Leader::StandIn, sessions))?;
     let id = running.id().context("a way without a process has no threads")?;
     let trials = stage.sizes.trials;
@@ -32,6 +33,7 @@ pub fn measure(stage: &Stage, contender: &Contender, sessions: usize) -> Result<
         let mut fullest = Vec::new();
         for _ in 0..trials {
             let mut clients = crowd::open(running.address, sessions).await?;
+            tokio::time::sleep(FINDING).await;
             let mut places: BTreeMap<u32, usize> = BTreeMap::new();
             for client in &mut clients {
                 *places.entry(thread_of(id, client).await?).or_default() += 1;

@@ -150,14 +150,6 @@ impl Running {
 }
 
 impl Contender {
-    /// The same with one more setting, if it is this project's.
-    #[must_use]
-    pub fn with(&self, setting: String) -> Self {
-        let mut other = self.clone();
-        other.settings.push(setting);
-        other
-    }
-
     /// Starts it and waits until a client gets through, if that is demanded.
     ///
     /// # Errors
