@@ -70,6 +70,61 @@ async fn a_session_that_never_pauses_leaves_the_others_their_turn() {
 }
 
 #[tokio::test]
+async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_severed_there() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::start(Session { workers: 2, ..session() }, Duration::from_secs(5), WIDE).await;
+    let pass = rig.lead(&server);
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        sessions.push(rig.open_session(&server).await);
+    }
+    let flood = b"D\0\0\0\x0e0123456789".repeat(1 << 16);
+    let (_, flooding) = &mut sessions[0];
+    let mut sent = 0;
+    // Nobody reads it yet, so the relay keeps some of it.
+    let full = Duration::from_millis(50);
+    while let Ok(written) = tokio::time::timeout(full, flooding.write(&flood[sent % flood.len()..])).await {
+        sent += written.unwrap();
+    }
+    // No other test here has a second worker.
+    let moved = turns_of("worker-1") + 1000;
+    let moving = async {
+        while turns_of("worker-1") < moved {
+            for (client, served) in &mut sessions[1..] {
+                client.write_all(b"question").await.unwrap();
+                expect(served, b"question").await;
+                served.write_all(b"Z\0\0\0\x05I").await.unwrap();
+                expect(client, b"Z\0\0\0\x05I").await;
+            }
+        }
+    };
+    bounded(moving).await;
+    let (stuck, flooding) = &mut sessions[0];
+    let whole = sent.next_multiple_of(flood.len());
+    let bytes = flood.repeat(whole / flood.len());
+    let (ended, ()) = tokio::join!(flooding.write_all(&bytes[sent..]), expect(stuck, &bytes));
+    ended.unwrap();
+    rig.depose(&pass, Reason::NoLeader);
+    for (client, _) in &mut sessions {
+        assert_eq!(error(&rest(client).await.0).0, "57P01");
+    }
+}
+
+/// How often the threads of this name have gone to sleep.
+fn turns_of(name: &str) -> u64 {
+    let mut turns = 0;
+    for thread in std::fs::read_dir("/proc/self/task").unwrap() {
+        // A thread may end meanwhile.
+        let Ok(status) = std::fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
+        let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+        if field("Name:") == Some(name) {
+            turns += field("voluntary_ctxt_switches:").unwrap().parse::<u64>().unwrap();
+        }
+    }
+    turns
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_half_still_reads_the_answer() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;

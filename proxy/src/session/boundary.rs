@@ -14,9 +14,9 @@ enum Place {
     /// The client asked for encryption, and the server answers with single bytes until it is settled.
     Negotiating,
     /// Inside the five bytes of type and length: this many of them have passed, which are these.
-    Header(usize, [u8; HEADER]),
+    Header(u8, [u8; HEADER]),
     /// Inside a message: this many bytes of it are still to come.
-    Body(usize),
+    Body(u32),
     /// The bytes are encrypted, or make no sense: nobody can tell.
     Unknown,
 }
@@ -78,19 +78,20 @@ impl Boundary {
                     }
                 }
                 Place::Body(missing) => {
-                    let passed = bytes.len().min(*missing);
+                    let passed = bytes.len().min(*missing as usize);
                     bytes = &bytes[passed..];
-                    *missing -= passed;
+                    *missing -= passed as u32;
                     if *missing == 0 {
                         self.place = Place::message();
                     }
                 }
                 Place::Header(have, header) => {
-                    let passed = bytes.len().min(HEADER - *have);
-                    header[*have..*have + passed].copy_from_slice(&bytes[..passed]);
+                    let missing = &mut header[usize::from(*have)..];
+                    let passed = bytes.len().min(missing.len());
+                    missing[..passed].copy_from_slice(&bytes[..passed]);
                     bytes = &bytes[passed..];
-                    *have += passed;
-                    if *have == HEADER {
+                    *have += passed as u8;
+                    if usize::from(*have) == HEADER {
                         let header = *header;
                         self.note(header);
                         self.place = Place::after_header(header);
@@ -114,7 +115,7 @@ impl Boundary {
                 self.place = Place::Unknown;
                 return body;
             };
-            let Some(rest) = body.get(length..) else {
+            let Some(rest) = body.get(length as usize..) else {
                 self.place = Place::Body(length);
                 return body;
             };
@@ -139,9 +140,8 @@ impl Place {
 }
 
 /// How many bytes of the message follow its header; the length in the header counts its own four bytes.
-const fn body_length([_, a, b, c, d]: [u8; HEADER]) -> Option<usize> {
-    let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    length.checked_sub(4)
+const fn body_length([_, a, b, c, d]: [u8; HEADER]) -> Option<u32> {
+    u32::from_be_bytes([a, b, c, d]).checked_sub(4)
 }
 
 #[cfg(test)]

@@ -278,5 +278,9 @@ impl Rota {
                 self.settled.push(key);
             }
         }
+        if self.settling.is_empty() {
+            // After a rush it would keep room for all who came.
+            self.settling.shrink_to(EVENTS);
+        }
     }
 }

@@ -104,7 +104,7 @@ impl Rig {
             tally: Arc::clone(&tally),
             suspect,
         };
-        let workers = Workers::start(1, shared).unwrap();
+        let workers = Workers::start(session.workers, shared).unwrap();
         let mut addrs = Vec::new();
         for route in RouteKind::ALL {
             let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
