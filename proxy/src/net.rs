@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use pg_leader_proxy_core::ServerAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
@@ -70,12 +71,16 @@ pub async fn connect(addr: &ServerAddr, session: &Session) -> io::Result<TcpStre
     within(session.connect_timeout, connecting).await
 }
 
-/// Gives `work` a bound: `TimedOut` when it is not done by then.
+/// Gives `work` a bound: `TimedOut` when it is not done by then. Not an `async fn`, which would keep room for `work` twice.
 ///
 /// # Errors
 /// Those of `work`, and `TimedOut`.
-pub async fn within<T>(bound: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(bound, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+pub fn within<T>(
+    bound: Duration,
+    work: impl Future<Output = io::Result<T>>,
+) -> impl Future<Output = io::Result<T>> {
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(bound, work).map(move |done| done.unwrap_or_else(late))
 }
 
 async fn resolve(addr: &ServerAddr) -> io::Result<Vec<SocketAddr>> {

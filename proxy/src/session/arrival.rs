@@ -58,21 +58,7 @@ impl Arrivals {
         let visit = Visit::new(Arc::clone(&self.shared), route, peer, seat);
         let settings = *self.shared.settings.borrow();
         let open = self.shared.tally.open_sessions();
-        let limit = settings.session.max_sessions as u64;
-        async move {
-            if open > limit + TOLD_BEYOND_LIMIT {
-                visit.counts().refusals(RefusalKind::TooManySessions).up();
-                net::reset_on_close(&client);
-                return None;
-            }
-            match TcpStream::from_std(client) {
-                Ok(client) => Arrival { arrivals: self, visit, settings }.join(client, open > limit).await,
-                Err(error) => {
-                    warn!(%peer, %error, "cannot watch a client");
-                    None
-                }
-            }
-        }
+        Arrival { arrivals: self, visit, settings }.join(client, open)
     }
 }
 
@@ -92,35 +78,47 @@ struct Connected {
 }
 
 impl Arrival {
-    async fn join(self, mut client: TcpStream, beyond_limit: bool) -> Option<Session> {
-        let session = &self.settings.session;
-        let opening = match first_packet::read(&mut client, self.desk(), session.startup_timeout).await {
-            Ok(opening) => opening?,
-            Err(refusal) => {
-                self.refuse(client, &FirstPacket::Startup(Default::default()), refusal).await;
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
+    fn join(self, client: std::net::TcpStream, open: u64) -> impl Future<Output = Option<Session>> {
+        async move {
+            let limit = self.settings.session.max_sessions as u64;
+            if open > limit + TOLD_BEYOND_LIMIT {
+                self.visit.counts().refusals(RefusalKind::TooManySessions).up();
+                net::reset_on_close(&client);
                 return None;
             }
-        };
-        let Opening { packet, mut bytes } = opening;
-        debug!(peer = %self.visit.peer, route = self.visit.route.code(), ?packet, "first packet");
-        if packet == FirstPacket::CancelRequest {
-            cancel::forward(self.shared(), self.visit.route, session, &bytes).await;
-            return None;
-        }
-        if beyond_limit {
-            let refusal = Refusal::too_many_sessions(session.max_sessions);
-            self.refuse(client, &packet, refusal).await;
-            return None;
-        }
-        match self.connect(&client, &packet, &mut bytes).await {
-            Ok(Some(connected)) => {
-                let joined = connected.joined(self.visit, client, &packet);
-                return joined.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
+            let watched = TcpStream::from_std(client);
+            let cannot_watch = |error: &_| warn!(peer = %self.visit.peer, %error, "cannot watch a client");
+            let mut client = watched.inspect_err(cannot_watch).ok()?;
+            let session = &self.settings.session;
+            let reading = first_packet::read(&mut client, self.desk(), session.startup_timeout);
+            let Opening { packet, mut bytes } = match reading.await {
+                Ok(opening) => opening?,
+                Err(refusal) => {
+                    self.refuse(client, &FirstPacket::Startup(Default::default()), refusal).await;
+                    return None;
+                }
+            };
+            debug!(peer = %self.visit.peer, route = self.visit.route.code(), ?packet, "first packet");
+            if packet == FirstPacket::CancelRequest {
+                cancel::forward(self.shared(), self.visit.route, session, &bytes).await;
+                return None;
             }
-            Ok(None) => debug!(peer = %self.visit.peer, "client left while it waited"),
-            Err(refusal) => self.refuse(client, &packet, refusal).await,
+            if open > limit {
+                let refusal = Refusal::too_many_sessions(session.max_sessions);
+                self.refuse(client, &packet, refusal).await;
+                return None;
+            }
+            match self.connect(&client, &packet, &mut bytes).await {
+                Ok(Some(connected)) => {
+                    let joined = connected.joined(self.visit, client, &packet);
+                    return joined.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
+                }
+                Ok(None) => debug!(peer = %self.visit.peer, "client left while it waited"),
+                Err(refusal) => self.refuse(client, &packet, refusal).await,
+            }
+            None
         }
-        None
     }
 
     fn shared(&self) -> &Shared {
