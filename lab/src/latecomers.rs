@@ -47,6 +47,19 @@ impl Latecomers {
         Ok(Self { arrivals, stop, task, _background: background })
     }
 
+    /// Waits until so many in all have come and gone.
+    ///
+    /// # Errors
+    /// When they had not within the time.
+    pub async fn wait_for(&self, arrivals: usize, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        while lock(&self.arrivals).len() < arrivals {
+            anyhow::ensure!(Instant::now() < deadline, "waited {within:?} for {arrivals} latecomers");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// Sends no more, waits up to the load's timeout for the ones under way, and gives all in order of their end.
     pub async fn stop(mut self) -> Vec<Arrival> {
         self.stop.send_replace(true);

@@ -23,7 +23,7 @@ async fn pitfall_04_the_plugin_answers_and_ends_by_itself() {
     let open = tokio::spawn(async move { drop(events.message().await) });
     let socket = plugin.socket();
     let (took, status, _) = plugin.kill().await;
-    assert!(took < Duration::from_millis(500), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     assert!(status.success());
     assert!(!socket.exists() && !socket.parent().unwrap().exists());
     open.await.unwrap();

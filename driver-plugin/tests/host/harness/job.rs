@@ -168,13 +168,18 @@ impl Drop for Job {
 pub(crate) async fn wait(plugin: &Plugin, task_id: &str) -> WaitTaskResponse {
     let request = WaitTaskRequest { task_id: task_id.to_owned() };
     let waiting = async { plugin.driver().wait_task(request).await };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("the task ends").unwrap().into_inner()
+    soon(waiting).await.unwrap().into_inner()
 }
 
 /// Whether there is such a process, and it is no zombie.
 pub(crate) fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     test_kill_process(pid_of(pid)).is_ok() && !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z")
+}
+
+/// What comes of this, which must not take longer than a while.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work).await.expect("it takes too long")
 }
 
 /// Waits until `done`, for a while.
