@@ -1,7 +1,8 @@
 //! The scratch buffer of a worker, which all its sessions read into, and spare buffers for what a peer did not take.
 
-/// How large the scratch buffer is, in bytes.
-const SCRATCH_SIZE: usize = 64 * 1024;
+/// How large the scratch buffer is, in bytes. Twice as large costs every COPY more, half as large costs COPY in more
+/// (figures in `benches/README.md`).
+const SCRATCH_SIZE: usize = 32 * 1024;
 /// How many buffers are kept for the next session whose peer is slow; more are given back to the allocator.
 const SPARES: usize = 16;
 
