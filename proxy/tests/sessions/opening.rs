@@ -1,0 +1,85 @@
+//! Opening: first packets that are whole, cut, slow, garbage or the beginning of TLS.
+
+use std::time::Duration;
+
+use pg_leader_proxy::config::Session;
+use pg_leader_proxy_core::Reason;
+use tokio::io::AsyncWriteExt;
+
+use crate::WIDE;
+use crate::fake::{BOUND, FakeServer, Rig, STARTUP, error, expect, rest, session};
+
+#[tokio::test]
+async fn every_truncated_first_packet_ends_without_touching_a_server() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    rig.lead(&server);
+    for length in 0..STARTUP.len() {
+        let mut client = rig.client().await;
+        client.write_all(&STARTUP[..length]).await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())), "{length} bytes");
+    }
+    assert!(server.is_left_alone().await);
+}
+
+#[tokio::test]
+async fn garbage_is_answered_with_the_error_that_names_it() {
+    let rig = Rig::usual().await;
+    for (bytes, state, words) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "08P01", "invalid length of startup packet: 1195725856"),
+        (&b"\0\0\0\x07\0\x03\0\0"[..], "08P01", "invalid length of startup packet: 7"),
+        (&b"\0\0\x27\x11\0\x03\0\0"[..], "08P01", "invalid length of startup packet: 10001"),
+        (&b"\0\0\0\x09\0\x02\0\0\0"[..], "0A000", "unsupported frontend protocol 2.0"),
+        (&b"\0\0\0\x0c\0\x03\0\0user"[..], "08P01", "expected terminator"),
+    ] {
+        let mut client = rig.client().await;
+        client.write_all(bytes).await.unwrap();
+        let (code, text) = error(&rest(&mut client).await.0);
+        assert_eq!(code, state);
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_slowly_is_told_and_cut_off() {
+    let quick = Session { startup_timeout: Duration::from_millis(300), ..session() };
+    let rig = Rig::start(quick, BOUND, WIDE).await;
+    let mut client = rig.client().await;
+    for byte in STARTUP.iter().take(4) {
+        client.write_all(&[*byte]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(error(&rest(&mut client).await.0).0, "08P01");
+    rig.until("the session is gone", |tally| tally.open_sessions() == 0).await;
+}
+
+#[tokio::test]
+async fn encryption_is_asked_of_the_server_and_never_of_the_proxy() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let request = b"\0\0\0\x08\x04\xd2\x16\x2f";
+    let mut client = rig.client().await;
+    client.write_all(request).await.unwrap();
+    let mut served = server.accept().await;
+    expect(&mut served, request).await;
+    served.write_all(b"S").await.unwrap();
+    expect(&mut client, b"S").await;
+    client.write_all(b"\x16\x03\x01 anything").await.unwrap();
+    expect(&mut served, b"\x16\x03\x01 anything").await;
+    rig.depose(&pass, Reason::NoLeader);
+    assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
+}
+
+#[tokio::test]
+async fn direct_tls_passes_however_the_client_hello_is_cut() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    rig.lead(&server);
+    let mut client = rig.client().await;
+    client.write_all(b"\x16").await.unwrap();
+    let mut served = server.accept().await;
+    client.write_all(b"\x03\x01 the rest").await.unwrap();
+    expect(&mut served, b"\x16\x03\x01 the rest").await;
+}

@@ -1,0 +1,122 @@
+//! Serving: whose servers are tried, suspected and told to cancel.
+
+use pg_leader_proxy::wire::{SqlState, fatal};
+use pg_leader_proxy_core::Reason;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, bounded, expect, rest};
+
+#[tokio::test]
+async fn a_server_that_is_going_down_costs_the_client_nothing() {
+    let (going, next) = (FakeServer::start().await, FakeServer::start().await);
+    let mut rig = Rig::usual().await;
+    rig.lead(&going);
+    let mut client = rig.client().await;
+    client.write_all(STARTUP).await.unwrap();
+
+    let mut served = going.accept().await;
+    expect(&mut served, STARTUP).await;
+    served.write_all(b"E\0\0\0\x23SFATAL\0C57P03\0Mshutting down\0\0\0").await.unwrap();
+    drop(served);
+    let mut served = going.accept().await;
+    expect(&mut served, STARTUP).await;
+    drop(served);
+    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the probes are told");
+
+    rig.lead(&next);
+    let _served = next.accept_session().await;
+    expect(&mut client, AUTH_OK).await;
+}
+
+#[tokio::test]
+async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    rig.lead(&server);
+    for resets in [false, true] {
+        let (mut client, mut served) = rig.open_session(&server).await;
+        client.write_all(b"X\0\0\0\x04").await.unwrap();
+        client.shutdown().await.unwrap();
+        assert_eq!(rest(&mut served).await, (b"X\0\0\0\x04".to_vec(), Ok(())));
+        if resets {
+            pg_leader_proxy::net::reset_on_close(&served);
+        }
+        drop(served);
+        rig.until("the session is over", |tally| tally.open_sessions() == 0).await;
+        assert!(rig.suspects.try_recv().is_err(), "the client was gone");
+    }
+    let (_client, served) = rig.open_session(&server).await;
+    drop(served);
+    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the client was there");
+    let (mut client, mut served) = rig.open_session(&server).await;
+    let farewell = fatal(SqlState::AdminShutdown, "terminating connection", "");
+    served.write_all(&farewell).await.unwrap();
+    expect(&mut client, &farewell).await;
+    drop(client);
+    assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
+    drop(served);
+    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the server said it");
+}
+
+#[tokio::test]
+async fn the_epoch_may_end_while_a_client_waits_for_the_first_answer() {
+    let (frozen, next) = (FakeServer::start().await, FakeServer::start().await);
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&frozen);
+    let mut client = rig.client().await;
+    client.write_all(STARTUP).await.unwrap();
+    let mut served = frozen.accept().await;
+    expect(&mut served, STARTUP).await;
+    rig.depose(&pass, Reason::NoLeader);
+    rig.lead(&next);
+    let _served = next.accept_session().await;
+    expect(&mut client, AUTH_OK).await;
+}
+
+#[tokio::test]
+async fn a_cancel_request_reaches_the_leader_whole() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    rig.lead(&server);
+    for key in [4_usize, 32, 256] {
+        let request = cancel_request(key);
+        let mut client = rig.client().await;
+        client.write_all(&request).await.unwrap();
+        expect(&mut server.accept().await, &request).await;
+        assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())));
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_request_reaches_every_server_of_the_read_route() {
+    let (one, other) = (FakeServer::start().await, FakeServer::start().await);
+    let mut rig = Rig::usual().await;
+    rig.serve_reads(&[&one, &other]);
+    let request = cancel_request(4);
+    let mut client = bounded(TcpStream::connect(rig.read_addr)).await.unwrap();
+    client.write_all(&request).await.unwrap();
+    let (mut first, mut second) = (one.accept().await, other.accept().await);
+    expect(&mut first, &request).await;
+    expect(&mut second, &request).await;
+}
+
+#[tokio::test]
+async fn readers_go_where_the_fewest_are() {
+    let (one, other) = (FakeServer::start().await, FakeServer::start().await);
+    let mut rig = Rig::usual().await;
+    rig.serve_reads(&[&one, &other]);
+    let mut sessions = Vec::new();
+    for server in [&one, &other, &one, &other] {
+        let mut client = bounded(TcpStream::connect(rig.read_addr)).await.unwrap();
+        client.write_all(STARTUP).await.unwrap();
+        let served = server.accept_session().await;
+        expect(&mut client, AUTH_OK).await;
+        sessions.push((client, served));
+    }
+}
+
+fn cancel_request(key: usize) -> Vec<u8> {
+    let length = u32::try_from(12 + key).unwrap();
+    [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0, 0, 0, 9], &vec![7; key]].concat()
+}

@@ -1,0 +1,104 @@
+//! Severing: how a session ends with its pass, and what its client learns of it.
+
+use std::time::Duration;
+
+use pg_leader_proxy::tally::RouteKind;
+use pg_leader_proxy_core::{Moment, Reason};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::fake::{FakeServer, Rig, error, expect, rest};
+
+#[tokio::test]
+async fn a_severed_session_is_told_so_between_messages() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let (mut client, mut served) = rig.open_session(&server).await;
+    rig.depose(&pass, Reason::NoLeader);
+    let (last, ended) = rest(&mut client).await;
+    assert_eq!(ended, Ok(()));
+    let (state, text) = error(&last);
+    assert_eq!(state, "57P01");
+    assert!(text.ends_with("no member holds the leader key"), "{text}");
+    assert_eq!(rest(&mut served).await.1, Err(std::io::ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let epoch = rig.epoch_tally();
+    let (mut left, mut served) = rig.open_session(&server).await;
+    left.shutdown().await.unwrap();
+    assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
+    drop(served);
+    assert_eq!(rest(&mut left).await, (Vec::new(), Ok(())));
+    for _ in 0..2 {
+        let (mut client, served) = rig.open_session(&server).await;
+        drop(served);
+        assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())));
+    }
+    let (mut open, _served) = rig.open_session(&server).await;
+    rig.until("the others have ended", |tally| tally.open_sessions() == 1).await;
+    epoch.end(pg_leader_proxy::clock::now());
+    assert_eq!(epoch.severed(), 2, "and not the one whose client left");
+    rig.depose(&pass, Reason::NoLeader);
+    assert_eq!(error(&rest(&mut open).await.0).0, "57P01");
+    rig.until("it is counted", |_| epoch.severed() == 3).await;
+}
+
+#[tokio::test]
+async fn a_session_severed_inside_a_message_is_reset() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let (mut client, mut served) = rig.open_session(&server).await;
+    served.write_all(b"D\0\0\0\x0ehalf").await.unwrap();
+    expect(&mut client, b"D\0\0\0\x0ehalf").await;
+    rig.depose(&pass, Reason::NoLeader);
+    assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
+}
+
+#[tokio::test]
+async fn a_session_blocked_in_a_write_is_severed_all_the_same() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let (client, mut served) = rig.open_session(&server).await;
+    // Nobody reads at the client's end, so the buffers fill up until the server can write no more.
+    let block = vec![0; 1 << 20];
+    while tokio::time::timeout(Duration::from_millis(300), served.write_all(&block)).await.is_ok() {}
+    rig.depose(&pass, Reason::NoLeader);
+    let (_, ended) = rest(&mut served).await;
+    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+    rig.until("no session is open", |tally| tally.open_sessions() == 0).await;
+    drop(client);
+}
+
+#[tokio::test]
+async fn no_byte_passes_once_the_pass_has_run_out_even_if_nobody_revoked_it() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let (mut client, mut served) = rig.open_session(&server).await;
+    pass.extend(Moment::from_boot(Duration::from_nanos(1)));
+    served.write_all(b"Z\0\0\0\x05I").await.unwrap();
+    let (last, _) = rest(&mut client).await;
+    assert_ne!(last.first(), Some(&b'Z'), "the acknowledgement must not arrive");
+    rig.until("the session was severed", |tally| tally.route(RouteKind::Write).severed.value() == 1).await;
+}
+
+#[tokio::test]
+async fn bytes_wait_for_a_pass_that_ran_out_and_is_extended() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::usual().await;
+    let pass = rig.lead(&server);
+    let (mut client, mut served) = rig.open_session(&server).await;
+    pass.extend(Moment::from_boot(Duration::from_nanos(1)));
+    served.write_all(b"Z\0\0\0\x05I").await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
+    assert!(early.is_err(), "nothing may pass yet: {early:?}");
+    pass.extend(Moment::from_boot(Duration::MAX));
+    expect(&mut client, b"Z\0\0\0\x05I").await;
+}
