@@ -9,7 +9,7 @@ use nomad_plugin_proto::driver::{FingerprintRequest, TaskEventsRequest};
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::harness::{Job, Plugin, soon};
+use crate::harness::{Job, Plugin};
 
 /// A stream that ends is opened again at once, for ever.
 #[tokio::test]
@@ -17,7 +17,9 @@ async fn pitfall_05_fingerprint_and_events_stay_open() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
-    let first = soon(health.message()).await.unwrap().expect("Nomad waits for the first word");
+    // The driver looks again every five seconds.
+    let at_once = timeout(Duration::from_secs(4), health.message());
+    let first = at_once.await.expect("Nomad waits for the first word").unwrap().unwrap();
     assert_eq!(
         (first.health(), first.err.as_str()),
         (HealthState::Healthy, ""),

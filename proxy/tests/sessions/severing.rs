@@ -1,19 +1,37 @@
 //! Severing: how a session ends with its pass, and what its client learns of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use pg_leader_proxy::pass::Pass;
 use pg_leader_proxy::tally::RouteKind;
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::fake::{FakeServer, Rig, error, expect, rest};
 
+/// A session that is relayed, and the pass that it has.
+struct Open {
+    rig: Rig,
+    pass: Arc<Pass>,
+    client: TcpStream,
+    served: TcpStream,
+}
+
+impl Open {
+    async fn session() -> Self {
+        let server = FakeServer::start().await;
+        let mut rig = Rig::usual().await;
+        let pass = rig.lead(&server);
+        let (client, served) = rig.open_session(&server).await;
+        Self { rig, pass, client, served }
+    }
+}
+
 #[tokio::test]
 async fn a_severed_session_is_told_so_between_messages() {
-    let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
-    let (mut client, mut served) = rig.open_session(&server).await;
+    let Open { mut rig, pass, mut client, mut served } = Open::session().await;
     rig.depose(&pass, Reason::NoLeader);
     let (last, ended) = rest(&mut client).await;
     assert_eq!(ended, Ok(()));
@@ -50,10 +68,7 @@ async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
 
 #[tokio::test]
 async fn a_session_severed_inside_a_message_is_reset() {
-    let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
-    let (mut client, mut served) = rig.open_session(&server).await;
+    let Open { mut rig, pass, mut client, mut served } = Open::session().await;
     served.write_all(b"D\0\0\0\x0ehalf").await.unwrap();
     expect(&mut client, b"D\0\0\0\x0ehalf").await;
     rig.depose(&pass, Reason::NoLeader);
@@ -62,10 +77,7 @@ async fn a_session_severed_inside_a_message_is_reset() {
 
 #[tokio::test]
 async fn a_session_blocked_in_a_write_is_severed_all_the_same() {
-    let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
-    let (client, mut served) = rig.open_session(&server).await;
+    let Open { mut rig, pass, client, mut served } = Open::session().await;
     // Nobody reads at the client's end, so the buffers fill up until the server can write no more.
     let block = vec![0; 1 << 20];
     while tokio::time::timeout(Duration::from_millis(300), served.write_all(&block)).await.is_ok() {}
@@ -78,10 +90,7 @@ async fn a_session_blocked_in_a_write_is_severed_all_the_same() {
 
 #[tokio::test]
 async fn no_byte_passes_once_the_pass_has_run_out_even_if_nobody_revoked_it() {
-    let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
-    let (mut client, mut served) = rig.open_session(&server).await;
+    let Open { rig, pass, mut client, mut served } = Open::session().await;
     pass.extend(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let (last, _) = rest(&mut client).await;
@@ -91,10 +100,7 @@ async fn no_byte_passes_once_the_pass_has_run_out_even_if_nobody_revoked_it() {
 
 #[tokio::test]
 async fn bytes_wait_for_a_pass_that_ran_out_and_is_extended() {
-    let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
-    let (mut client, mut served) = rig.open_session(&server).await;
+    let Open { rig: _rig, pass, mut client, mut served } = Open::session().await;
     pass.extend(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
