@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use lab::{APP, Arguments, Cluster, DATABASE, Load, Proxy};
+use lab::{APP, Cluster, DATABASE, Load, Proxy, ProxyArguments};
 use tempfile::TempDir;
 use tokio_postgres::Config;
 use tokio_postgres::config::TargetSessionAttrs;
@@ -152,7 +152,7 @@ impl Field {
 #[must_use]
 pub fn settings(cluster: &Cluster, proxy_settings: &[String]) -> Settings {
     let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
-    let setup = cluster.setup();
+    let setup = cluster.options();
     Settings {
         writers: WRITERS,
         pause_ms: ms(PAUSE),
@@ -167,7 +167,7 @@ pub fn settings(cluster: &Cluster, proxy_settings: &[String]) -> Settings {
 
 fn address(cluster: &Cluster, contender: Contender) -> Result<SocketAddr> {
     match contender {
-        Contender::PgLeaderProxy => Ok(cluster.listen(OBSERVER)?.write),
+        Contender::PgLeaderProxy => Ok(cluster.proxy_addresses(OBSERVER)?.write),
         Contender::Direct => {
             Ok(cluster.members().next().context("a cluster without members")?.postgres_direct)
         }
@@ -191,8 +191,8 @@ fn direct(cluster: &Cluster) -> Config {
 
 /// With the defaults of its keys, and straight to etcd: the lab's links would be one hop more than the others have.
 async fn start_proxy(cluster: &Cluster, settings: &[String]) -> Result<Proxy> {
-    let mut setup = cluster.proxy(OBSERVER)?;
-    if let Arguments::Config(text) = &mut setup.arguments {
+    let mut setup = cluster.proxy_command(OBSERVER)?;
+    if let ProxyArguments::Config(text) = &mut setup.arguments {
         for (link, server) in cluster.etcd_endpoints(OBSERVER)?.iter().zip(cluster.etcd_direct()) {
             *text = text.replace(link, &format!("http://{server}"));
         }

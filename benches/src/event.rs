@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use lab::{Arrival, Cluster, History, KeyWatch, Latecomers, Writers};
+use lab::{Cluster, History, KeyWatch, NewClient, NewClients, Writers};
 
 use crate::contenders::{Contender, Field, LATECOMER_EVERY};
 use crate::machine::BusyWatch;
@@ -98,14 +98,14 @@ impl Stage<'_> {
 }
 
 /// The clients of all contenders.
-struct Crowd(Vec<(Contender, Writers, Latecomers)>);
+struct Crowd(Vec<(Contender, Writers, NewClients)>);
 
 impl Crowd {
     fn start(stage: &Stage<'_>) -> Result<Self> {
         let (cluster, field) = (stage.cluster, stage.field);
         let clients = field.contenders.iter().map(|contender| {
             let writers = Writers::start(field.writers(cluster, *contender)?)?;
-            let latecomers = Latecomers::start(field.latecomers(cluster, *contender)?, LATECOMER_EVERY)?;
+            let latecomers = NewClients::start(field.latecomers(cluster, *contender)?, LATECOMER_EVERY)?;
             Ok((*contender, writers, latecomers))
         });
         clients.collect::<Result<_>>().map(Self)
@@ -121,7 +121,7 @@ impl Crowd {
         let deadline = Instant::now() + SETTLE;
         for (contender, writers) in self.expected() {
             loop {
-                let history = writers.so_far();
+                let history = writers.snapshot();
                 let failed = history.failed.last().map(|failed| failed.ended);
                 let quiet_since = failed.map_or(history.begin, |failed| failed.max(history.begin));
                 if history.end > quiet_since + QUIET && !history.acknowledged.is_empty() {
@@ -131,7 +131,7 @@ impl Crowd {
                     Instant::now() < deadline,
                     "{} does not serve {SETTLE:?} after its writers began: {:?}",
                     contender.name(),
-                    history.words
+                    history.messages
                 );
                 tokio::time::sleep(LOOK).await;
             }
@@ -142,13 +142,13 @@ impl Crowd {
     /// Waits until every contender has served the new leader, but not for ever: who has not, has not.
     async fn wait_resumed(&self, to: &str, began: Instant) {
         let deadline = Instant::now() + RESUME;
-        let waiting = || self.expected().any(|(_, writers)| writers.so_far().first_by(to, began).is_none());
+        let waiting = || self.expected().any(|(_, writers)| writers.snapshot().first_by(to, began).is_none());
         while waiting() && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    async fn stop(self) -> Vec<(Contender, History, Vec<Arrival>)> {
+    async fn stop(self) -> Vec<(Contender, History, Vec<NewClient>)> {
         // All at once: they are compared over the same time, and a latecomer that waits may take half a minute.
         let stopping = self.0.into_iter().map(|(contender, writers, latecomers)| async move {
             let (history, arrivals) = tokio::join!(writers.stop(), latecomers.stop());

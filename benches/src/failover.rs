@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Cluster, DATABASE, KeyWatch, Setup};
+use lab::{Cluster, ClusterOptions, DATABASE, KeyWatch};
 
 use crate::contenders::{self, Contender, Field};
 use crate::event::Stage;
@@ -42,9 +42,12 @@ pub struct Plan {
 /// When the cluster or a contender does not start, when more than a few events fail, or a file cannot be written.
 pub async fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
     writeln!(out, "Starting the cluster and {} contenders …", plan.contenders.len())?;
-    let cluster =
-        Cluster::start(Setup { data_links: false, max_connections: MAX_CONNECTIONS, ..Setup::default() })
-            .await?;
+    let cluster = Cluster::start(ClusterOptions {
+        data_links: false,
+        max_connections: MAX_CONNECTIONS,
+        ..ClusterOptions::default()
+    })
+    .await?;
     sign_rows(&cluster).await?;
     let field = Field::start(&cluster, &plan.contenders, &plan.proxy_settings).await?;
     let keys = KeyWatch::start(&cluster).await?;

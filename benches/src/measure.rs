@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Arrival, Failure, Gap, History, KeyHistory, TOLERANCE};
+use lab::{Downtime, Failure, History, KeyHistory, NewClient, TOLERANCE};
 
 use crate::results::Seen;
 
@@ -34,7 +34,7 @@ pub fn ms_between(from: Instant, to: Instant) -> f64 {
 
 /// What the clients of a contender saw.
 #[must_use]
-pub fn seen(contender: &str, outline: &Outline, history: &History, arrivals: &[Arrival]) -> Seen {
+pub fn seen(contender: &str, outline: &Outline, history: &History, arrivals: &[NewClient]) -> Seen {
     let Outline { began, left_recovery, to, keys, .. } = outline;
     let gap = longest_gap(history, *began);
     let mut seen = Seen {
@@ -45,7 +45,7 @@ pub fn seen(contender: &str, outline: &Outline, history: &History, arrivals: &[A
         writers_resumed_ms: history
             .first_by(to, *began)
             .map(|write| ms_between(*left_recovery, write.acknowledged)),
-        strays: history.acknowledged_after_loss(keys, TOLERANCE).len(),
+        strays: history.stale_leader_writes(keys, TOLERANCE).len(),
         acknowledged: history.acknowledged.iter().filter(|write| write.acknowledged >= *began).count(),
         ..Seen::default()
     };
@@ -61,7 +61,7 @@ pub fn seen(contender: &str, outline: &Outline, history: &History, arrivals: &[A
     seen
 }
 
-fn count_latecomer(seen: &mut Seen, outline: &Outline, arrival: &Arrival) {
+fn count_latecomer(seen: &mut Seen, outline: &Outline, arrival: &NewClient) {
     let ended = arrival.began + arrival.took;
     if ended < outline.began {
         return;
@@ -86,10 +86,10 @@ fn count_latecomer(seen: &mut Seen, outline: &Outline, arrival: &Arrival) {
 }
 
 /// The longest time without an acknowledgement that had not ended when the event began.
-fn longest_gap(history: &History, began: Instant) -> Gap {
-    let none = Gap { from: began, until: began };
-    let gaps = history.gaps(Duration::ZERO).into_iter().filter(|gap| gap.until > began);
-    gaps.max_by_key(Gap::length).unwrap_or(none)
+fn longest_gap(history: &History, began: Instant) -> Downtime {
+    let none = Downtime { from: began, until: began };
+    let gaps = history.write_downtimes(Duration::ZERO).into_iter().filter(|gap| gap.until > began);
+    gaps.max_by_key(Downtime::length).unwrap_or(none)
 }
 
 fn worked_before(history: &History, began: Instant) -> bool {
@@ -153,14 +153,14 @@ mod tests {
             end: at(end),
             acknowledged: acknowledged.iter().map(write).collect(),
             failed: failed.iter().map(failure).collect(),
-            words: BTreeMap::new(),
+            messages: BTreeMap::new(),
             full: false,
         }
     }
 
-    fn arrival(zero: Instant, began: u32, took: u32, result: Result<&str, Failure>) -> Arrival {
+    fn arrival(zero: Instant, began: u32, took: u32, result: Result<&str, Failure>) -> NewClient {
         let result = result.map(Into::into).map_err(|failure| (failure, String::new()));
-        Arrival { began: zero + MS * began, took: MS * took, result }
+        NewClient { began: zero + MS * began, took: MS * took, result }
     }
 
     #[test]

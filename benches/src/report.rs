@@ -157,7 +157,7 @@ fn tables(run: &Run) -> [(&'static str, Table); 5] {
         ),
         ("The same: latecomers, which connect anew", times(run, |seen| seen.latecomers_resumed_ms.into())),
         (
-            "Gap: the longest time without an acknowledged write",
+            "Downtime: the longest time without an acknowledged write",
             times(run, |seen| if seen.gap_open { Figure::Never } else { Figure::Ms(seen.gap_ms) }),
         ),
         ("What went wrong, over all events", counts(run)),

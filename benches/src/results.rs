@@ -125,7 +125,7 @@ pub struct Seen {
     pub severed: usize,
     /// Those of them that were neither answer nor error in time.
     pub hung: usize,
-    /// Latecomers that came while the event was watched.
+    /// NewClients that came while the event was watched.
     pub latecomers: usize,
     /// The errors of those that failed, by kind.
     pub latecomer_errors: BTreeMap<String, usize>,
@@ -147,7 +147,7 @@ impl Seen {
         both.min_by(f64::total_cmp)
     }
 
-    /// Latecomers that failed.
+    /// NewClients that failed.
     #[must_use]
     pub fn latecomers_failed(&self) -> usize {
         self.latecomer_errors.values().sum()

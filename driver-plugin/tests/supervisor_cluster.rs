@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, Failure, Latecomers, MONITOR, Session, Setup};
+use lab::{Cluster, ClusterOptions, Failure, MONITOR, NewClients, Session};
 use nomad_driver_pg_leader_proxy::resources::Cgroups;
 use nomad_driver_pg_leader_proxy::signal::Signal;
 use nomad_driver_pg_leader_proxy::supervisor::{Base, Found, Launch, Record, Supervisor, TaskName};
@@ -39,7 +39,7 @@ impl Drop for Scene {
 
 impl Scene {
     async fn start() -> Self {
-        let setup = Setup { members: 1, max_connections: 500, ..Setup::default() };
+        let setup = ClusterOptions { members: 1, max_connections: 500, ..ClusterOptions::default() };
         let cluster = Cluster::start(setup).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let base = Base {
@@ -81,13 +81,13 @@ impl Scene {
     }
 
     async fn session(&self) -> Session {
-        let write = self.cluster.listen("relay").unwrap().write;
+        let write = self.cluster.proxy_addresses("relay").unwrap().write;
         Session::open_within(&self.cluster.app_config(write), SOON).await.unwrap()
     }
 
-    fn latecomers(&self) -> Latecomers {
-        let load = self.cluster.load(self.cluster.listen("relay").unwrap().write);
-        Latecomers::start(load, EVERY).unwrap()
+    fn new_clients(&self) -> NewClients {
+        let load = self.cluster.load(self.cluster.proxy_addresses("relay").unwrap().write);
+        NewClients::start(load, EVERY).unwrap()
     }
 }
 
@@ -137,23 +137,23 @@ async fn news_wait_for_the_plugin_that_passes_them_on(scene: &Scene) {
 async fn a_task_that_follows_another_one_loses_no_client(scene: &Scene) {
     let first = scene.run("2").await;
     drop(scene.session().await);
-    let latecomers = scene.latecomers();
+    let new_clients = scene.new_clients();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let exit = first.stop(Duration::from_secs(5), None).await.unwrap();
     assert_eq!((exit.code, exit.signal), (0, 0));
     let second = scene.run("3").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let arrivals = latecomers.stop().await;
-    assert!(arrivals.len() > 15, "only {} clients arrived", arrivals.len());
-    let failed: Vec<_> = arrivals.iter().filter(|arrival| arrival.result.is_err()).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), arrivals.len(), failed[0]);
+    let clients = new_clients.stop().await;
+    assert!(clients.len() > 15, "only {} clients arrived", clients.len());
+    let failed: Vec<_> = clients.iter().filter(|client| client.result.is_err()).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), clients.len(), failed[0]);
     second.stop(Duration::ZERO, None).await.unwrap();
 }
 
 async fn a_crash_refuses_nobody(scene: &Scene) {
     let first = scene.run("4").await;
     drop(scene.session().await);
-    let latecomers = scene.latecomers();
+    let new_clients = scene.new_clients();
     tokio::time::sleep(Duration::from_secs(1)).await;
     first.record().relay.signal(Signal::KILL.raw()).unwrap();
     assert_eq!(first.exited().await.signal, 9);
@@ -162,14 +162,14 @@ async fn a_crash_refuses_nobody(scene: &Scene) {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let second = scene.run("5").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let arrivals = latecomers.stop().await;
-    let late = |arrival: &&lab::Arrival| arrival.began > crashed;
-    let failed: Vec<_> = arrivals.iter().filter(late).filter(|arrival| arrival.result.is_err()).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), arrivals.len(), failed[0]);
-    let refused = |arrival: &&lab::Arrival| matches!(arrival.result, Err((Failure::Refused, _)));
-    assert_eq!(arrivals.iter().filter(refused).count(), 0);
+    let clients = new_clients.stop().await;
+    let late = |client: &&lab::NewClient| client.began > crashed;
+    let failed: Vec<_> = clients.iter().filter(late).filter(|client| client.result.is_err()).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), clients.len(), failed[0]);
+    let refused = |client: &&lab::NewClient| matches!(client.result, Err((Failure::Refused, _)));
+    assert_eq!(clients.iter().filter(refused).count(), 0);
     // Those that it had accepted already are lost with it.
-    let lost = arrivals.iter().filter(|arrival| arrival.result.is_err()).count();
-    assert!(lost < arrivals.len() / 2, "{lost} of {} failed", arrivals.len());
+    let lost = clients.iter().filter(|client| client.result.is_err()).count();
+    assert!(lost < clients.len() / 2, "{lost} of {} failed", clients.len());
     second.stop(Duration::ZERO, None).await.unwrap();
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::setup::Patroni;
+use crate::options::Patroni;
 
 /// PostgreSQL when several are installed.
 const PREFERRED_VERSION: &str = "15";

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use parking_lot::Mutex;
 use tokio_postgres::Config;
 
 use crate::addresses::Subnet;
@@ -15,13 +16,13 @@ use crate::background::Background;
 use crate::binaries::Binaries;
 use crate::certificates::Authority;
 use crate::etcd::{self, Etcd};
-use crate::guardian::Guardian;
 use crate::member::{Member, MemberLinks, MemberProcesses, make_directory};
-use crate::observer::Observer;
+use crate::options::ClusterOptions;
 use crate::patroni::{Credentials, SUPERUSER};
 use crate::process::User;
+use crate::proxy_network::ProxyNetwork;
+use crate::reaper::Reaper;
 use crate::session;
-use crate::setup::Setup;
 
 /// A user with no privilege beyond the defaults, as the proxy's probe should have.
 pub const MONITOR: Credentials = Credentials { user: "monitor", password: "lab-monitor" };
@@ -38,17 +39,17 @@ const CLUSTER_START: Duration = Duration::from_secs(120);
 /// A running cluster. Every method takes `&self`, so it may be shared between tasks.
 #[derive(Debug)]
 pub struct Cluster {
-    // Dropped in this order: what runs first, the guardian that sweeps after it, the relays, the claim on the addresses.
+    // Dropped in this order: what runs first, the reaper that sweeps after it, the relays, the claim on the addresses.
     pub(crate) members: Vec<Node>,
     pub(crate) etcd: Mutex<Vec<Etcd>>,
-    pub(crate) observers: Mutex<BTreeMap<String, Observer>>,
-    guardian: Guardian,
+    pub(crate) proxy_networks: Mutex<BTreeMap<String, ProxyNetwork>>,
+    reaper: Reaper,
     pub(crate) background: Background,
     pub(crate) subnet: Subnet,
     pub(crate) etcd_addresses: Vec<SocketAddr>,
     pub(crate) user: User,
     pub(crate) binaries: Binaries,
-    setup: Setup,
+    setup: ClusterOptions,
     authority: Option<Authority>,
     pub(crate) ids: Arc<AtomicI64>,
 }
@@ -68,17 +69,17 @@ impl Cluster {
     /// # Errors
     /// When a program is missing (the error says what to install), a setting is impossible, or something does not come
     /// up in time (the error ends with its log).
-    pub async fn start(setup: Setup) -> Result<Self> {
+    pub async fn start(setup: ClusterOptions) -> Result<Self> {
         check(&setup)?;
         let cluster = Self::prepare(setup)?;
-        for server in lock(&cluster.etcd).iter_mut() {
+        for server in cluster.etcd.lock().iter_mut() {
             server.start(&cluster.user, &cluster.binaries.etcd)?;
         }
         cluster.wait_for_etcd(ETCD_START).await?;
         let deadline = Instant::now() + CLUSTER_START;
         // One member first, so that tests may count on who leads.
         for (number, node) in cluster.members.iter().enumerate() {
-            lock(&node.processes).start_patroni(&cluster.user, &cluster.binaries.patroni)?;
+            node.processes.lock().start_patroni(&cluster.user, &cluster.binaries.patroni)?;
             if number == 0 {
                 cluster.wait_for_leader(deadline.saturating_duration_since(Instant::now())).await?;
                 cluster.create_users().await?;
@@ -88,13 +89,13 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn prepare(setup: Setup) -> Result<Self> {
+    fn prepare(setup: ClusterOptions) -> Result<Self> {
         let binaries = Binaries::find(setup.patroni)?;
         let user = User::for_postgres()?;
         let subnet = Subnet::take(seed())?;
-        let guardian = Guardian::start(&user)?;
+        let reaper = Reaper::start(&user)?;
         let background = Background::start("lab-links")?;
-        let directory = guardian.directory();
+        let directory = reaper.directory();
         let authority = setup.tls.then(|| Authority::create(directory)).transpose()?;
         let mut servers = Vec::new();
         for number in 0..etcd::SERVERS {
@@ -116,8 +117,8 @@ impl Cluster {
         Ok(Self {
             members,
             etcd: Mutex::new(servers),
-            observers: Mutex::default(),
-            guardian,
+            proxy_networks: Mutex::default(),
+            reaper,
             background,
             subnet,
             etcd_addresses,
@@ -149,7 +150,7 @@ impl Cluster {
 
     /// The settings it was started with.
     #[must_use]
-    pub fn setup(&self) -> &Setup {
+    pub fn options(&self) -> &ClusterOptions {
         &self.setup
     }
 
@@ -168,7 +169,7 @@ impl Cluster {
     /// Everything the cluster writes: data, configuration and logs. Gone at the end unless `LAB_KEEP=1`.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        self.guardian.directory()
+        self.reaper.directory()
     }
 
     /// All members, in order of name.
@@ -210,7 +211,7 @@ impl Cluster {
         self.subnet.socket(host, port)
     }
 
-    /// The CA that signed the servers' certificates, when `Setup::tls`.
+    /// The CA that signed the servers' certificates, when `ClusterOptions::tls`.
     #[must_use]
     pub fn ca_certificate(&self) -> Option<PathBuf> {
         self.authority.as_ref().map(|authority| authority.certificate().to_path_buf())
@@ -239,7 +240,7 @@ impl Cluster {
     }
 }
 
-fn check(setup: &Setup) -> Result<()> {
+fn check(setup: &ClusterOptions) -> Result<()> {
     ensure!((1..=5).contains(&setup.members), "a cluster has 1 to 5 members, not {}", setup.members);
     ensure!(setup.ttl >= 20, "Patroni takes no ttl below 20 seconds, {} was given", setup.ttl);
     ensure!(
@@ -256,9 +257,4 @@ fn check(setup: &Setup) -> Result<()> {
 fn seed() -> u32 {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
     std::process::id().wrapping_mul(2_654_435_761) ^ now.subsec_nanos()
-}
-
-/// A panic in one test task must not hide what another one sees.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,10 +8,10 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, lock};
+use crate::cluster::Cluster;
 use crate::etcd;
 use crate::http;
-use crate::link::Mode;
+use crate::link::LinkMode;
 
 /// A switchover with its checkpoint and the shutdown of the old leader.
 const SWITCHOVER: Duration = Duration::from_secs(90);
@@ -36,7 +36,7 @@ impl Cluster {
     /// # Errors
     /// When PostgreSQL is not running.
     pub fn kill_postgres(&self, member: &str) -> Result<()> {
-        lock(&self.node(member)?.processes).kill_postgres()
+        self.node(member)?.processes.lock().kill_postgres()
     }
 
     /// SIGKILL to Patroni and PostgreSQL: the machine is gone. If it led, a user sees no leader until the key has
@@ -45,7 +45,7 @@ impl Cluster {
     /// # Errors
     /// When a process does not end.
     pub fn kill_member(&self, member: &str) -> Result<()> {
-        lock(&self.node(member)?.processes).kill_all()
+        self.node(member)?.processes.lock().kill_all()
     }
 
     /// SIGKILL to Patroni alone. PostgreSQL stays as it is, so an old leader stays writable beside the new one: a user
@@ -54,7 +54,7 @@ impl Cluster {
     /// # Errors
     /// When the process does not end.
     pub fn kill_patroni(&self, member: &str) -> Result<()> {
-        lock(&self.node(member)?.processes).kill_patroni()
+        self.node(member)?.processes.lock().kill_patroni()
     }
 
     /// Starts a member's Patroni, if it does not run, which starts PostgreSQL. A user sees nothing.
@@ -62,16 +62,16 @@ impl Cluster {
     /// # Errors
     /// When the program cannot be started; whether it comes up, [`Cluster::wait_healthy`] says.
     pub fn start_member(&self, member: &str) -> Result<()> {
-        lock(&self.node(member)?.processes).start_patroni(&self.user, &self.binaries.patroni)
+        self.node(member)?.processes.lock().start_patroni(&self.user, &self.binaries.patroni)
     }
 
     /// SIGSTOP to Patroni and every PostgreSQL process: a paused virtual machine. Connections stay, nothing answers.
-    /// Undone by [`Cluster::wake_member`]; by then another member may lead, and the woken one is writable for a moment.
+    /// Undone by [`Cluster::thaw_member`]; by then another member may lead, and the woken one is writable for a moment.
     ///
     /// # Errors
     /// When there is no such member.
     pub fn freeze_member(&self, member: &str) -> Result<()> {
-        lock(&self.node(member)?.processes).signal_all(Signal::STOP);
+        self.node(member)?.processes.lock().signal_all(Signal::STOP);
         Ok(())
     }
 
@@ -79,8 +79,8 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no such member.
-    pub fn wake_member(&self, member: &str) -> Result<()> {
-        lock(&self.node(member)?.processes).signal_all(Signal::CONT);
+    pub fn thaw_member(&self, member: &str) -> Result<()> {
+        self.node(member)?.processes.lock().signal_all(Signal::CONT);
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no such member.
-    pub fn cut_member_from_etcd(&self, member: &str, mode: Mode) -> Result<()> {
+    pub fn cut_member_from_etcd(&self, member: &str, mode: LinkMode) -> Result<()> {
         self.node(member)?.links.set_etcd(mode);
         Ok(())
     }
@@ -100,22 +100,22 @@ impl Cluster {
     /// # Errors
     /// When there is no such member.
     pub fn heal_member_from_etcd(&self, member: &str) -> Result<()> {
-        self.cut_member_from_etcd(member, Mode::Open)
+        self.cut_member_from_etcd(member, LinkMode::Open)
     }
 
     /// Isolates a member: no etcd, nobody reaches its PostgreSQL or its REST interface, and it reaches no other member's
-    /// REST interface. `Mode::Paused` is a network that swallows packets. Undone by [`Cluster::heal_member`].
+    /// REST interface. `LinkMode::Paused` is a network that swallows packets. Undone by [`Cluster::heal_member`].
     ///
     /// Links do not know who connects through them, so two things are done otherwise: a replica's walreceiver is stopped
     /// (SIGSTOP), and no member's REST interface can be reached, which with three or more members is more than needed.
     ///
     /// # Errors
-    /// When there is no such member, or the data path has no links (`Setup::data_links`).
-    pub fn isolate_member(&self, member: &str, mode: Mode) -> Result<()> {
+    /// When there is no such member, or the data path has no links (`ClusterOptions::data_links`).
+    pub fn isolate_member(&self, member: &str, mode: LinkMode) -> Result<()> {
         let node = self.node(member)?;
-        ensure!(node.links.postgres.is_some(), "isolating {member} needs Setup::data_links");
+        ensure!(node.links.postgres.is_some(), "isolating {member} needs ClusterOptions::data_links");
         node.links.set_all(mode);
-        lock(&node.processes).signal_walreceiver(Signal::STOP);
+        node.processes.lock().signal_walreceiver(Signal::STOP);
         for other in self.members.iter().filter(|other| other.member.name != member) {
             other.links.rest.set(mode);
         }
@@ -128,9 +128,9 @@ impl Cluster {
     /// When there is no such member.
     pub fn heal_member(&self, member: &str) -> Result<()> {
         let node = self.node(member)?;
-        node.links.set_all(Mode::Open);
-        lock(&node.processes).signal_walreceiver(Signal::CONT);
-        self.members.iter().for_each(|node| node.links.rest.set(Mode::Open));
+        node.links.set_all(LinkMode::Open);
+        node.processes.lock().signal_walreceiver(Signal::CONT);
+        self.members.iter().for_each(|node| node.links.rest.set(LinkMode::Open));
         Ok(())
     }
 
@@ -138,9 +138,9 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is no such member or no such link.
-    pub fn set_postgres_link(&self, member: &str, mode: Mode) -> Result<()> {
+    pub fn set_postgres_link(&self, member: &str, mode: LinkMode) -> Result<()> {
         let link = self.node(member)?.links.postgres.as_ref();
-        link.with_context(|| format!("{member} has no link: Setup::data_links is off"))?.set(mode);
+        link.with_context(|| format!("{member} has no link: ClusterOptions::data_links is off"))?.set(mode);
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl Cluster {
     /// # Errors
     /// When there is no such server or it does not end.
     pub fn kill_etcd(&self, server: usize) -> Result<()> {
-        let mut servers = lock(&self.etcd);
+        let mut servers = self.etcd.lock();
         servers.get_mut(server).with_context(|| format!("there is no etcd server {server}"))?.kill()
     }
 
@@ -168,7 +168,7 @@ impl Cluster {
     /// # Errors
     /// When there is no quorum within 30 seconds.
     pub async fn start_etcd(&self) -> Result<()> {
-        for server in lock(&self.etcd).iter_mut() {
+        for server in self.etcd.lock().iter_mut() {
             server.start(&self.user, &self.binaries.etcd)?;
         }
         self.wait_for_etcd(Duration::from_secs(30)).await

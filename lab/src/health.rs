@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, lock};
+use crate::cluster::Cluster;
 use crate::etcd;
 use crate::patroni::SUPERUSER;
 use crate::process::tail;
@@ -64,12 +64,12 @@ impl Cluster {
     }
 
     async fn check_healthy(&self) -> Result<String> {
-        for server in lock(&self.etcd).iter_mut() {
+        for server in self.etcd.lock().iter_mut() {
             server.check_running()?;
         }
         let leader = self.leader().await?.context("nobody holds the leader key")?;
         for node in &self.members {
-            lock(&node.processes).check_running()?;
+            node.processes.lock().check_running()?;
             let name = &node.member.name;
             ensure!(
                 self.in_recovery(name).await? == (*name != leader),
@@ -83,7 +83,7 @@ impl Cluster {
             .context("asking for the replicas")?;
         let (streaming, replicas): (i64, i64) = (row.get(0), i64::try_from(self.members.len())? - 1);
         ensure!(streaming == replicas, "{streaming} of {replicas} replicas stream from {leader}");
-        if self.setup().synchronous_mode && replicas > 0 {
+        if self.options().synchronous_mode && replicas > 0 {
             self.check_synchronous(&leader).await?;
         }
         Ok(leader)
@@ -161,7 +161,7 @@ impl Cluster {
     /// When it has not within the time.
     pub async fn wait_for_etcd(&self, within: Duration) -> Result<()> {
         self.poll("etcd to answer with quorum", within, async || {
-            for server in lock(&self.etcd).iter_mut().filter(|server| server.was_started()) {
+            for server in self.etcd.lock().iter_mut().filter(|server| server.was_started()) {
                 server.check_running()?;
             }
             self.leader().await.map(drop)

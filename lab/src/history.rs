@@ -1,4 +1,4 @@
-//! What writers saw, and the questions a failover is judged by.
+//! What the writers recorded, and the questions a failover is judged by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::cluster::{Cluster, DATABASE};
 use crate::key_watch::KeyHistory;
 use crate::load::Failure;
 
-/// How much later than the key's change an acknowledgement of the old leader may be without being held against anyone.
+/// How long after the leader key changed hands an acknowledgement of the old leader is still accepted.
 ///
-/// The watch brings the change after some milliseconds, and an acknowledgement is stamped when the writer's task runs,
-/// which on a busy machine is later than it came.
+/// The watch reports the change some milliseconds late. An acknowledgement is stamped when the writer's task runs, which
+/// on a busy machine is later than it arrived.
 pub const TOLERANCE: Duration = Duration::from_millis(100);
-/// Ids asked for at once.
+/// Ids in one query.
 const BATCH: usize = 10_000;
 
 /// A write that a server acknowledged.
@@ -23,37 +23,37 @@ const BATCH: usize = 10_000;
 pub struct Acknowledged {
     /// The row's id.
     pub id: i64,
-    /// When the try began, connecting included.
+    /// When the attempt began, connecting included.
     pub sent: Instant,
-    /// When the acknowledgement was seen.
+    /// When the acknowledgement arrived.
     pub acknowledged: Instant,
-    /// The member that took it.
+    /// The member that acknowledged it.
     pub member: Arc<str>,
 }
 
-/// A try that failed.
+/// An attempt that failed.
 #[derive(Clone, Debug)]
 pub struct Failed {
-    /// The row's id; it may have been written nevertheless when the session broke.
+    /// The row's id. The row may exist all the same if the session broke.
     pub id: i64,
-    /// When the try began.
+    /// When the attempt began.
     pub sent: Instant,
-    /// When the error was seen.
+    /// When the error arrived.
     pub ended: Instant,
-    /// Why.
+    /// Why it failed.
     pub failure: Failure,
 }
 
 /// A time without any acknowledged write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gap {
-    /// The last acknowledgement before it, or the begin.
+pub struct Downtime {
+    /// The last acknowledgement before it, or the beginning.
     pub from: Instant,
     /// The first acknowledgement after it, or the end.
     pub until: Instant,
 }
 
-impl Gap {
+impl Downtime {
     /// How long it lasted.
     #[must_use]
     pub fn length(&self) -> Duration {
@@ -61,20 +61,20 @@ impl Gap {
     }
 }
 
-/// What all writers together saw.
+/// What all writers together recorded.
 #[derive(Clone, Debug)]
 pub struct History {
     /// When the writers began.
     pub begin: Instant,
-    /// When they were stopped, or the copy was made.
+    /// When they were stopped, or this copy was made.
     pub end: Instant,
-    /// In order of acknowledgement.
+    /// In the order of acknowledgement.
     pub acknowledged: Vec<Acknowledged>,
-    /// In order of failure.
+    /// In the order of failure.
     pub failed: Vec<Failed>,
-    /// For each kind of failure the first one's words.
-    pub words: BTreeMap<Failure, String>,
-    /// The limit was reached and the writers stopped by themselves: the end of the history is missing.
+    /// The first error message of each kind of failure.
+    pub messages: BTreeMap<Failure, String>,
+    /// Whether the writers stopped early because they reached their limit: the end of the history is missing.
     pub full: bool,
 }
 
@@ -85,35 +85,35 @@ impl History {
             end: begin,
             acknowledged: Vec::new(),
             failed: Vec::new(),
-            words: BTreeMap::new(),
+            messages: BTreeMap::new(),
             full: false,
         }
     }
 
-    /// Every time without an acknowledged write that was longer than this, in order. The times before the first and
-    /// after the last acknowledgement count, so a hang at the end shows.
+    /// Every write downtime longer than this, in order. The times before the first and after the last acknowledgement
+    /// count too, so a hang at the end shows.
     #[must_use]
-    pub fn gaps(&self, longer_than: Duration) -> Vec<Gap> {
+    pub fn write_downtimes(&self, longer_than: Duration) -> Vec<Downtime> {
         let mut from = self.begin;
-        let mut gaps = Vec::new();
+        let mut downtimes = Vec::new();
         for until in self.acknowledged.iter().map(|write| write.acknowledged).chain([self.end]) {
-            let gap = Gap { from, until };
-            if gap.length() > longer_than {
-                gaps.push(gap);
+            let downtime = Downtime { from, until };
+            if downtime.length() > longer_than {
+                downtimes.push(downtime);
             }
             from = until;
         }
-        gaps
+        downtimes
     }
 
     /// The longest time without an acknowledged write.
     #[must_use]
-    pub fn longest_gap(&self) -> Gap {
-        let whole = Gap { from: self.begin, until: self.begin };
-        self.gaps(Duration::ZERO).into_iter().max_by_key(Gap::length).unwrap_or(whole)
+    pub fn longest_write_downtime(&self) -> Downtime {
+        let none = Downtime { from: self.begin, until: self.begin };
+        self.write_downtimes(Duration::ZERO).into_iter().max_by_key(Downtime::length).unwrap_or(none)
     }
 
-    /// The first write acknowledged by this member after a moment.
+    /// The first write that this member acknowledged after a moment.
     #[must_use]
     pub fn first_by(&self, member: &str, after: Instant) -> Option<&Acknowledged> {
         self.acknowledged.iter().find(|write| write.acknowledged > after && &*write.member == member)
@@ -125,19 +125,17 @@ impl History {
         self.count(&Failure::ReadOnly)
     }
 
-    /// Tries that took longer than the load's timeout.
+    /// Attempts that took longer than the load's timeout.
     #[must_use]
     pub fn hung(&self) -> usize {
         self.count(&Failure::Hung)
     }
 
-    /// Failures of one kind.
-    #[must_use]
-    pub fn count(&self, failure: &Failure) -> usize {
+    fn count(&self, failure: &Failure) -> usize {
         self.failed.iter().filter(|failed| failed.failure == *failure).count()
     }
 
-    /// How many failures of each kind.
+    /// The number of failures of each kind.
     #[must_use]
     pub fn errors_by_kind(&self) -> BTreeMap<Failure, usize> {
         let mut counts = BTreeMap::new();
@@ -147,10 +145,10 @@ impl History {
         counts
     }
 
-    /// Writes that a member acknowledged although another one had held the leader key for longer than `tolerance`
-    /// (usually [`TOLERANCE`]) by then: what split brain looks like to a client.
+    /// Writes that a member acknowledged although another one had already held the leader key for longer than
+    /// `tolerance` (usually [`TOLERANCE`]): split brain as a client sees it.
     #[must_use]
-    pub fn acknowledged_after_loss(&self, keys: &KeyHistory, tolerance: Duration) -> Vec<&Acknowledged> {
+    pub fn stale_leader_writes(&self, keys: &KeyHistory, tolerance: Duration) -> Vec<&Acknowledged> {
         self.acknowledged
             .iter()
             .filter(|write| {
@@ -167,7 +165,7 @@ impl History {
     /// # Errors
     /// When the member cannot be asked.
     pub async fn lost(&self, cluster: &Cluster, member: &str) -> Result<Vec<i64>> {
-        ensure!(!self.full, "the writers reached their limit: the history is not whole");
+        ensure!(!self.full, "the writers reached their limit: the history is incomplete");
         let server = cluster.superuser(member, DATABASE).await?;
         let ids: Vec<i64> = self.acknowledged.iter().map(|write| write.id).collect();
         let mut lost = Vec::new();
@@ -212,37 +210,40 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_gap_lies_between_two_acknowledgements() {
+    fn the_longest_downtime_lies_between_two_acknowledgements() {
         let begin = Instant::now();
         let history = history(begin, &[(10, "a"), (20, "a"), (520, "b"), (530, "b")], 540);
-        assert_eq!(history.longest_gap(), Gap { from: begin + MS * 20, until: begin + MS * 520 });
-        assert_eq!(history.gaps(MS * 100).len(), 1);
+        assert_eq!(
+            history.longest_write_downtime(),
+            Downtime { from: begin + MS * 20, until: begin + MS * 520 }
+        );
+        assert_eq!(history.write_downtimes(MS * 100).len(), 1);
     }
 
     #[test]
-    fn a_hang_at_the_end_is_a_gap() {
+    fn a_hang_at_the_end_is_downtime() {
         let begin = Instant::now();
-        assert_eq!(history(begin, &[(10, "a")], 5000).longest_gap().length(), MS * 4990);
-        assert_eq!(history(begin, &[], 700).longest_gap().length(), MS * 700);
+        assert_eq!(history(begin, &[(10, "a")], 5000).longest_write_downtime().length(), MS * 4990);
+        assert_eq!(history(begin, &[], 700).longest_write_downtime().length(), MS * 700);
     }
 
     #[test]
-    fn the_old_leader_after_the_new_one_has_the_key_is_found() {
+    fn a_write_of_the_old_leader_after_the_key_changed_hands_is_found() {
         let begin = Instant::now();
         let keys = keys(begin, &[(0, Some("a")), (100, None), (200, Some("b"))]);
         let history = history(begin, &[(50, "a"), (150, "a"), (290, "a"), (310, "a"), (320, "b")], 400);
         let found: Vec<i64> =
-            history.acknowledged_after_loss(&keys, MS * 100).iter().map(|write| write.id).collect();
-        assert_eq!(found, [4], "an absent key and the tolerance are held against nobody");
+            history.stale_leader_writes(&keys, MS * 100).iter().map(|write| write.id).collect();
+        assert_eq!(found, [4], "writes without a key holder, or within the tolerance, do not count");
     }
 
     #[test]
-    fn a_leader_that_regained_the_key_is_not_held_against() {
+    fn writes_of_a_leader_that_regained_the_key_do_not_count() {
         let begin = Instant::now();
         let keys = keys(begin, &[(0, Some("a")), (100, Some("b")), (300, Some("a"))]);
         let history = history(begin, &[(305, "a"), (250, "a")], 400);
         let found: Vec<i64> =
-            history.acknowledged_after_loss(&keys, MS * 100).iter().map(|write| write.id).collect();
+            history.stale_leader_writes(&keys, MS * 100).iter().map(|write| write.id).collect();
         assert_eq!(found, [2]);
     }
 

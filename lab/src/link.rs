@@ -19,7 +19,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(5);
 
 /// What a link does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum LinkMode {
     /// Bytes pass.
     Open,
     /// Like a black-holed network: connections stay, new ones are taken, no byte and no end of stream passes.
@@ -34,7 +34,7 @@ pub enum Mode {
 pub struct Link {
     address: SocketAddr,
     target: SocketAddr,
-    mode: watch::Sender<Mode>,
+    mode: watch::Sender<LinkMode>,
 }
 
 impl Link {
@@ -49,7 +49,7 @@ impl Link {
         let address = listener.local_addr().context("asking for the link's address")?;
         let _in_runtime = runtime.enter();
         let listener = TcpListener::from_std(listener).context("handing the link's listener to tokio")?;
-        let (mode, changes) = watch::channel(Mode::Open);
+        let (mode, changes) = watch::channel(LinkMode::Open);
         runtime.spawn(serve(listener, address, target, changes));
         Ok(Self { address, target, mode })
     }
@@ -68,25 +68,30 @@ impl Link {
 
     /// The present mode.
     #[must_use]
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> LinkMode {
         *self.mode.borrow()
     }
 
     /// Changes the mode; it holds for every connection within about a millisecond.
-    pub fn set(&self, mode: Mode) {
+    pub fn set(&self, mode: LinkMode) {
         self.mode.send_replace(mode);
     }
 }
 
 /// Ends with its runtime.
-async fn serve(first: TcpListener, address: SocketAddr, target: SocketAddr, mut mode: watch::Receiver<Mode>) {
+async fn serve(
+    first: TcpListener,
+    address: SocketAddr,
+    target: SocketAddr,
+    mut mode: watch::Receiver<LinkMode>,
+) {
     let mut listener = Some(first);
     loop {
         if let Some(listener) = listener.take() {
             accept_until_cut(&listener, target, &mut mode).await;
         }
         // The listener is dropped while cut, so that the kernel itself refuses.
-        leave(&mut mode, Mode::Cut).await;
+        leave(&mut mode, LinkMode::Cut).await;
         match TcpListener::bind(address).await {
             Ok(bound) => listener = Some(bound),
             Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
@@ -94,11 +99,11 @@ async fn serve(first: TcpListener, address: SocketAddr, target: SocketAddr, mut 
     }
 }
 
-async fn accept_until_cut(listener: &TcpListener, target: SocketAddr, mode: &mut watch::Receiver<Mode>) {
+async fn accept_until_cut(listener: &TcpListener, target: SocketAddr, mode: &mut watch::Receiver<LinkMode>) {
     loop {
         tokio::select! {
             biased;
-            () = reach(mode, Mode::Cut) => return,
+            () = reach(mode, LinkMode::Cut) => return,
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => drop(tokio::spawn(relay(client, target, mode.clone()))),
                 Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
@@ -107,15 +112,15 @@ async fn accept_until_cut(listener: &TcpListener, target: SocketAddr, mode: &mut
     }
 }
 
-async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<Mode>) {
+async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<LinkMode>) {
     let mut gate = mode.clone();
     let connected = async {
-        reach(&mut gate, Mode::Open).await;
+        reach(&mut gate, LinkMode::Open).await;
         TcpStream::connect(target).await
     };
     let server = tokio::select! {
         biased;
-        () = reach(&mut mode, Mode::Cut) => None,
+        () = reach(&mut mode, LinkMode::Cut) => None,
         server = connected => server.ok(),
     };
     let Some(mut server) = server else { return reset(&client) };
@@ -133,7 +138,7 @@ async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Recei
         let mut cut = mode.clone();
         tokio::select! {
             biased;
-            () = reach(&mut cut, Mode::Cut) => false,
+            () = reach(&mut cut, LinkMode::Cut) => false,
             ended = both => ended.is_ok(),
         }
     };
@@ -146,18 +151,18 @@ async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Recei
 async fn pour(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut mode: watch::Receiver<Mode>,
+    mut mode: watch::Receiver<LinkMode>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
-        reach(&mut mode, Mode::Open).await;
+        reach(&mut mode, LinkMode::Open).await;
         let read = tokio::select! {
             biased;
-            () = leave(&mut mode, Mode::Open) => continue,
+            () = leave(&mut mode, LinkMode::Open) => continue,
             read = from.read(&mut buffer) => read,
         };
         // Checked again after the read: a pause may have come between, and then nothing may pass, not even an error.
-        reach(&mut mode, Mode::Open).await;
+        reach(&mut mode, LinkMode::Open).await;
         match read? {
             0 => return to.shutdown().await,
             length => to.write_all(buffer.get(..length).unwrap_or_default()).await?,
@@ -171,13 +176,13 @@ fn reset(stream: &TcpStream) {
 }
 
 /// Waits for a mode; for ever when nobody can change it any more.
-async fn reach(mode: &mut watch::Receiver<Mode>, wanted: Mode) {
+async fn reach(mode: &mut watch::Receiver<LinkMode>, wanted: LinkMode) {
     if mode.wait_for(|mode| *mode == wanted).await.is_err() {
         std::future::pending().await
     }
 }
 
-async fn leave(mode: &mut watch::Receiver<Mode>, unwanted: Mode) {
+async fn leave(mode: &mut watch::Receiver<LinkMode>, unwanted: LinkMode) {
     if mode.wait_for(|mode| *mode != unwanted).await.is_err() {
         std::future::pending().await
     }

@@ -13,10 +13,10 @@ use tokio::runtime::Handle;
 use crate::addresses::Subnet;
 use crate::binaries::Binaries;
 use crate::certificates::Authority;
-use crate::link::{Link, Mode};
+use crate::link::{Link, LinkMode};
+use crate::options::ClusterOptions;
 use crate::patroni::{self, Place};
 use crate::process::{self, Process, User};
-use crate::setup::Setup;
 
 const POSTGRES_PORT: u16 = 5432;
 const REST_PORT: u16 = 8008;
@@ -33,7 +33,7 @@ const GONE: Duration = Duration::from_secs(10);
 pub struct Member {
     /// Patroni's name for it: `a`, `b`, …
     pub name: String,
-    /// PostgreSQL as others reach it: the member's `connect_address`, a link unless `Setup::data_links` is off.
+    /// PostgreSQL as others reach it: the member's `connect_address`, a link unless `ClusterOptions::data_links` is off.
     pub postgres: SocketAddr,
     /// PostgreSQL itself, through no link. Also what `inet_server_addr()` says, however one connected.
     pub postgres_direct: SocketAddr,
@@ -48,7 +48,7 @@ pub struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(setup: &Setup, subnet: &Subnet, number: u8, directory: &Path) -> Self {
+    pub(crate) fn new(setup: &ClusterOptions, subnet: &Subnet, number: u8, directory: &Path) -> Self {
         let postgres_direct = subnet.socket(SERVER_HOST + number, POSTGRES_PORT);
         let link = subnet.socket(LINK_HOST + number, POSTGRES_PORT);
         Self {
@@ -96,11 +96,11 @@ impl MemberLinks {
         Ok(Self { postgres, rest, etcd: links })
     }
 
-    pub(crate) fn set_etcd(&self, mode: Mode) {
+    pub(crate) fn set_etcd(&self, mode: LinkMode) {
         self.etcd.iter().for_each(|link| link.set(mode));
     }
 
-    pub(crate) fn set_all(&self, mode: Mode) {
+    pub(crate) fn set_all(&self, mode: LinkMode) {
         self.set_etcd(mode);
         self.rest.set(mode);
         self.postgres.iter().for_each(|link| link.set(mode));
@@ -118,7 +118,7 @@ pub(crate) struct MemberProcesses {
 impl MemberProcesses {
     /// Writes the configuration; nothing runs yet.
     pub(crate) fn prepare(
-        setup: &Setup,
+        setup: &ClusterOptions,
         member: &Member,
         links: &MemberLinks,
         (user, binaries): (&User, &Binaries),

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::setup::Setup;
+use crate::options::ClusterOptions;
 
 /// Name and password of a PostgreSQL user.
 #[derive(Clone, Debug)]
@@ -34,9 +34,9 @@ pub(crate) struct Place<'a> {
 }
 
 /// The whole file.
-pub(crate) fn configuration(setup: &Setup, place: &Place<'_>) -> String {
+pub(crate) fn configuration(setup: &ClusterOptions, place: &Place<'_>) -> String {
     let etcd: Vec<String> = place.etcd.iter().map(|address| format!("'{address}'")).collect();
-    let Setup { scope, ttl, loop_wait, retry_timeout, failsafe_mode, synchronous_mode, .. } = setup;
+    let ClusterOptions { scope, ttl, loop_wait, retry_timeout, failsafe_mode, synchronous_mode, .. } = setup;
     let directory = place.directory.display();
     let Credentials { user: superuser, password: super_password } = SUPERUSER;
     let Credentials { user: replicator, password: replica_password } = REPLICATOR;
@@ -104,7 +104,7 @@ postgresql:
 
 /// Settings for quick tests. `fsync: off` is sound here: the lab kills processes, never the machine, and what a killed
 /// process wrote stays in the kernel. An acknowledged write is as safe as with it.
-fn parameters(setup: &Setup) -> String {
+fn parameters(setup: &ClusterOptions) -> String {
     let max_connections = setup.max_connections.to_string();
     let mut all: Vec<(&str, &str)> = vec![
         ("fsync", "off"),
@@ -146,7 +146,10 @@ mod tests {
 
     #[test]
     fn a_given_parameter_wins_over_the_labs() {
-        let setup = Setup { parameters: vec![("fsync".to_owned(), "on".to_owned())], ..Setup::default() };
+        let setup = ClusterOptions {
+            parameters: vec![("fsync".to_owned(), "on".to_owned())],
+            ..ClusterOptions::default()
+        };
         let text = parameters(&setup);
         assert!(text.contains("fsync: 'on'") && !text.contains("fsync: 'off'"), "{text}");
     }

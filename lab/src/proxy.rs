@@ -4,21 +4,19 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, MONITOR, lock};
-use crate::guardian::Guardian;
 use crate::http::{self, Response};
 use crate::process::{Process, User, tail};
+use crate::proxy_command::{ProxyArguments, ProxyCommand};
+use crate::reaper::Reaper;
 
-/// The program's name.
-const PROGRAM: &str = "pg-leader-proxy";
 /// From start to the first 200 at `/ready`, with a healthy cluster and a busy machine.
 const READY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
@@ -27,75 +25,12 @@ const ADMIN: Duration = Duration::from_secs(5);
 /// How long `stop` waits; above the proxy's own drain.
 const STOP: Duration = Duration::from_secs(40);
 
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct ProxySetup {
-    /// The program.
-    pub binary: PathBuf,
-    /// How it is told what to do.
-    pub arguments: Arguments,
-    /// Environment variables; nothing else is inherited but `PATH` and the like.
-    pub environment: Vec<(String, String)>,
-    /// Where its admin page will listen.
-    pub admin: SocketAddr,
-}
-
-/// How the proxy is configured.
-#[derive(Clone, Debug)]
-pub enum Arguments {
-    /// `run --config FILE` with this text in the file.
-    Config(String),
-    /// `run` with these flags.
-    Flags(Vec<String>),
-}
-
-impl Cluster {
-    /// The proxy for this cluster, at the place of a named observer, ready for [`Proxy::start`]. Change what the test
-    /// is about.
-    ///
-    /// # Errors
-    /// When the program is not found (see [`proxy_binary`]) or the observer's links cannot be bound.
-    pub fn proxy(&self, observer: &str) -> Result<ProxySetup> {
-        Ok(ProxySetup {
-            binary: proxy_binary()?,
-            arguments: Arguments::Config(self.proxy_config(observer)?),
-            environment: vec![("PGLP_PROBE_PASSWORD".to_owned(), MONITOR.password.to_owned())],
-            admin: self.listen(observer)?.admin,
-        })
-    }
-}
-
-/// The proxy's program: the environment's `PG_LEADER_PROXY`, else beside the running program or one directory up, as
-/// with Cargo's tests.
-///
-/// # Errors
-/// When it is in none of these places.
-pub fn proxy_binary() -> Result<PathBuf> {
-    if let Some(given) = env::var_os("PG_LEADER_PROXY") {
-        let path =
-            fs::canonicalize(&given).with_context(|| format!("PG_LEADER_PROXY={}", given.display()))?;
-        return Ok(path);
-    }
-    let own = env::current_exe().context("asking for the running program")?;
-    own.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join(PROGRAM))
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "{PROGRAM} not found beside {}: build it (cargo build -p pg-leader-proxy) or set PG_LEADER_PROXY",
-                own.display()
-            )
-        })
-}
-
 /// A running proxy. Dropping it kills it.
 #[derive(Debug)]
 pub struct Proxy {
-    // Before the guardian, which removes the directory.
+    // Before the reaper, which removes the directory.
     process: Mutex<Process>,
-    guardian: Guardian,
+    reaper: Reaper,
     admin: SocketAddr,
 }
 
@@ -104,7 +39,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When it ends or is not ready within 20 seconds, with the end of its log.
-    pub async fn start(setup: &ProxySetup) -> Result<Self> {
+    pub async fn start(setup: &ProxyCommand) -> Result<Self> {
         let proxy = Self::launch(setup)?;
         proxy.wait_ready(READY).await?;
         Ok(proxy)
@@ -114,26 +49,26 @@ impl Proxy {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn launch(setup: &ProxySetup) -> Result<Self> {
-        let mut guardian = Guardian::start(&User::Own)?;
-        let directory = guardian.directory().to_path_buf();
+    pub fn launch(setup: &ProxyCommand) -> Result<Self> {
+        let mut reaper = Reaper::start(&User::Own)?;
+        let directory = reaper.directory().to_path_buf();
         let mut command = Command::new(&setup.binary);
         command.arg("run");
         match &setup.arguments {
-            Arguments::Config(text) => {
+            ProxyArguments::Config(text) => {
                 let file = directory.join(CONFIG_FILE);
                 fs::write(&file, text).context("writing the proxy's configuration")?;
                 command.arg("--config").arg(file);
             }
-            Arguments::Flags(flags) => drop(command.args(flags)),
+            ProxyArguments::Flags(flags) => drop(command.args(flags)),
         }
         command.envs(setup.environment.iter().map(|(key, value)| (key, value)));
         for inherited in ["RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
             command.envs(env::var_os(inherited).map(|value| (OsStr::new(inherited).to_owned(), value)));
         }
         let process = Process::start("the proxy", command, &directory, directory.join("proxy.log"))?;
-        guardian.watch(process.id())?;
-        Ok(Self { process: Mutex::new(process), guardian, admin: setup.admin })
+        reaper.watch(process.id())?;
+        Ok(Self { process: Mutex::new(process), reaper, admin: setup.admin })
     }
 
     /// Waits until `/ready` answers 200.
@@ -143,7 +78,7 @@ impl Proxy {
     pub async fn wait_ready(&self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
-            lock(&self.process).check_running()?;
+            self.process.lock().check_running()?;
             let answer = self.get("/ready").await;
             match answer {
                 Ok(Response { status: 200, .. }) => return Ok(()),
@@ -176,22 +111,22 @@ impl Proxy {
 
     /// SIGHUP.
     pub fn reload(&self) {
-        lock(&self.process).signal(Signal::HUP);
+        self.process.lock().signal(Signal::HUP);
     }
 
     /// SIGTERM, without waiting: it drains.
     pub fn terminate(&self) {
-        lock(&self.process).signal(Signal::TERM);
+        self.process.lock().signal(Signal::TERM);
     }
 
-    /// SIGSTOP: a machine that was paused. Undone by [`Proxy::wake`].
+    /// SIGSTOP: a machine that was paused. Undone by [`Proxy::thaw`].
     pub fn freeze(&self) {
-        lock(&self.process).signal(Signal::STOP);
+        self.process.lock().signal(Signal::STOP);
     }
 
     /// SIGCONT.
-    pub fn wake(&self) {
-        lock(&self.process).signal(Signal::CONT);
+    pub fn thaw(&self) {
+        self.process.lock().signal(Signal::CONT);
     }
 
     /// Waits for its end.
@@ -201,7 +136,7 @@ impl Proxy {
     pub async fn wait_end(&self, within: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
-            if let Ok(status) = lock(&self.process).wait(Duration::ZERO) {
+            if let Ok(status) = self.process.lock().wait(Duration::ZERO) {
                 return Ok(status);
             }
             ensure!(
@@ -227,13 +162,13 @@ impl Proxy {
     /// # Errors
     /// When it does not end.
     pub fn kill(&self) -> Result<()> {
-        lock(&self.process).kill()
+        self.process.lock().kill()
     }
 
     /// Its process id, for measuring.
     #[must_use]
     pub fn id(&self) -> u32 {
-        lock(&self.process).id()
+        self.process.lock().id()
     }
 
     /// Where its admin page is.
@@ -245,7 +180,7 @@ impl Proxy {
     /// Its directory, with `proxy.toml` and `proxy.log`. Gone with it unless `LAB_KEEP=1`.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        self.guardian.directory()
+        self.reaper.directory()
     }
 
     /// All it logged.
@@ -253,11 +188,11 @@ impl Proxy {
     /// # Errors
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
-        fs::read_to_string(lock(&self.process).log()).context("reading the proxy's log")
+        fs::read_to_string(self.process.lock().log()).context("reading the proxy's log")
     }
 
     fn log_tail(&self) -> String {
-        tail(lock(&self.process).log())
+        tail(self.process.lock().log())
     }
 }
 
@@ -265,23 +200,25 @@ const CONFIG_FILE: &str = "proxy.toml";
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let mut process = lock(&self.process);
-        // Its number may be another's by the time the guardian sweeps.
+        let mut process = self.process.lock();
+        // Its number may be another's by the time the reaper sweeps.
         if process.kill().is_ok() {
-            let _ = self.guardian.forget(process.id());
+            let _ = self.reaper.forget(process.id());
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[tokio::test]
     async fn a_program_that_ends_at_once_is_quoted() {
-        let setup = ProxySetup {
+        let setup = ProxyCommand {
             binary: PathBuf::from("/bin/sh"),
-            arguments: Arguments::Flags(Vec::new()),
+            arguments: ProxyArguments::Flags(Vec::new()),
             environment: Vec::new(),
             admin: "127.0.0.1:1".parse().unwrap(),
         };

@@ -1,87 +1,89 @@
-//! Clients that write all the time, and remember what was acknowledged when and by whom.
+//! Clients that write all the time and record which member acknowledged what, and when.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::background::Background;
-use crate::cluster::lock;
 use crate::history::{Acknowledged, Failed, History};
 use crate::load::Load;
 
-/// Writers at work on a thread of their own. Dropping them stops them without a history.
+/// Running writers, on a thread of their own. Dropping them stops them.
 #[derive(Debug)]
 pub struct Writers {
-    record: Arc<Mutex<History>>,
+    history: Arc<Mutex<History>>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     _background: Background,
 }
 
 impl Writers {
-    /// Starts `load.writers` tasks. They try again at once after an error, for ever.
+    /// Starts `load.writers` tasks. They retry after every error until they are stopped.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn start(load: Load) -> Result<Self> {
         let background = Background::start("lab-writers")?;
-        let record = Arc::new(Mutex::new(History::begin(Instant::now())));
+        let history = Arc::new(Mutex::new(History::begin(Instant::now())));
         let (stop, stopped) = watch::channel(false);
         let load = Arc::new(load);
         let handle = background.handle()?;
         let tasks = (0..load.writers)
-            .map(|_| handle.spawn(write_on(Arc::clone(&load), Arc::clone(&record), stopped.clone())))
+            .map(|_| {
+                handle.spawn(write_until_stopped(Arc::clone(&load), Arc::clone(&history), stopped.clone()))
+            })
             .collect();
-        Ok(Self { record, stop, tasks, _background: background })
+        Ok(Self { history, stop, tasks, _background: background })
     }
 
-    /// Acknowledged writes until now.
+    /// The number of writes acknowledged so far.
     #[must_use]
     pub fn acknowledged(&self) -> usize {
-        lock(&self.record).acknowledged.len()
+        self.history.lock().acknowledged.len()
     }
 
-    /// A copy of what happened until now, while they go on.
+    /// A copy of the history so far; the writers go on.
     #[must_use]
-    pub fn so_far(&self) -> History {
-        let mut history = lock(&self.record).clone();
+    pub fn snapshot(&self) -> History {
+        let mut history = self.history.lock().clone();
         history.end = Instant::now();
         history
     }
 
-    /// Waits until this many more writes were acknowledged: the way through works.
+    /// Waits until this many more writes are acknowledged.
     ///
     /// # Errors
-    /// When they were not within the time; the error names the failures.
+    /// When that takes longer than `within`; the error names the failures.
     pub async fn wait_for_more(&self, writes: usize, within: Duration) -> Result<()> {
         let wanted = self.acknowledged() + writes;
         let deadline = Instant::now() + within;
         while self.acknowledged() < wanted {
-            anyhow::ensure!(
+            ensure!(
                 Instant::now() < deadline,
                 "waited {within:?} for {writes} more acknowledged writes; failures so far: {:?}",
-                self.so_far().errors_by_kind()
+                self.snapshot().errors_by_kind()
             );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
     }
 
-    /// Stops all writers at once and gives what happened. A try under way is given up and counted nowhere, but the gap
-    /// it waits in is: the history ends now.
+    /// Stops all writers at once and returns the history. An attempt in progress is given up and not recorded, but the
+    /// time it waited counts as downtime, because the history ends now.
     pub async fn stop(mut self) -> History {
         self.stop.send_replace(true);
         for task in self.tasks.drain(..) {
             let _ = task.await;
         }
-        self.so_far()
+        self.snapshot()
     }
 }
 
-async fn write_on(load: Arc<Load>, record: Arc<Mutex<History>>, mut stop: watch::Receiver<bool>) {
+async fn write_until_stopped(load: Arc<Load>, history: Arc<Mutex<History>>, mut stop: watch::Receiver<bool>) {
     let mut session = None;
     loop {
         let id = load.next_id();
@@ -93,15 +95,15 @@ async fn write_on(load: Arc<Load>, record: Arc<Mutex<History>>, mut stop: watch:
         };
         let ended = Instant::now();
         let (pause, full) = {
-            let mut history = lock(&record);
+            let mut history = history.lock();
             let pause = match outcome {
                 Ok(server) => {
                     let member = load.name_of(server);
                     history.acknowledged.push(Acknowledged { id, sent, acknowledged: ended, member });
                     load.pause
                 }
-                Err((failure, text)) => {
-                    history.words.entry(failure.clone()).or_insert(text);
+                Err((failure, message)) => {
+                    history.messages.entry(failure.clone()).or_insert(message);
                     history.failed.push(Failed { id, sent, ended, failure });
                     load.pause_after_error
                 }

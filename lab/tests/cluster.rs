@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, Failure, KeyWatch, Latecomers, Setup, TOLERANCE, Writers};
+use lab::{Cluster, ClusterOptions, Failure, KeyWatch, NewClients, TOLERANCE, Writers};
 
 const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn a_cluster_starts_switches_over_and_leaves_nothing() {
     let began = Instant::now();
-    let cluster = Cluster::start(Setup::default()).await.unwrap();
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     assert!(began.elapsed() < SOON, "up only after {:?}", began.elapsed());
     let directory = cluster.directory().to_path_buf();
     assert_eq!(cluster.leader().await.unwrap().as_deref(), Some("a"));
@@ -17,7 +17,7 @@ async fn a_cluster_starts_switches_over_and_leaves_nothing() {
     // Straight to the new leader: before the switchover it is read-only, after it the writes are its.
     let load = cluster.load(cluster.member("b").unwrap().postgres);
     let writers = Writers::start(load.clone()).unwrap();
-    let latecomers = Latecomers::start(load, Duration::from_millis(50)).unwrap();
+    let latecomers = NewClients::start(load, Duration::from_millis(50)).unwrap();
     let promoted = tokio::spawn(cluster.out_of_recovery("b", SOON).unwrap());
 
     let began = Instant::now();
@@ -30,7 +30,7 @@ async fn a_cluster_starts_switches_over_and_leaves_nothing() {
     let history = writers.stop().await;
     assert!(history.read_only_errors() > 0, "{:?}", history.errors_by_kind());
     assert_eq!(history.hung(), 0);
-    assert!(history.acknowledged_after_loss(&keys.history(), TOLERANCE).is_empty());
+    assert!(history.stale_leader_writes(&keys.history(), TOLERANCE).is_empty());
     assert!(history.lost(&cluster, "b").await.unwrap().is_empty());
     let arrivals = latecomers.stop().await;
     let refused =

@@ -3,14 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, KeyWatch, Mode, Patroni, Setup};
+use lab::{Cluster, ClusterOptions, KeyWatch, LinkMode, Patroni};
 
 /// Beyond the key's expiry, a promotion and a rewind on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
 /// Longer than Patroni's `loop_wait`: what has not happened by then does not.
 const ROUNDS: Duration = Duration::from_secs(8);
 
-async fn start(setup: Setup) -> (Cluster, KeyWatch) {
+async fn start(setup: ClusterOptions) -> (Cluster, KeyWatch) {
     let cluster = Cluster::start(setup).await.unwrap();
     let keys = KeyWatch::start(&cluster).await.unwrap();
     (cluster, keys)
@@ -31,7 +31,7 @@ async fn has_table(cluster: &Cluster, member: &str, table: &str) -> bool {
 
 #[tokio::test]
 async fn killed_and_frozen_members_come_back() {
-    let (cluster, mut keys) = start(Setup::default()).await;
+    let (cluster, mut keys) = start(ClusterOptions::default()).await;
     let first = revision(&keys);
 
     cluster.kill_postgres("a").unwrap();
@@ -51,7 +51,7 @@ async fn killed_and_frozen_members_come_back() {
     let taken = keys.wait_taken_after(taken.create_revision, SOON).await.unwrap();
     assert_eq!(taken.holder.as_deref(), Some("a"));
     cluster.wait_for_leader_to_be("a", SOON).await.unwrap();
-    cluster.wake_member("b").unwrap();
+    cluster.thaw_member("b").unwrap();
     healthy(&cluster, "a").await;
 
     let began = Instant::now();
@@ -65,16 +65,16 @@ async fn killed_and_frozen_members_come_back() {
 
 #[tokio::test]
 async fn network_faults_heal() {
-    let (cluster, mut keys) = start(Setup::default()).await;
+    let (cluster, mut keys) = start(ClusterOptions::default()).await;
     let first = revision(&keys);
 
-    cluster.cut_member_from_etcd("a", Mode::Cut).unwrap();
+    cluster.cut_member_from_etcd("a", LinkMode::Cut).unwrap();
     let taken = keys.wait_taken_after(first, SOON).await.unwrap();
     assert_eq!(taken.holder.as_deref(), Some("b"));
     cluster.heal_member_from_etcd("a").unwrap();
     healthy(&cluster, "b").await;
 
-    cluster.isolate_member("b", Mode::Paused).unwrap();
+    cluster.isolate_member("b", LinkMode::Paused).unwrap();
     let through = cluster.app_config(cluster.member("b").unwrap().postgres);
     let connected = lab::Session::open_within(&through, Duration::from_secs(1)).await;
     assert!(connected.unwrap_err().to_string().contains("no session"), "a paused link answers nothing");
@@ -84,7 +84,7 @@ async fn network_faults_heal() {
     healthy(&cluster, "a").await;
 
     let leader = cluster.superuser("a", "postgres").await.unwrap();
-    cluster.isolate_member("b", Mode::Paused).unwrap();
+    cluster.isolate_member("b", LinkMode::Paused).unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     leader.batch_execute("create table while_apart ()").await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -112,7 +112,12 @@ async fn network_faults_heal() {
 
 #[tokio::test]
 async fn failsafe_mode_holds_a_leader_without_etcd() {
-    let setup = Setup { failsafe_mode: true, synchronous_mode: true, tls: true, ..Setup::default() };
+    let setup = ClusterOptions {
+        failsafe_mode: true,
+        synchronous_mode: true,
+        tls: true,
+        ..ClusterOptions::default()
+    };
     let (cluster, keys) = start(setup).await;
     assert!(cluster.ca_certificate().unwrap().is_file());
     let shown = cluster.superuser("a", "postgres").await.unwrap().query_one("show ssl", &[]).await.unwrap();
@@ -121,7 +126,7 @@ async fn failsafe_mode_holds_a_leader_without_etcd() {
     tokio::time::sleep(ROUNDS).await;
 
     cluster.lose_etcd_quorum().unwrap();
-    let until = Instant::now() + Duration::from_secs(u64::from(cluster.setup().ttl)) + ROUNDS;
+    let until = Instant::now() + Duration::from_secs(u64::from(cluster.options().ttl)) + ROUNDS;
     while Instant::now() < until {
         assert_eq!(cluster.primaries().await, ["a"], "the leader demoted itself");
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -133,7 +138,8 @@ async fn failsafe_mode_holds_a_leader_without_etcd() {
 
 #[tokio::test]
 async fn debians_patroni_runs_a_cluster_too() {
-    let (cluster, _keys) = start(Setup { patroni: Patroni::Debian, ..Setup::default() }).await;
+    let (cluster, _keys) =
+        start(ClusterOptions { patroni: Patroni::Debian, ..ClusterOptions::default() }).await;
     cluster.switchover("b").await.unwrap();
     healthy(&cluster, "b").await;
     cluster.pause_replay("a").await.unwrap();

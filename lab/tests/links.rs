@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lab::{Link, Mode};
+use lab::{Link, LinkMode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -53,11 +53,11 @@ async fn a_paused_link_keeps_connections_and_bytes_for_later() {
     let link = link().await;
     let mut old = TcpStream::connect(link.address()).await.unwrap();
     echo(&mut old).await.unwrap();
-    link.set(Mode::Paused);
+    link.set(LinkMode::Paused);
     let mut new = TcpStream::connect(link.address()).await.unwrap();
     assert!(timeout(SILENCE, echo(&mut old)).await.is_err(), "a byte passed");
     assert!(timeout(SILENCE, echo(&mut new)).await.is_err(), "a byte passed");
-    link.set(Mode::Open);
+    link.set(LinkMode::Open);
     for stream in [&mut old, &mut new] {
         timeout(SOON, stream.read_exact(&mut [0; 4])).await.unwrap().unwrap();
         timeout(SOON, echo(stream)).await.unwrap().unwrap();
@@ -69,12 +69,12 @@ async fn a_cut_link_resets_and_refuses_until_it_is_open_again() {
     let link = link().await;
     let mut old = TcpStream::connect(link.address()).await.unwrap();
     echo(&mut old).await.unwrap();
-    link.set(Mode::Cut);
+    link.set(LinkMode::Cut);
     let reset = timeout(SOON, old.read_exact(&mut [0; 1])).await.unwrap().unwrap_err();
     assert_eq!(reset.kind(), ErrorKind::ConnectionReset);
     let refused = TcpStream::connect(link.address()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    link.set(Mode::Open);
+    link.set(LinkMode::Open);
     let opened = async {
         loop {
             if let Ok(mut stream) = TcpStream::connect(link.address()).await {
@@ -89,10 +89,10 @@ async fn a_cut_link_resets_and_refuses_until_it_is_open_again() {
 #[tokio::test]
 async fn a_cut_ends_connections_that_were_paused() {
     let link = link().await;
-    link.set(Mode::Paused);
+    link.set(LinkMode::Paused);
     let mut stream = TcpStream::connect(link.address()).await.unwrap();
     assert!(timeout(SILENCE, echo(&mut stream)).await.is_err());
-    link.set(Mode::Cut);
+    link.set(LinkMode::Cut);
     assert!(timeout(SOON, stream.read_exact(&mut [0; 1])).await.unwrap().is_err());
 }
 

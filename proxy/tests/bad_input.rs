@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use lab::{Arguments, Cluster, Proxy, ProxySetup, Session, Setup};
+use lab::{Cluster, ClusterOptions, Proxy, ProxyArguments, ProxyCommand, Session};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,18 +18,18 @@ const SOON: Duration = Duration::from_secs(60);
 const SILENT: usize = 10_000;
 
 async fn lone_member() -> Cluster {
-    Cluster::start(Setup { members: 1, ..Setup::default() }).await.unwrap()
+    Cluster::start(ClusterOptions { members: 1, ..ClusterOptions::default() }).await.unwrap()
 }
 
-fn config(cluster: &Cluster, more: &str) -> ProxySetup {
-    let mut proxy = cluster.proxy("proxy").unwrap();
+fn config(cluster: &Cluster, more: &str) -> ProxyCommand {
+    let mut proxy = cluster.proxy_command("proxy").unwrap();
     let text = cluster.proxy_config("proxy").unwrap();
-    proxy.arguments = Arguments::Config(format!("{text}\n{more}"));
+    proxy.arguments = ProxyArguments::Config(format!("{text}\n{more}"));
     proxy
 }
 
 fn write_addr(cluster: &Cluster) -> SocketAddr {
-    cluster.listen("proxy").unwrap().write
+    cluster.proxy_addresses("proxy").unwrap().write
 }
 
 /// One session through the proxy, from connecting to the answer.
@@ -146,7 +146,7 @@ async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
     let right = proxy.environment[0].1.clone();
     let file = cluster.directory().join("monitor-password");
     std::fs::write(&file, "wrong\n").unwrap();
-    let Arguments::Config(text) = &mut proxy.arguments else { panic!("a configuration") };
+    let ProxyArguments::Config(text) = &mut proxy.arguments else { panic!("a configuration") };
     *text = text
         .replace("password_env = \"PGLP_PROBE_PASSWORD\"", &format!("password_file = \"{}\"", file.display()))
         .replace("hold = \"30s\"", "hold = \"1s\"");
@@ -175,8 +175,8 @@ async fn a_member_of_another_cluster_at_the_address_is_never_routed_to() {
         text.replace("[etcd]", &format!("address_map = {{ \"{own}\" = \"{stranger}\" }}\n\n[etcd]"))
     };
     let text = cluster.proxy_config("proxy").unwrap();
-    let mut setup = cluster.proxy("proxy").unwrap();
-    setup.arguments = Arguments::Config(map(&text));
+    let mut setup = cluster.proxy_command("proxy").unwrap();
+    setup.arguments = ProxyArguments::Config(map(&text));
     let proxy = Proxy::launch(&setup).unwrap();
     wait_until_listening(&proxy).await;
     let routing = wait_for_reason(&proxy, "other_cluster").await;

@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, MONITOR, Proxy, Setup};
+use lab::{Cluster, ClusterOptions, MONITOR, Proxy};
 
 /// Beyond anything that a healthy step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -29,7 +29,7 @@ fn written(cluster: &Cluster, name: &str, text: &str) -> String {
 
 #[tokio::test]
 async fn check_tells_what_would_not_work_before_it_is_deployed() {
-    let cluster = Cluster::start(Setup::default()).await.unwrap();
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let text = cluster.proxy_config("proxy").unwrap();
     let right = written(&cluster, "right.toml", &text);
     let fine = program(&["check", "--connect", "--config", &right], MONITOR.password);
@@ -63,8 +63,8 @@ async fn check_tells_what_would_not_work_before_it_is_deployed() {
 
 #[tokio::test]
 async fn status_tells_who_leads_and_what_happened() {
-    let cluster = Cluster::start(Setup::default()).await.unwrap();
-    let proxy = Proxy::start(&cluster.proxy("proxy").unwrap()).await.unwrap();
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let proxy = Proxy::start(&cluster.proxy_command("proxy").unwrap()).await.unwrap();
     let admin = proxy.admin().to_string();
     cluster.switchover("b").await.unwrap();
     let began = Instant::now();

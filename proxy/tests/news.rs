@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use lab::{Cluster, Latecomers, MONITOR, Session, Setup};
+use lab::{Cluster, ClusterOptions, MONITOR, NewClients, Session};
 use pg_leader_proxy::app::{self, News, Order, Reload, Ties};
 use pg_leader_proxy::config::{Config, Origins};
 use tokio::sync::mpsc;
@@ -35,8 +35,8 @@ fn number(news: &News, fact: &str) -> u64 {
 
 #[tokio::test]
 async fn a_switchover_is_one_sentence_with_its_cost() {
-    let cluster = Cluster::start(Setup::default()).await.unwrap();
-    let (config, write) = (config(&cluster), cluster.listen("proxy").unwrap().write);
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let (config, write) = (config(&cluster), cluster.proxy_addresses("proxy").unwrap().write);
     let (orders, ordered) = mpsc::channel(1);
     let (told, mut news) = mpsc::channel(1);
     let ties = Ties { orders: Some(ordered), news: Some(told), ..Ties::default() };
@@ -48,7 +48,7 @@ async fn a_switchover_is_one_sentence_with_its_cost() {
     for _ in 0..SESSIONS {
         sessions.push(Session::open_within(&cluster.app_config(write), SOON).await.unwrap());
     }
-    let latecomers = Latecomers::start(cluster.load(write), Duration::from_millis(50)).unwrap();
+    let new_clients = NewClients::start(cluster.load(write), Duration::from_millis(50)).unwrap();
     cluster.switchover("b").await.unwrap();
 
     let mut change = next(&mut news).await;
@@ -62,8 +62,8 @@ async fn a_switchover_is_one_sentence_with_its_cost() {
     assert!(number(&change, "held") > 0 && number(&change, "gap_ms") > 0, "{change}");
     assert!(timeout(A_WHILE, news.recv()).await.is_err(), "there is no more to tell");
 
-    let arrivals = latecomers.stop().await;
-    assert!(arrivals.iter().any(|arrival| arrival.result.is_ok()), "{arrivals:?}");
+    let clients = new_clients.stop().await;
+    assert!(clients.iter().any(|client| client.result.is_ok()), "{clients:?}");
     orders.send(Order::Drain(Duration::ZERO)).await.unwrap();
     timeout(SOON, orders.closed()).await.unwrap();
     proxy.join().unwrap().unwrap();

@@ -3,17 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, Failure, Latecomers, Proxy, Session, Setup};
+use lab::{Cluster, ClusterOptions, Failure, NewClients, Proxy, Session};
 
 /// Beyond anything that a healthy step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn lone_member() -> Cluster {
-    Cluster::start(Setup { members: 1, ..Setup::default() }).await.unwrap()
+    Cluster::start(ClusterOptions { members: 1, ..ClusterOptions::default() }).await.unwrap()
 }
 
 async fn session(cluster: &Cluster) -> Session {
-    let write = cluster.listen("proxy").unwrap().write;
+    let write = cluster.proxy_addresses("proxy").unwrap().write;
     Session::open_within(&cluster.app_config(write), SOON).await.unwrap()
 }
 
@@ -25,11 +25,11 @@ async fn answers(session: &Session) -> bool {
 #[tokio::test]
 async fn a_successor_takes_over_and_no_connect_fails() {
     let cluster = lone_member().await;
-    let setup = cluster.proxy("proxy").unwrap();
+    let setup = cluster.proxy_command("proxy").unwrap();
     let first = Proxy::start(&setup).await.unwrap();
     let open = session(&cluster).await;
-    let load = cluster.load(cluster.listen("proxy").unwrap().write);
-    let latecomers = Latecomers::start(load, Duration::from_millis(10)).unwrap();
+    let load = cluster.load(cluster.proxy_addresses("proxy").unwrap().write);
+    let new_clients = NewClients::start(load, Duration::from_millis(10)).unwrap();
 
     let second = Proxy::launch(&setup).unwrap();
     wait_for_log(&second, "forwarding to").await;
@@ -40,22 +40,22 @@ async fn a_successor_takes_over_and_no_connect_fails() {
     drop(open);
     assert!(first.wait_end(SOON).await.unwrap().success());
 
-    let arrivals = latecomers.stop().await;
-    assert!(arrivals.len() > 50, "only {} clients arrived", arrivals.len());
-    let failed: Vec<_> = arrivals.iter().filter(|arrival| arrival.result.is_err()).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), arrivals.len());
+    let clients = new_clients.stop().await;
+    assert!(clients.len() > 50, "only {} clients arrived", clients.len());
+    let failed: Vec<_> = clients.iter().filter(|client| client.result.is_err()).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), clients.len());
     drop(second);
 }
 
 #[tokio::test]
 async fn the_first_signal_drains_and_the_second_aborts() {
     let cluster = lone_member().await;
-    let proxy = Proxy::start(&cluster.proxy("proxy").unwrap()).await.unwrap();
+    let proxy = Proxy::start(&cluster.proxy_command("proxy").unwrap()).await.unwrap();
     let open = session(&cluster).await;
     proxy.terminate();
     wait_for_log(&proxy, "draining").await;
     assert!(answers(&open).await, "a draining proxy lets sessions go on");
-    let write = cluster.listen("proxy").unwrap().write;
+    let write = cluster.proxy_addresses("proxy").unwrap().write;
     let began = Instant::now();
     while tokio::net::TcpStream::connect(write).await.is_ok() {
         assert!(began.elapsed() < SOON, "a draining proxy goes on listening");
@@ -69,9 +69,9 @@ async fn the_first_signal_drains_and_the_second_aborts() {
 #[tokio::test]
 async fn a_reload_moves_the_listener_and_keeps_the_sessions() {
     let cluster = lone_member().await;
-    let proxy = Proxy::start(&cluster.proxy("proxy").unwrap()).await.unwrap();
+    let proxy = Proxy::start(&cluster.proxy_command("proxy").unwrap()).await.unwrap();
     let open = session(&cluster).await;
-    let before = cluster.listen("proxy").unwrap().write;
+    let before = cluster.proxy_addresses("proxy").unwrap().write;
     let after = cluster.spare_address(95, before.port());
     let text = cluster.proxy_config("proxy").unwrap();
     proxy.write_config("[write]\nlisten = \"nonsense\"\n").unwrap();
@@ -86,12 +86,12 @@ async fn a_reload_moves_the_listener_and_keeps_the_sessions() {
     assert!(answers(&moved).await && answers(&open).await);
     let mut load = cluster.load(before);
     load.timeout = Duration::from_secs(2);
-    let latecomers = Latecomers::start(load, Duration::from_millis(200)).unwrap();
+    let new_clients = NewClients::start(load, Duration::from_millis(200)).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let refused = latecomers.stop().await;
+    let refused = new_clients.stop().await;
     assert!(!refused.is_empty());
-    for arrival in refused {
-        assert_eq!(arrival.result.unwrap_err().0, Failure::Refused, "nobody listens there any more");
+    for client in refused {
+        assert_eq!(client.result.unwrap_err().0, Failure::Refused, "nobody listens there any more");
     }
 }
 

@@ -4,18 +4,18 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use lab::{Arguments, Cluster, Proxy, Session, Setup};
+use lab::{Cluster, ClusterOptions, Proxy, ProxyArguments, Session};
 
 /// Beyond anything that a healthy step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
 
 /// A cluster and a proxy whose readers may be 256 kB behind, and read from the leader when no replica will do.
 async fn stage() -> (Cluster, Proxy) {
-    let cluster = Cluster::start(Setup::default()).await.unwrap();
-    let mut proxy = cluster.proxy("proxy").unwrap();
-    let read = format!("listen = [\"{}\"]", cluster.listen("proxy").unwrap().read);
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let mut proxy = cluster.proxy_command("proxy").unwrap();
+    let read = format!("listen = [\"{}\"]", cluster.proxy_addresses("proxy").unwrap().read);
     let text = cluster.proxy_config("proxy").unwrap();
-    proxy.arguments = Arguments::Config(
+    proxy.arguments = ProxyArguments::Config(
         text.replace(&read, &format!("{read}\nmax_lag = \"256kB\"\nfallback = \"leader\"")),
     );
     let proxy = Proxy::start(&proxy).await.unwrap();
@@ -23,7 +23,7 @@ async fn stage() -> (Cluster, Proxy) {
 }
 
 async fn reader(cluster: &Cluster) -> Session {
-    let read = cluster.listen("proxy").unwrap().read;
+    let read = cluster.proxy_addresses("proxy").unwrap().read;
     Session::open_within(&cluster.app_config(read), SOON).await.unwrap()
 }
 

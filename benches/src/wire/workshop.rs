@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::{Guardian, Process, User};
+use lab::{Process, Reaper, User};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime;
 use tokio::task::LocalSet;
@@ -22,7 +22,7 @@ pub struct Workshop {
     /// The hosts.
     pub hosts: Hosts,
     user: User,
-    guardian: Guardian,
+    reaper: Reaper,
 }
 
 impl Workshop {
@@ -35,13 +35,13 @@ impl Workshop {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
             .context("raising the limit of open files")?;
         let user = User::for_postgres()?;
-        Ok(Self { hosts: Hosts::make(network)?, guardian: Guardian::start(&user)?, user })
+        Ok(Self { hosts: Hosts::make(network)?, reaper: Reaper::start(&user)?, user })
     }
 
     /// What the programs write. Gone at the end unless `LAB_KEEP=1`.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        self.guardian.directory()
+        self.reaper.directory()
     }
 
     /// Starts a program on a host. Only the main thread may: the program ends with the thread that started it.

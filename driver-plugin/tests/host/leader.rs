@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use lab::{Cluster, MONITOR, Setup};
+use lab::{Cluster, ClusterOptions, MONITOR};
 use nomad_plugin_proto::driver::{DriverTaskEvent, RecoverTaskRequest, TaskEventsRequest};
 use serde_json::json;
 use tonic::Streaming;
@@ -27,7 +27,7 @@ async fn event_that_names(events: &mut Streaming<DriverTaskEvent>, member: &str)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_leader_is_an_event_of_the_task_also_when_no_plugin_was_there() {
-    let cluster = Cluster::start(Setup::default()).await.unwrap();
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let mut job = Job::new();
     job.configure(&json!({
         "cluster": { "scope": cluster.scope() },

@@ -5,12 +5,12 @@ mod scene;
 
 use std::time::{Duration, Instant};
 
-use lab::{Mode, Patroni, Setup};
+use lab::{ClusterOptions, LinkMode, Patroni};
 use scene::{Kept, SOON, Scene};
 
 #[tokio::test]
 async fn planned_switchover() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.switchover("b").await.unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.end("b", Kept::All).await;
@@ -18,7 +18,7 @@ async fn planned_switchover() {
 
 #[tokio::test]
 async fn planned_switchover_of_patroni_3_where_the_leader_is_called_master() {
-    let scene = Scene::set(Setup { patroni: Patroni::Debian, ..Setup::default() }).await;
+    let scene = Scene::set(ClusterOptions { patroni: Patroni::Debian, ..ClusterOptions::default() }).await;
     scene.cluster.switchover("b").await.unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
@@ -30,7 +30,7 @@ async fn planned_switchover_of_patroni_3_where_the_leader_is_called_master() {
 
 #[tokio::test]
 async fn postgres_killed_and_restarted_in_place() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.kill_postgres("a").unwrap();
     scene.wait_for_leader(None).await;
     scene.wait_for_leader(Some("a")).await;
@@ -39,7 +39,7 @@ async fn postgres_killed_and_restarted_in_place() {
 
 #[tokio::test]
 async fn whole_leader_killed_and_back() {
-    let scene = Scene::set(Setup { synchronous_mode: true, ..Setup::default() }).await;
+    let scene = Scene::set(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await;
     scene.cluster.kill_member("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
@@ -50,7 +50,7 @@ async fn whole_leader_killed_and_back() {
 
 #[tokio::test]
 async fn patroni_killed_under_a_primary_that_stays_writable() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.kill_patroni("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
@@ -61,12 +61,12 @@ async fn patroni_killed_under_a_primary_that_stays_writable() {
 
 #[tokio::test]
 async fn leader_frozen_and_woken_after_another_was_promoted() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     let fault = Instant::now();
     scene.cluster.freeze_member("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
-    scene.cluster.wake_member("a").unwrap();
+    scene.cluster.thaw_member("a").unwrap();
     scene.writes_flow().await;
     assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
     scene.end("b", Kept::ButTheLastBefore(fault)).await;
@@ -74,9 +74,9 @@ async fn leader_frozen_and_woken_after_another_was_promoted() {
 
 #[tokio::test]
 async fn leader_cut_off_from_etcd_demotes_itself() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     let fault = Instant::now();
-    scene.cluster.cut_member_from_etcd("a", Mode::Paused).unwrap();
+    scene.cluster.cut_member_from_etcd("a", LinkMode::Paused).unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     scene.cluster.heal_member_from_etcd("a").unwrap();
@@ -86,8 +86,8 @@ async fn leader_cut_off_from_etcd_demotes_itself() {
 
 #[tokio::test]
 async fn leader_cut_off_from_everybody() {
-    let scene = Scene::set(Setup { synchronous_mode: true, ..Setup::default() }).await;
-    scene.cluster.isolate_member("a", Mode::Paused).unwrap();
+    let scene = Scene::set(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await;
+    scene.cluster.isolate_member("a", LinkMode::Paused).unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     scene.cluster.heal_member("a").unwrap();
@@ -97,11 +97,11 @@ async fn leader_cut_off_from_everybody() {
 
 #[tokio::test]
 async fn proxy_cut_off_from_etcd_goes_on_by_the_evidence_rule() {
-    let scene = Scene::set(Setup::default()).await;
-    scene.cluster.set_observer_etcd("proxy", Mode::Paused).unwrap();
+    let scene = Scene::set(ClusterOptions::default()).await;
+    scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Paused).unwrap();
     scene.wait_until_routed_by("evidence").await;
     scene.writes_flow().await;
-    scene.cluster.set_observer_etcd("proxy", Mode::Open).unwrap();
+    scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Open).unwrap();
     scene.wait_until_routed_by("lease").await;
     scene.nobody_was_severed().await;
     scene.end("a", Kept::All).await;
@@ -109,18 +109,18 @@ async fn proxy_cut_off_from_etcd_goes_on_by_the_evidence_rule() {
 
 #[tokio::test]
 async fn proxy_cut_off_from_etcd_fences_where_the_policy_says_so() {
-    let scene = Scene::set_with(Setup::default(), "[policy]\non_dcs_loss = \"fence\"").await;
-    scene.cluster.set_observer_etcd("proxy", Mode::Cut).unwrap();
+    let scene = Scene::set_with(ClusterOptions::default(), "[policy]\non_dcs_loss = \"fence\"").await;
+    scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Cut).unwrap();
     scene.wait_for_leader(None).await;
     assert_eq!(scene.routing().await["write"]["reason"]["code"], "dcs_silent");
-    scene.cluster.set_observer_etcd("proxy", Mode::Open).unwrap();
+    scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Open).unwrap();
     scene.wait_for_leader(Some("a")).await;
     scene.end("a", Kept::All).await;
 }
 
 #[tokio::test]
 async fn etcd_without_quorum_and_back() {
-    let scene = Scene::set(Setup { failsafe_mode: true, ..Setup::default() }).await;
+    let scene = Scene::set(ClusterOptions { failsafe_mode: true, ..ClusterOptions::default() }).await;
     scene.cluster.lose_etcd_quorum().unwrap();
     scene.wait_until_routed_by("evidence").await;
     scene.writes_flow().await;
@@ -131,7 +131,7 @@ async fn etcd_without_quorum_and_back() {
 
 #[tokio::test]
 async fn etcd_elects_another_leader_and_nobody_notices() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.move_etcd_leader().await.unwrap();
     scene.writes_flow().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
@@ -141,20 +141,20 @@ async fn etcd_elects_another_leader_and_nobody_notices() {
 
 #[tokio::test]
 async fn proxy_frozen_through_a_failover_wakes_up_without_trusting_the_old_leader() {
-    let mut scene = Scene::set(Setup::default()).await;
+    let mut scene = Scene::set(ClusterOptions::default()).await;
     let revision = scene.keys.history().events.iter().map(|event| event.create_revision).max().unwrap();
     scene.proxy.freeze();
     scene.cluster.kill_patroni("a").unwrap();
     scene.keys.wait_taken_after(revision, SOON).await.unwrap();
     scene.cluster.wait_for_leader_to_be("b", SOON).await.unwrap();
-    scene.proxy.wake();
+    scene.proxy.thaw();
     scene.wait_for_leader(Some("b")).await;
     scene.end("b", Kept::All).await;
 }
 
 #[tokio::test]
 async fn sessions_from_before_a_reload_are_severed_at_the_next_failover() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     let config = std::fs::read_to_string(scene.proxy.directory().join("proxy.toml")).unwrap();
     scene.proxy.write_config(&config.replace("hold = \"80s\"", "hold = \"81s\"")).unwrap();
     scene.proxy.reload();
@@ -169,7 +169,7 @@ async fn sessions_from_before_a_reload_are_severed_at_the_next_failover() {
 
 #[tokio::test]
 async fn maintenance_mode_without_a_leader_key_goes_on_by_the_evidence_rule() {
-    let scene = Scene::set(Setup::default()).await;
+    let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.set_pause(true).await.unwrap();
     scene.wait_until_paused().await;
     scene.cluster.kill_patroni("a").unwrap();

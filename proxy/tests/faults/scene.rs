@@ -1,16 +1,19 @@
-//! A scene: a real cluster, a proxy in front of it, writers and latecomers, and the questions asked of all at the end.
+//! A scene: a real cluster, a proxy in front of it, writers and new clients, and the questions asked of all at the end.
 
 use std::time::{Duration, Instant};
 
-use lab::{Arguments, Cluster, Failure, History, KeyWatch, Latecomers, Proxy, Setup, TOLERANCE, Writers};
+use lab::{
+    Cluster, ClusterOptions, Failure, History, KeyWatch, NewClients, Proxy, ProxyArguments, TOLERANCE,
+    Writers,
+};
 use serde_json::Value;
 
 /// Beyond a lease, a promotion and a rewind on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
 /// How often a new client arrives.
-const LATECOMER_EVERY: Duration = Duration::from_millis(150);
+const NEW_CLIENT_EVERY: Duration = Duration::from_millis(150);
 /// How many of them there must be, however short the fault was.
-const LATECOMERS: usize = 20;
+const MIN_NEW_CLIENTS: usize = 20;
 /// How far apart a busy machine may let two clients notice that they were cut at the same moment.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// Everybody who waited for a leader is connected at once when it comes.
@@ -24,7 +27,7 @@ pub(crate) struct Scene {
     pub(crate) keys: KeyWatch,
     pub(crate) proxy: Proxy,
     pub(crate) writers: Writers,
-    latecomers: Latecomers,
+    new_clients: NewClients,
 }
 
 /// Which of the writes acknowledged before the end must be found on the final leader.
@@ -37,26 +40,27 @@ pub(crate) enum Kept {
 }
 
 impl Scene {
-    pub(crate) async fn set(setup: Setup) -> Self {
-        Self::set_with(setup, "").await
+    pub(crate) async fn set(options: ClusterOptions) -> Self {
+        Self::set_with(options, "").await
     }
 
     /// Like [`set`](Self::set), with these lines at the end of the proxy's configuration.
-    pub(crate) async fn set_with(setup: Setup, more: &str) -> Self {
-        let cluster = Cluster::start(Setup { max_connections: MAX_CONNECTIONS, ..setup }).await.unwrap();
+    pub(crate) async fn set_with(options: ClusterOptions, more: &str) -> Self {
+        let cluster =
+            Cluster::start(ClusterOptions { max_connections: MAX_CONNECTIONS, ..options }).await.unwrap();
         let keys = KeyWatch::start(&cluster).await.unwrap();
-        let mut proxy = cluster.proxy("proxy").unwrap();
-        // Longer than any gap here, so that whoever arrives in it must be served.
+        let mut proxy = cluster.proxy_command("proxy").unwrap();
+        // Longer than any downtime here, so every client that arrives meanwhile must be served.
         let config = cluster.proxy_config("proxy").unwrap().replace("hold = \"30s\"", "hold = \"80s\"");
-        proxy.arguments = Arguments::Config(format!("{config}\n{more}"));
+        proxy.arguments = ProxyArguments::Config(format!("{config}\n{more}"));
         // More than one on any machine, so that every fault meets sessions on several threads.
         proxy.environment.push(("PGLP_SESSION_WORKERS".to_owned(), "2".to_owned()));
         let proxy = Proxy::start(&proxy).await.unwrap();
-        let mut load = cluster.load(cluster.listen("proxy").unwrap().write);
+        let mut load = cluster.load(cluster.proxy_addresses("proxy").unwrap().write);
         load.timeout = SOON;
         let writers = Writers::start(load.clone()).unwrap();
-        let latecomers = Latecomers::start(load, LATECOMER_EVERY).unwrap();
-        let scene = Self { cluster, keys, proxy, writers, latecomers };
+        let new_clients = NewClients::start(load, NEW_CLIENT_EVERY).unwrap();
+        let scene = Self { cluster, keys, proxy, writers, new_clients };
         scene.writes_flow().await;
         scene
     }
@@ -147,31 +151,31 @@ impl Scene {
     /// Asks what must be true after every fault: the laws as a client sees them.
     pub(crate) async fn end(self, leader: &str, kept: Kept) {
         self.writes_flow().await;
-        self.latecomers.wait_for(LATECOMERS, SOON).await.unwrap();
+        self.new_clients.wait_for(MIN_NEW_CLIENTS, SOON).await.unwrap();
         let log = self.proxy.log().unwrap();
-        let arrivals = self.latecomers.stop().await;
+        let clients = self.new_clients.stop().await;
         let history = self.writers.stop().await;
         let errors = history.errors_by_kind();
         eprintln!(
-            "{} writes, {} latecomers, longest gap {:?}, errors {errors:?}",
+            "{} writes, {} new clients, longest write downtime {:?}, errors {errors:?}",
             history.acknowledged.len(),
-            arrivals.len(),
-            history.longest_gap().length(),
+            clients.len(),
+            history.longest_write_downtime().length(),
         );
         assert!(!history.full, "the history is not whole");
         assert_eq!(history.hung(), 0, "a session was left hanging: {errors:?}\n{log}");
         assert_eq!(history.read_only_errors(), 0, "a write went to a server in recovery\n{log}");
-        let stale = history.acknowledged_after_loss(&self.keys.history(), TOLERANCE);
+        let stale = history.stale_leader_writes(&self.keys.history(), TOLERANCE);
         assert!(stale.is_empty(), "acknowledged by a member after another held the key: {stale:?}\n{log}");
 
-        for arrival in &arrivals {
-            if let Err((failure, words)) = &arrival.result {
-                let at = arrival.began + arrival.took;
+        for client in &clients {
+            if let Err((failure, words)) = &client.result {
+                let at = client.began + client.took;
                 assert!(
                     cut_with_the_others(failure, at, &history),
                     "turned away {:?} ago after {:?}: {words}, {failure:?}\n{log}",
                     at.elapsed(),
-                    arrival.took
+                    client.took
                 );
             }
         }

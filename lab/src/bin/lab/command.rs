@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lab::{Cluster, Mode};
+use lab::{Cluster, LinkMode};
 
 const HELP: &str = "\
 status                   who leads, who is out of recovery
@@ -42,9 +42,9 @@ pub(crate) async fn run(cluster: &Cluster, line: &str, out: &mut impl Write) -> 
         "kill-patroni" => cluster.kill_patroni(member()?)?,
         "start" => cluster.start_member(member()?)?,
         "freeze" => cluster.freeze_member(member()?)?,
-        "wake" => cluster.wake_member(member()?)?,
-        "isolate" => cluster.isolate_member(member()?, Mode::Paused)?,
-        "cut" => cluster.cut_member_from_etcd(member()?, Mode::Cut)?,
+        "wake" => cluster.thaw_member(member()?)?,
+        "isolate" => cluster.isolate_member(member()?, LinkMode::Paused)?,
+        "cut" => cluster.cut_member_from_etcd(member()?, LinkMode::Cut)?,
         "heal" => cluster.heal_member(member()?)?,
         "pause" => cluster.set_pause(true).await?,
         "resume" => cluster.set_pause(false).await?,

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lab::{Cluster, History, KeyHistory, KeyWatch, Proxy, Setup, TOLERANCE, Writers};
+use lab::{Cluster, ClusterOptions, History, KeyHistory, KeyWatch, Proxy, TOLERANCE, Writers};
 
 use crate::up::describe_proxy;
 
@@ -18,8 +18,9 @@ const CALM: usize = 300;
 pub(crate) async fn demo(stay: bool, out: &mut impl Write) -> Result<()> {
     let began = Instant::now();
     writeln!(out, "Starting three etcd servers, two Patroni members with PostgreSQL, and the proxy …")?;
-    let cluster = Cluster::start(Setup { synchronous_mode: true, ..Setup::default() }).await?;
-    let proxy = Proxy::start(&cluster.proxy(OBSERVER)?).await?;
+    let cluster =
+        Cluster::start(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await?;
+    let proxy = Proxy::start(&cluster.proxy_command(OBSERVER)?).await?;
     writeln!(out, "Up after {} s.\n", began.elapsed().as_secs())?;
     describe_proxy(&cluster, &proxy, out)?;
 
@@ -31,7 +32,7 @@ pub(crate) async fn demo(stay: bool, out: &mut impl Write) -> Result<()> {
     cluster.wait_healthy(PATIENCE).await?;
 
     writeln!(out, "\nDeath of the leader: SIGKILL to {next}'s Patroni and PostgreSQL.")?;
-    let ttl = cluster.setup().ttl;
+    let ttl = cluster.options().ttl;
     writeln!(out, "Nobody may lead before its key has expired, up to {ttl} s later (Patroni's ttl):")?;
     stage.show(&leader, async { cluster.kill_member(&next) }, out).await?;
     cluster.start_member(&next)?;
@@ -60,7 +61,7 @@ impl Stage<'_> {
         out: &mut impl Write,
     ) -> Result<()> {
         let cluster = self.cluster;
-        let writers = Writers::start(cluster.load(cluster.listen(OBSERVER)?.write))?;
+        let writers = Writers::start(cluster.load(cluster.proxy_addresses(OBSERVER)?.write))?;
         writers.wait_for_more(CALM, PATIENCE).await?;
         let began = Instant::now();
         let promoted = tokio::spawn(cluster.out_of_recovery(heir, PATIENCE)?);
@@ -95,13 +96,13 @@ impl Stage<'_> {
         leader: &str,
         out: &mut impl Write,
     ) -> Result<()> {
-        let gap = history.longest_gap().length().as_millis();
+        let gap = history.longest_write_downtime().length().as_millis();
         writeln!(out, "  {gap} ms without an acknowledged write; {} written", history.acknowledged.len())?;
         let kinds = history.errors_by_kind();
         let errors: Vec<String> = kinds.iter().map(|(kind, count)| format!("{kind} × {count}")).collect();
         let errors = if errors.is_empty() { "none".to_owned() } else { errors.join(", ") };
         writeln!(out, "  errors the clients saw: {errors}; hung: {}", history.hung())?;
-        let strays = history.acknowledged_after_loss(keys, TOLERANCE).len();
+        let strays = history.stale_leader_writes(keys, TOLERANCE).len();
         let lost = history.lost(self.cluster, leader).await?.len();
         writeln!(
             out,

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lab::{Patroni, Setup};
+use lab::{ClusterOptions, Patroni};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Patroni cluster on this machine.
@@ -70,8 +70,8 @@ enum WhichPatroni {
 }
 
 impl ClusterArguments {
-    fn setup(&self) -> Setup {
-        Setup {
+    fn options(&self) -> ClusterOptions {
+        ClusterOptions {
             members: self.members,
             patroni: match self.patroni {
                 WhichPatroni::Venv => Patroni::Venv,
@@ -82,7 +82,7 @@ impl ClusterArguments {
             synchronous_mode: self.sync,
             failsafe_mode: self.failsafe,
             tls: self.tls,
-            ..Setup::default()
+            ..ClusterOptions::default()
         }
     }
 }
@@ -103,7 +103,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let work = async {
         match arguments.what {
-            What::Up { proxy, cluster } => up::up(cluster.setup(), proxy, &mut stdout()).await,
+            What::Up { proxy, cluster } => up::up(cluster.options(), proxy, &mut stdout()).await,
             What::Demo { stay } => demo::demo(stay, &mut stdout()).await,
         }
     };

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use lab::{Cluster, MONITOR, Proxy, Setup};
+use lab::{Cluster, ClusterOptions, MONITOR, Proxy};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use crate::command;
@@ -12,10 +12,10 @@ use crate::command;
 const OBSERVER: &str = "proxy";
 
 /// Starts everything, prints it, and then does what is typed. It ends only with the program.
-pub(crate) async fn up(setup: Setup, with_proxy: bool, out: &mut impl Write) -> Result<()> {
+pub(crate) async fn up(setup: ClusterOptions, with_proxy: bool, out: &mut impl Write) -> Result<()> {
     writeln!(out, "starting a cluster of {} …", setup.members)?;
     let cluster = Cluster::start(setup).await?;
-    let proxy = if with_proxy { Some(Proxy::start(&cluster.proxy(OBSERVER)?).await?) } else { None };
+    let proxy = if with_proxy { Some(Proxy::start(&cluster.proxy_command(OBSERVER)?).await?) } else { None };
     describe(&cluster, out)?;
     if let Some(proxy) = &proxy {
         describe_proxy(&cluster, proxy, out)?;
@@ -47,7 +47,7 @@ fn describe(cluster: &Cluster, out: &mut impl Write) -> Result<()> {
 
 /// Where the proxy's routes and its page are.
 pub(crate) fn describe_proxy(cluster: &Cluster, proxy: &Proxy, out: &mut impl Write) -> Result<()> {
-    let listen = cluster.listen(OBSERVER)?;
+    let listen = cluster.proxy_addresses(OBSERVER)?;
     writeln!(out, "proxy write {}", cluster.app_url(listen.write))?;
     writeln!(out, "proxy read  {}", cluster.app_url(listen.read))?;
     writeln!(out, "admin page  http://{}/", proxy.admin())?;

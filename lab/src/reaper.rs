@@ -1,6 +1,6 @@
 //! The lab's directory, and a small process that outlives the lab to end what it started and remove it.
 //!
-//! A panic, Ctrl-C or SIGKILL of a test must leave nothing running. The guardian is a shell that waits for the end of a
+//! A panic, Ctrl-C or SIGKILL of a test must leave nothing running. The reaper is a shell that waits for the end of a
 //! pipe whose writing end only this process holds: the kernel closes it however the process ends.
 
 use std::fs;
@@ -14,19 +14,19 @@ use anyhow::{Context, Result};
 
 use crate::process::{User, wait_for_end};
 
-/// How long `Drop` waits for the guardian to sweep; it goes on alone after that.
+/// How long `Drop` waits for the reaper to sweep; it goes on alone after that.
 const SWEEP: Duration = Duration::from_secs(10);
-const SCRIPT: &str = include_str!("guardian.sh");
+const SCRIPT: &str = include_str!("reaper.sh");
 
-/// Holds a directory and the guardian over it. Dropping it ends every process in it and, unless `LAB_KEEP=1`, removes it.
+/// Holds a directory and the reaper over it. Dropping it ends every process in it and, unless `LAB_KEEP=1`, removes it.
 #[derive(Debug)]
-pub struct Guardian {
+pub struct Reaper {
     directory: PathBuf,
     shell: Child,
 }
 
-impl Guardian {
-    /// Makes the directory, owned by `user`, and starts the guardian as that user: only a process of the same user may
+impl Reaper {
+    /// Makes the directory, owned by `user`, and starts the reaper as that user: only a process of the same user may
     /// see where another one runs.
     ///
     /// # Errors
@@ -44,18 +44,14 @@ impl Guardian {
         }
         let keep = std::env::var_os("LAB_KEEP").is_some_and(|value| value == "1");
         let mut command = user.command(Path::new("/bin/sh"));
-        command.args(["-c", SCRIPT, "lab-guardian"]).arg(&directory).arg(if keep {
-            "keep"
-        } else {
-            "remove"
-        });
+        command.args(["-c", SCRIPT, "lab-reaper"]).arg(&directory).arg(if keep { "keep" } else { "remove" });
         let shell = group_of_its_own(&mut command)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("starting the guardian (/bin/sh)")?;
+            .context("starting the reaper (/bin/sh)")?;
         Ok(Self { directory, shell })
     }
 
@@ -75,12 +71,12 @@ impl Guardian {
     }
 
     fn say(&mut self, verb: &str, pid: u32) -> Result<()> {
-        let pipe = self.shell.stdin.as_mut().context("the guardian's pipe is closed")?;
-        writeln!(pipe, "{verb} {pid}").context("writing to the guardian")
+        let pipe = self.shell.stdin.as_mut().context("the reaper's pipe is closed")?;
+        writeln!(pipe, "{verb} {pid}").context("writing to the reaper")
     }
 }
 
-impl Drop for Guardian {
+impl Drop for Reaper {
     fn drop(&mut self) {
         drop(self.shell.stdin.take());
         let _ = wait_for_end(&mut self.shell, SWEEP);

@@ -10,9 +10,9 @@ pub enum Patroni {
     Debian,
 }
 
-/// The settings of a cluster. `Setup::default()` is a good one: two members, asynchronous, links everywhere.
+/// The settings of a cluster. `ClusterOptions::default()` is a good one: two members, asynchronous, links everywhere.
 #[derive(Clone, Debug)]
-pub struct Setup {
+pub struct ClusterOptions {
     /// Which Patroni.
     pub patroni: Patroni,
     /// Patroni's scope; the keys are under `/service/<scope>/`.
@@ -40,7 +40,7 @@ pub struct Setup {
     pub parameters: Vec<(String, String)>,
 }
 
-impl Default for Setup {
+impl Default for ClusterOptions {
     fn default() -> Self {
         Self {
             patroni: Patroni::default(),

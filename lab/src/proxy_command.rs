@@ -1,0 +1,163 @@
+//! What to run as the proxy in front of a cluster: the program, its configuration and its environment.
+
+use std::env;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::cluster::{Cluster, MONITOR};
+use crate::link::{Link, LinkMode};
+use crate::proxy_network::{ProxyAddresses, ProxyNetwork};
+
+/// The program's name.
+const PROGRAM: &str = "pg-leader-proxy";
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct ProxyCommand {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its configuration.
+    pub arguments: ProxyArguments,
+    /// Environment variables; nothing else is inherited but `PATH` and the like.
+    pub environment: Vec<(String, String)>,
+    /// Where its admin page will listen.
+    pub admin: SocketAddr,
+}
+
+/// How the proxy is configured.
+#[derive(Clone, Debug)]
+pub enum ProxyArguments {
+    /// `run --config FILE` with this text in the file.
+    Config(String),
+    /// `run` with these flags.
+    Flags(Vec<String>),
+}
+
+/// The proxies of a cluster. Each has a name; what it needs is made at the first use of the name.
+impl Cluster {
+    /// The proxy of this name with [`Cluster::proxy_config`], ready for [`Proxy::start`](crate::Proxy::start). Change
+    /// what the test is about.
+    ///
+    /// # Errors
+    /// When the program is not found (see [`proxy_binary`]), or as [`Cluster::proxy_addresses`].
+    pub fn proxy_command(&self, proxy: &str) -> Result<ProxyCommand> {
+        Ok(ProxyCommand {
+            binary: proxy_binary()?,
+            arguments: ProxyArguments::Config(self.proxy_config(proxy)?),
+            environment: vec![("PGLP_PROBE_PASSWORD".to_owned(), MONITOR.password.to_owned())],
+            admin: self.proxy_addresses(proxy)?.admin,
+        })
+    }
+
+    /// The proxy's configuration for this cluster. The password of the probe's user is expected in the environment as
+    /// `PGLP_PROBE_PASSWORD`, see [`MONITOR`].
+    ///
+    /// # Errors
+    /// As [`Cluster::proxy_addresses`].
+    pub fn proxy_config(&self, proxy: &str) -> Result<String> {
+        let endpoints: Vec<String> =
+            self.etcd_endpoints(proxy)?.iter().map(|endpoint| format!("\"{endpoint}\"")).collect();
+        let ProxyAddresses { write, read, admin } = self.proxy_addresses(proxy)?;
+        Ok(format!(
+            "[cluster]
+scope = \"{scope}\"
+
+[etcd]
+endpoints = [{endpoints}]
+
+[probe]
+user = \"{user}\"
+password_env = \"PGLP_PROBE_PASSWORD\"
+database = \"postgres\"
+
+[write]
+listen = [\"{write}\"]
+hold = \"30s\"
+
+[read]
+listen = [\"{read}\"]
+
+[admin]
+listen = \"{admin}\"
+",
+            scope = self.scope(),
+            endpoints = endpoints.join(", "),
+            user = MONITOR.user,
+        ))
+    }
+
+    /// Where the proxy listens: 127.R.S.100 for the first name, .110 for the second, …
+    ///
+    /// # Errors
+    /// When a link cannot be bound, or there are too many proxies.
+    pub fn proxy_addresses(&self, proxy: &str) -> Result<ProxyAddresses> {
+        self.with_proxy_network(proxy, |network| network.addresses)
+    }
+
+    /// etcd as the proxy reaches it: one link for each server.
+    ///
+    /// # Errors
+    /// As [`Cluster::proxy_addresses`].
+    pub fn etcd_endpoints(&self, proxy: &str) -> Result<Vec<String>> {
+        self.with_proxy_network(proxy, |network| {
+            network.etcd.iter().map(|link| format!("http://{}", link.address())).collect()
+        })
+    }
+
+    /// Sets the proxy's links to etcd: `LinkMode::Paused` is a silent network, `LinkMode::Cut` refuses, `LinkMode::Open`
+    /// heals. Clients see no difference until the lease horizon; then the proxy does what its policy says.
+    ///
+    /// # Errors
+    /// As [`Cluster::proxy_addresses`].
+    pub fn set_proxy_etcd_links(&self, proxy: &str, mode: LinkMode) -> Result<()> {
+        self.with_proxy_network(proxy, |network| network.set_etcd(mode))
+    }
+
+    /// The proxy's link to one etcd server, 0 to 2, for partial failures.
+    ///
+    /// # Errors
+    /// As [`Cluster::proxy_addresses`], or when there is no such server.
+    pub fn proxy_etcd_link(&self, proxy: &str, server: usize) -> Result<Link> {
+        self.with_proxy_network(proxy, |network| network.etcd.get(server).cloned())?
+            .with_context(|| format!("there is no etcd server {server}"))
+    }
+
+    fn with_proxy_network<T>(&self, proxy: &str, read: impl FnOnce(&ProxyNetwork) -> T) -> Result<T> {
+        let mut networks = self.proxy_networks.lock();
+        if !networks.contains_key(proxy) {
+            let number = u8::try_from(networks.len())?;
+            let runtime = self.background.handle()?;
+            let network = ProxyNetwork::start(runtime, &self.subnet, number, &self.etcd_addresses)?;
+            networks.insert(proxy.to_owned(), network);
+        }
+        networks.get(proxy).map(read).context("the network was just made")
+    }
+}
+
+/// The proxy's program: the environment's `PG_LEADER_PROXY`, else beside the running program or one directory up, as
+/// with Cargo's tests.
+///
+/// # Errors
+/// When it is in none of these places.
+pub fn proxy_binary() -> Result<PathBuf> {
+    if let Some(given) = env::var_os("PG_LEADER_PROXY") {
+        let path =
+            fs::canonicalize(&given).with_context(|| format!("PG_LEADER_PROXY={}", given.display()))?;
+        return Ok(path);
+    }
+    let own = env::current_exe().context("asking for the running program")?;
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join(PROGRAM))
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "{PROGRAM} not found beside {}: build it (cargo build -p pg-leader-proxy) or set PG_LEADER_PROXY",
+                own.display()
+            )
+        })
+}
