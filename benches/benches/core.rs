@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use pg_leader_proxy_core::{
-    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbePath, Revision, Router, ServerAddr,
-    Stamped, Stance, SystemId, Timeline, Word,
+    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Revision,
+    Role, Router, ServerAddr, Stamped, SystemId, Timeline,
 };
 
 /// Members of the clusters: the smallest that fails over, and a large one.
@@ -52,19 +52,19 @@ impl Scene {
 
     /// A member says whether it writes.
     fn word(&self, number: usize, leads: bool) -> Observation {
-        let stance = if leads {
-            Stance::Primary { timeline: Timeline(1), written: Lsn(self.revision) }
+        let role = if leads {
+            Role::Primary { timeline: Timeline(1), written: Lsn(self.revision) }
         } else {
             let received = Some(Lsn(self.revision));
-            Stance::Replica { timeline: Some(Timeline(1)), received, replayed: received, streaming: true }
+            Role::Replica { timeline: Some(Timeline(1)), received, replayed: received, streaming: true }
         };
         let member = self.names[number].clone();
         Observation::Probe {
             addr: addr(&member),
             member,
             sent: self.now,
-            path: ProbePath::Kept,
-            outcome: Ok(Word { system_id: SystemId(1), stance }),
+            connection: ProbeConnection::Persistent,
+            outcome: Ok(ProbeReply { system_id: SystemId(1), role }),
         }
     }
 

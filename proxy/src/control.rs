@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    Chronicle, Evidence, FailoverReport, Herald, Leader, Moment, Observation, Policy, ReadRoute, ReadServer,
-    Reason, Router, Routing, WriteRoute,
+    Evidence, FailoverLog, FailoverReport, Leader, Moment, Notifier, Observation, Policy, ReadRoute,
+    ReadServer, Reason, Router, Routing, WriteRoute,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
@@ -18,7 +18,7 @@ use crate::news::{self, News, Outbox};
 use crate::pass::{Pass, Severance};
 use crate::sources::Inquiry;
 use crate::tally::{RouteKind, Tally};
-use crate::targets::{Target, Targets, shut};
+use crate::targets::{Target, Targets, hold_reason};
 
 /// How many observations may wait for the router. Sources wait when it is full, so none is lost.
 pub const OBSERVATIONS: usize = 1024;
@@ -33,7 +33,7 @@ pub struct View {
     /// The standing decision.
     pub routing: Arc<Routing>,
     /// The moment from which the write route must not forward without newer evidence.
-    pub trusted_until: Option<Moment>,
+    pub valid_until: Option<Moment>,
     /// What it rests on.
     pub evidence: Evidence,
     /// The policy in force.
@@ -114,7 +114,7 @@ impl Outlets {
     ) -> (Self, watch::Receiver<Arc<Targets>>, watch::Receiver<Arc<Inquiry>>) {
         let nobody = Targets { write: Err(Reason::Starting), read: Err(Reason::Starting) };
         let nothing =
-            Inquiry { members: BTreeMap::new(), attention: pg_leader_proxy_core::Attention::Watchful };
+            Inquiry { members: BTreeMap::new(), attention: pg_leader_proxy_core::ProbeUrgency::Elevated };
         let (targets, targets_seen) = watch::channel(Arc::new(nobody));
         let (inquiry, inquiry_seen) = watch::channel(Arc::new(nothing));
         (
@@ -129,11 +129,11 @@ impl Outlets {
 #[derive(Debug)]
 pub struct Control {
     router: Router,
-    chronicle: Chronicle,
+    failover_log: FailoverLog,
     outlets: Outlets,
     requests: mpsc::Receiver<Request>,
     observations: mpsc::Receiver<Observation>,
-    herald: Herald,
+    notifier: Notifier,
     stopped: bool,
 }
 
@@ -147,11 +147,11 @@ impl Control {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let control = Self {
             router: Router::new(policy),
-            chronicle: Chronicle::default(),
+            failover_log: FailoverLog::default(),
             outlets,
             requests,
             observations,
-            herald: Herald::new(clock::now()),
+            notifier: Notifier::new(clock::now()),
             stopped: false,
         };
         (control, ControlHandle(sender))
@@ -161,7 +161,7 @@ impl Control {
     pub async fn run(mut self) -> Infallible {
         loop {
             let now = clock::now();
-            let untold = if self.stopped { None } else { self.herald.deadline() };
+            let untold = if self.stopped { None } else { self.notifier.deadline() };
             let deadline = self.router.deadline().into_iter().chain(untold).min();
             let wait = deadline.map_or(Duration::MAX, |deadline| deadline.since(now));
             tokio::select! {
@@ -202,10 +202,10 @@ impl Control {
         View {
             now: clock::now(),
             routing: Arc::new(self.router.routing().clone()),
-            trusted_until: self.router.trusted_until(),
+            valid_until: self.router.valid_until(),
             evidence: self.router.evidence().clone(),
             policy: *self.router.policy(),
-            reports: self.chronicle.reports().cloned().collect(),
+            reports: self.failover_log.reports().cloned().collect(),
         }
     }
 
@@ -215,14 +215,14 @@ impl Control {
         let before = self.router.routing().clone();
         change(&mut self.router, now);
         let after = self.router.routing().clone();
-        self.chronicle.note(fact, &before.write, &after.write, now);
+        self.failover_log.note(fact, &before.write, &after.write, now);
         self.ask(&after);
         if self.stopped {
             return;
         }
         if before != after {
             announce(&before.write, &after.write);
-            self.herald.note(&after, now);
+            self.notifier.note(&after, now);
             self.publish(&after);
         }
         self.extend_passes();
@@ -232,20 +232,20 @@ impl Control {
     fn extend_passes(&self) {
         let targets = self.outlets.targets.borrow();
         for target in targets.all(RouteKind::Write) {
-            self.router.trusted_until().into_iter().for_each(|until| target.pass.extend(until));
+            self.router.valid_until().into_iter().for_each(|until| target.pass.extend(until));
         }
         for target in targets.all(RouteKind::Read) {
             self.router
-                .readable_until(&target.member)
+                .read_valid_until(&target.member)
                 .into_iter()
                 .for_each(|until| target.pass.extend(until));
         }
     }
 
     fn ask(&self, routing: &Routing) {
-        let known = self.router.evidence().testimonies();
+        let known = self.router.evidence().servers();
         let members = known.iter().map(|(name, testimony)| (name.clone(), testimony.addr.clone())).collect();
-        let inquiry = Inquiry { members, attention: routing.attention.clone() };
+        let inquiry = Inquiry { members, attention: routing.probe_urgency.clone() };
         self.outlets.inquiry.send_if_modified(|asked| {
             let other = **asked != inquiry;
             if other {
@@ -286,15 +286,15 @@ impl Control {
             WriteRoute::Hold(reason) => return Err(reason.clone()),
             WriteRoute::Forward(leader) => leader,
         };
-        let shut = leader.shut().cloned();
+        let hold_reason = leader.hold_reason().cloned();
         match &known.write {
-            Ok(target) if target.epoch == leader.epoch() => Ok(Target { shut, ..target.clone() }),
+            Ok(target) if target.epoch == leader.epoch() => Ok(Target { hold_reason, ..target.clone() }),
             _ => Ok(Target {
                 member: leader.member().clone(),
                 addr: leader.addr().clone(),
                 epoch: leader.epoch(),
-                pass: Arc::new(Pass::until(self.router.trusted_until().unwrap_or_default())),
-                shut,
+                pass: Arc::new(Pass::until(self.router.valid_until().unwrap_or_default())),
+                hold_reason,
                 tally: Some(self.outlets.tally.begin_epoch(leader.epoch())),
                 sessions: Arc::default(),
             }),
@@ -311,19 +311,19 @@ impl Control {
     }
 
     fn read_target(&self, known: &Targets, server: &ReadServer) -> Target {
-        let shut = shut(server.standing);
+        let hold_reason = hold_reason(server.admission);
         let kept = known
             .all(RouteKind::Read)
             .iter()
             .find(|target| target.member == server.member && target.epoch == server.epoch);
         match kept {
-            Some(target) => Target { shut, ..target.clone() },
+            Some(target) => Target { hold_reason, ..target.clone() },
             None => Target {
                 member: server.member.clone(),
                 addr: server.addr.clone(),
                 epoch: server.epoch,
-                pass: Arc::new(Pass::until(self.router.readable_until(&server.member).unwrap_or_default())),
-                shut,
+                pass: Arc::new(Pass::until(self.router.read_valid_until(&server.member).unwrap_or_default())),
+                hold_reason,
                 tally: None,
                 sessions: Arc::default(),
             },
@@ -346,7 +346,7 @@ impl Control {
             return;
         }
         let tally = Arc::clone(&self.outlets.tally);
-        for told in self.herald.advance(clock::now(), |from, to| tally.toll(from, to)) {
+        for told in self.notifier.advance(clock::now(), |from, to| tally.toll(from, to)) {
             news::log(&told);
             self.outlets.news.send(News::from(&told));
         }

@@ -15,7 +15,7 @@ const WAITING_MAX: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct News {
     /// What sort of news it is, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
-    /// `two_primaries_over`.
+    /// `two_primaries_resolved`.
     pub kind: String,
     /// The sentence, for people.
     pub message: String,
@@ -30,28 +30,28 @@ impl fmt::Display for News {
     }
 }
 
-impl From<&core::News> for News {
-    fn from(news: &core::News) -> Self {
+impl From<&core::Event> for News {
+    fn from(news: &core::Event) -> Self {
         let facts = match news {
-            core::News::Leader(leader) => {
+            core::Event::Leader(leader) => {
                 let mut facts = vec![
                     ("member", leader.member.to_string()),
                     ("timeline", leader.timeline.to_string()),
                     ("epoch", leader.epoch.to_string()),
                 ];
-                if leader.turn != core::Turn::First || leader.fenced {
-                    facts.push(("severed", leader.toll.severed.to_string()));
-                    facts.push(("held", leader.toll.held.to_string()));
-                    facts.push(("gap_ms", leader.gap.as_millis().to_string()));
+                if leader.change != core::LeaderChange::First || leader.fenced {
+                    facts.push(("severed", leader.impact.terminated.to_string()));
+                    facts.push(("held", leader.impact.held.to_string()));
+                    facts.push(("gap_ms", leader.downtime.as_millis().to_string()));
                 }
                 facts.extend(leader.cause.iter().map(|cause| ("reason", cause.code().to_owned())));
                 facts
             }
-            core::News::Fenced(lasting, reason) => {
+            core::Event::Fenced(lasting, reason) => {
                 vec![("gap_ms", lasting.as_millis().to_string()), ("reason", reason.code().to_owned())]
             }
-            core::News::TwoPrimaries(primaries) => vec![("primaries", names(primaries))],
-            core::News::TwoPrimariesOver => Vec::new(),
+            core::Event::TwoPrimaries(primaries) => vec![("primaries", names(primaries))],
+            core::Event::TwoPrimariesResolved => Vec::new(),
         };
         Self {
             kind: news.code().to_owned(),
@@ -67,19 +67,19 @@ fn names(primaries: &[(core::MemberName, core::Timeline)]) -> String {
 }
 
 /// Writes a line of the log; what an operator must look at is a warning.
-pub(crate) fn log(news: &core::News) {
+pub(crate) fn log(news: &core::Event) {
     match news {
-        core::News::Leader(leader) => {
-            let core::LeaderNews { member, timeline, epoch, toll, gap, cause, .. } = leader;
-            let (severed, held, gap_ms) = (toll.severed, toll.held, gap.as_millis());
+        core::Event::Leader(leader) => {
+            let core::LeaderEvent { member, timeline, epoch, impact, downtime, cause, .. } = leader;
+            let (severed, held, gap_ms) = (impact.terminated, impact.held, downtime.as_millis());
             let cause = cause.as_ref().map(core::Reason::code);
             info!(%member, %timeline, %epoch, severed, held, gap_ms, cause, "{news}");
         }
-        core::News::Fenced(lasting, reason) => {
+        core::Event::Fenced(lasting, reason) => {
             warn!(gap_ms = lasting.as_millis(), reason = reason.code(), "{news}");
         }
-        core::News::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{news}"),
-        core::News::TwoPrimariesOver => info!("{news}"),
+        core::Event::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{news}"),
+        core::Event::TwoPrimariesResolved => info!("{news}"),
     }
 }
 
@@ -175,13 +175,13 @@ mod tests {
 
     #[test]
     fn the_facts_of_a_story_are_annotations() {
-        let story = core::News::Leader(core::LeaderNews {
+        let story = core::Event::Leader(core::LeaderEvent {
             member: core::MemberName::new("epyc"),
             timeline: core::Timeline(4),
             epoch: core::RouteEpoch::default(),
-            turn: core::Turn::Other,
-            toll: core::Toll { severed: 12, held: 7 },
-            gap: std::time::Duration::from_millis(310),
+            change: core::LeaderChange::Changed,
+            impact: core::Impact { terminated: 12, held: 7 },
+            downtime: std::time::Duration::from_millis(310),
             cause: Some(core::Reason::NoLeader),
             fenced: false,
         });

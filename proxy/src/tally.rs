@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pg_leader_proxy_core::{Moment, RouteEpoch, Toll};
+use pg_leader_proxy_core::{Impact, Moment, RouteEpoch};
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -268,12 +268,12 @@ impl Tally {
 
     /// What it cost to come from one epoch of the write route to a later one: the sessions that were severed since
     /// `from` began, and the clients that waited for an epoch since then, up to `to`. Forgotten epochs count nothing.
-    pub fn toll(&self, from: RouteEpoch, to: RouteEpoch) -> Toll {
+    pub fn toll(&self, from: RouteEpoch, to: RouteEpoch) -> Impact {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = epochs.iter().filter(|(epoch, _)| (from..to).contains(epoch));
         let begun = epochs.iter().filter(|(epoch, _)| from < *epoch && *epoch <= to);
-        Toll {
-            severed: ended.map(|(_, tally)| tally.severed()).sum(),
+        Impact {
+            terminated: ended.map(|(_, tally)| tally.severed()).sum(),
             held: begun.map(|(_, tally)| tally.waited.value()).sum(),
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use pg_leader_proxy_core::{MemberName, Reason, RouteEpoch, ServerAddr, Standing};
+use pg_leader_proxy_core::{Admission, MemberName, Reason, RouteEpoch, ServerAddr};
 
 use crate::pass::Pass;
 use crate::tally::{EpochTally, RouteKind};
@@ -29,7 +29,7 @@ pub struct Target {
     /// The right to pass bytes.
     pub pass: Arc<Pass>,
     /// Why new sessions must wait although open ones go on.
-    pub shut: Option<Reason>,
+    pub hold_reason: Option<Reason>,
     /// What is counted of its epoch, on the write route.
     pub tally: Option<Arc<EpochTally>>,
     /// How many sessions it has.
@@ -76,11 +76,11 @@ impl Targets {
         let target = match route {
             RouteKind::Write => self.write.as_ref()?,
             RouteKind::Read => {
-                let admitting = self.read.as_ref()?.iter().filter(|target| target.shut.is_none());
+                let admitting = self.read.as_ref()?.iter().filter(|target| target.hold_reason.is_none());
                 admitting.min_by_key(|target| target.sessions.load(Relaxed)).ok_or(&Reason::NoReplica)?
             }
         };
-        target.shut.as_ref().map_or(Ok(target), Err)
+        target.hold_reason.as_ref().map_or(Ok(target), Err)
     }
 
     /// Every server that a session of `route` may be on: all that a cancel request can be meant for.
@@ -93,9 +93,9 @@ impl Targets {
 }
 
 /// Why a server of the read route takes no new sessions, in the words of a target.
-pub fn shut(standing: Standing) -> Option<Reason> {
-    match standing {
-        Standing::Admits => None,
-        Standing::Keeps => Some(Reason::NoReplica),
+pub fn hold_reason(admission: Admission) -> Option<Reason> {
+    match admission {
+        Admission::NewSessions => None,
+        Admission::ExistingOnly => Some(Reason::NoReplica),
     }
 }

@@ -14,8 +14,8 @@ use pg_leader_proxy::gate::{Gate, GateLimits};
 use pg_leader_proxy::tally::{RefusalKind, RouteKind, Tally};
 use pg_leader_proxy::{cli, clock};
 use pg_leader_proxy_core::{
-    LeaderKey, Lsn, Member, MemberName, Observation, Policy, ProbeFailure, ProbePath, Revision, ServerAddr,
-    Stamped, Stance, SystemId, Timeline, Word,
+    LeaderKey, Lsn, Member, MemberName, Observation, Policy, ProbeConnection, ProbeFailure, ProbeReply,
+    Revision, Role, ServerAddr, Stamped, SystemId, Timeline,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -111,24 +111,24 @@ fn held(holder: &str, revision: u64) -> Observation {
     Observation::LeaderKey { key: Some(key), lease: Some(lease), seen: now }
 }
 
-fn probed(member: &str, host: &str, outcome: Result<Stance, ProbeFailure>) -> Observation {
+fn probed(member: &str, host: &str, outcome: Result<Role, ProbeFailure>) -> Observation {
     Observation::Probe {
         member: name(member),
         addr: ServerAddr::new(host, 5432),
         sent: clock::now(),
-        path: ProbePath::Kept,
-        outcome: outcome.map(|stance| Word { system_id: SystemId(7), stance }),
+        connection: ProbeConnection::Persistent,
+        outcome: outcome.map(|role| ProbeReply { system_id: SystemId(7), role }),
     }
 }
 
 fn primary(member: &str, host: &str, timeline: u32) -> Observation {
-    probed(member, host, Ok(Stance::Primary { timeline: Timeline(timeline), written: Lsn(5000) }))
+    probed(member, host, Ok(Role::Primary { timeline: Timeline(timeline), written: Lsn(5000) }))
 }
 
 fn replica(member: &str, host: &str) -> Observation {
     let (received, replayed) = (Some(Lsn(4096)), Some(Lsn(4000)));
-    let stance = Stance::Replica { timeline: Some(Timeline(1)), received, replayed, streaming: true };
-    probed(member, host, Ok(stance))
+    let role = Role::Replica { timeline: Some(Timeline(1)), received, replayed, streaming: true };
+    probed(member, host, Ok(role))
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
         .replace("hold = \"30s\"", "hold = \"1s\"");
     let proxy = Proxy::launch(&proxy).unwrap();
     wait_until_listening(&proxy).await;
-    let routing = wait_for_reason(&proxy, "holder_failed").await;
+    let routing = wait_for_reason(&proxy, "leader_probe_failed").await;
     let reason = routing["write"]["reason"]["text"].as_str().unwrap().to_owned();
     assert!(reason.contains("turns the monitoring user away"), "{reason}");
     assert!(!proxy.log().unwrap().contains("wrong\n"), "the password is in the log");
@@ -179,7 +179,7 @@ async fn a_member_of_another_cluster_at_the_address_is_never_routed_to() {
     setup.arguments = ProxyArguments::Config(map(&text));
     let proxy = Proxy::launch(&setup).unwrap();
     wait_until_listening(&proxy).await;
-    let routing = wait_for_reason(&proxy, "other_cluster").await;
+    let routing = wait_for_reason(&proxy, "system_id_mismatch").await;
     assert!(routing["write"]["reason"]["text"].as_str().unwrap().contains("belongs to another cluster"));
 
     proxy.write_config(&text).unwrap();

@@ -11,7 +11,7 @@ use pg_leader_proxy::clock;
 use pg_leader_proxy::config::{Secret, SslMode};
 use pg_leader_proxy::sources::probe::{ProbeError, check_member};
 use pg_leader_proxy_core::{
-    Attention, MemberName, ProbeFailure, ProbePath, ServerAddr, Stance, SystemId, Timeline,
+    MemberName, ProbeConnection, ProbeFailure, ProbeUrgency, Role, ServerAddr, SystemId, Timeline,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
@@ -26,8 +26,8 @@ mod server;
 use probes::{Probes, config, inquiry};
 use server::Postgres;
 
-fn burst() -> Attention {
-    Attention::Burst(MemberName::new("a"))
+fn burst() -> ProbeUrgency {
+    ProbeUrgency::Burst(MemberName::new("a"))
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_user_without_privileges_learns_everything_from_a_primary() {
     let word = check_member(&config(), &server.addr()).await.unwrap();
     let id = server.value("(pg_control_system()).system_identifier").await;
     assert_eq!(word.system_id, SystemId(id.parse().unwrap()));
-    let Stance::Primary { timeline, written } = word.stance else { panic!("{word:?}") };
+    let Role::Primary { timeline, written } = word.role else { panic!("{word:?}") };
     assert_eq!(timeline, Timeline(1));
     let behind = server.value(&format!("pg_current_wal_lsn() - '{written}'")).await;
     assert!(behind.parse::<i64>().unwrap() >= 0 && written.0 > 0x0100_0000, "{written} is {behind} behind");
@@ -49,18 +49,18 @@ async fn a_user_without_privileges_learns_everything_from_a_replica_and_sees_its
     let mut probes = Probes::of_one(config(), replica.addr(), burst());
     let streams = probes
         .hear("a streaming replica", |heard| {
-            heard.outcome.is_ok_and(|word| matches!(word.stance, Stance::Replica { streaming: true, .. }))
+            heard.outcome.is_ok_and(|word| matches!(word.role, Role::Replica { streaming: true, .. }))
         })
         .await;
     let Ok(word) = streams.outcome else { panic!("{streams:?}") };
-    let Stance::Replica { timeline, received, replayed, .. } = word.stance else { panic!("{word:?}") };
+    let Role::Replica { timeline, received, replayed, .. } = word.role else { panic!("{word:?}") };
     assert_eq!(timeline, Some(Timeline(1)));
     assert!(received.is_some() && replayed.is_some());
     assert_eq!(word.system_id, check_member(&config(), &primary.addr()).await.unwrap().system_id);
 
     replica.execute("SELECT pg_promote(wait => false)").await;
     let promoted = probes.hear("the promotion", probes::Heard::is_primary).await;
-    let Stance::Primary { timeline, .. } = promoted.outcome.unwrap().stance else { unreachable!() };
+    let Role::Primary { timeline, .. } = promoted.outcome.unwrap().role else { unreachable!() };
     assert_eq!(timeline, Timeline(2));
     let last_before = probes.said.iter().rev().find(|heard| heard.is_replica()).unwrap().sent;
     let gap = promoted.sent.since(last_before);
@@ -75,7 +75,7 @@ async fn a_server_in_recovery_that_streams_from_nobody_says_so() {
     std::fs::write(server.data().join("standby.signal"), "").unwrap();
     server.start().await;
     let word = check_member(&config(), &server.addr()).await.unwrap();
-    let Stance::Replica { timeline, streaming, .. } = word.stance else { panic!("{word:?}") };
+    let Role::Replica { timeline, streaming, .. } = word.role else { panic!("{word:?}") };
     assert_eq!((timeline, streaming), (Some(Timeline(1)), false));
 }
 
@@ -119,7 +119,7 @@ fn denied(error: &ProbeError, advice: &str) {
 async fn the_end_of_the_kept_connection_is_evidence_at_once() {
     let mut server = Postgres::primary(&[]).await;
     // Steady, so the next question would come in an hour.
-    let mut probes = Probes::of_one(config(), server.addr(), Attention::Steady);
+    let mut probes = Probes::of_one(config(), server.addr(), ProbeUrgency::Normal);
     probes.hear("its word", probes::Heard::is_primary).await;
     server.signal(Signal::INT);
     let first = probes.next().await.outcome;
@@ -159,23 +159,23 @@ async fn a_hung_postmaster_shows_only_over_a_fresh_connection() {
     let mut both = config();
     both.fresh_interval = Duration::from_millis(100);
     let mut probes = Probes::of_one(both, server.addr(), burst());
-    probes.hear("a fresh word", |heard| heard.path == ProbePath::Fresh && heard.is_primary()).await;
+    probes.hear("a fresh word", |heard| heard.connection == ProbeConnection::New && heard.is_primary()).await;
     server.signal(Signal::STOP);
     probes.hear("its silence", |heard| heard.outcome == Err(ProbeFailure::TimedOut)).await;
     let silent = probes.said.last().unwrap().clone();
-    assert_eq!(silent.path, ProbePath::Fresh);
+    assert_eq!(silent.connection, ProbeConnection::New);
     let meanwhile = probes.said.iter().filter(|heard| heard.sent > silent.sent && heard.is_primary()).count();
     assert!(meanwhile > 20, "the kept connection was delayed: {meanwhile} words in two seconds");
     server.signal(Signal::CONT);
-    probes.hear("a fresh word", |heard| heard.path == ProbePath::Fresh && heard.is_primary()).await;
+    probes.hear("a fresh word", |heard| heard.connection == ProbeConnection::New && heard.is_primary()).await;
 }
 
 #[tokio::test]
 async fn a_full_server_and_one_that_starts_are_told_apart() {
     let mut server = Postgres::primary(&["max_connections = 5", "superuser_reserved_connections = 3"]).await;
     let mut keeping = [
-        Probes::of_one(config(), server.addr(), Attention::Steady),
-        Probes::of_one(config(), server.addr(), Attention::Steady),
+        Probes::of_one(config(), server.addr(), ProbeUrgency::Normal),
+        Probes::of_one(config(), server.addr(), ProbeUrgency::Normal),
     ];
     for probes in &mut keeping {
         probes.hear("its word", probes::Heard::is_primary).await;
@@ -197,13 +197,13 @@ async fn a_full_server_and_one_that_starts_are_told_apart() {
 #[tokio::test]
 async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
     let server = Postgres::primary(&[]).await;
-    let mut probes = Probes::of_one(config(), server.addr(), Attention::Steady);
+    let mut probes = Probes::of_one(config(), server.addr(), ProbeUrgency::Normal);
     let first = probes.next().await;
     probes.wake.send(MemberName::new("stranger")).await.unwrap();
     probes.wake.send(MemberName::new("a")).await.unwrap();
     let woken = probes.next().await;
     assert!(first.is_primary() && woken.is_primary() && woken.sent > first.sent);
-    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], Attention::Burst(MemberName::new("b"))));
+    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], ProbeUrgency::Burst(MemberName::new("b"))));
     assert!(probes.next().await.is_primary());
     probes.inquiry.send_replace(inquiry(&[("a", server.addr())], burst()));
     for _ in 0..20 {
@@ -215,13 +215,13 @@ async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
 async fn members_come_move_and_leave() {
     let server = Postgres::primary(&["listen_addresses = '*'"]).await;
     let elsewhere = ServerAddr::new("127.0.0.1", 1);
-    let mut probes = Probes::start(config(), inquiry(&[], Attention::Steady));
-    probes.inquiry.send_replace(inquiry(&[("a", elsewhere.clone())], Attention::Steady));
+    let mut probes = Probes::start(config(), inquiry(&[], ProbeUrgency::Normal));
+    probes.inquiry.send_replace(inquiry(&[("a", elsewhere.clone())], ProbeUrgency::Normal));
     assert_eq!(probes.next().await.addr, elsewhere);
-    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], Attention::Steady));
+    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], ProbeUrgency::Normal));
     let moved = probes.next().await;
     assert!(moved.addr == server.addr() && moved.is_primary());
-    probes.inquiry.send_replace(inquiry(&[], Attention::Watchful));
+    probes.inquiry.send_replace(inquiry(&[], ProbeUrgency::Elevated));
     let connections =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg-leader-proxy probe'";
     for _ in 0..600 {

@@ -15,8 +15,8 @@ use pg_leader_proxy::tally::{RouteKind, Tally};
 use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Keeper, Listener, Workers};
 use pg_leader_proxy_core::{
-    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
-    Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
+    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
+    Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, SystemId, Timeline,
 };
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
@@ -85,7 +85,7 @@ impl Rig {
             addr: ServerAddr::new(&server.ip().to_string(), server.port()),
             epoch: epoch(),
             pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
-            shut: None,
+            hold_reason: None,
             tally: None,
             sessions: Arc::default(),
         };
@@ -134,7 +134,7 @@ fn epoch() -> RouteEpoch {
     let now = Moment::from_boot(Duration::from_secs(1));
     let (name, addr) = (MemberName::new("a"), ServerAddr::new("a", 5432));
     let key = LeaderKey { holder: name.clone(), create_revision: Revision(1) };
-    let stance = Stance::Primary { timeline: Timeline(1), written: Lsn(1) };
+    let role = Role::Primary { timeline: Timeline(1), written: Lsn(1) };
     let mut router = Router::new(Policy::default());
     for fact in [
         Observation::Members([(name.clone(), Member { addr: addr.clone(), no_load_balance: false })].into()),
@@ -148,8 +148,8 @@ fn epoch() -> RouteEpoch {
             member: name,
             addr,
             sent: now,
-            path: ProbePath::Kept,
-            outcome: Ok(Word { system_id: SystemId(1), stance }),
+            connection: ProbeConnection::Persistent,
+            outcome: Ok(ProbeReply { system_id: SystemId(1), role }),
         },
     ] {
         router.observe(fact, now);

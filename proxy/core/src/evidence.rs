@@ -7,7 +7,7 @@ use crate::cluster::{
     ClusterConfig, LeaderKey, Member, MemberName, Revision, ServerAddr, SystemId, Timeline,
 };
 use crate::moment::{Moment, Stamped};
-use crate::observation::{Observation, ProbeFailure, ProbePath, Word};
+use crate::observation::{Observation, ProbeConnection, ProbeFailure, ProbeReply};
 
 /// Whether the DCS can be believed to push what changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,60 +38,68 @@ impl LeaseEvidence {
 
 /// What is known of one server from asking it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Testimony {
+pub struct ServerView {
     /// Where it was asked.
     pub addr: ServerAddr,
     /// Its last word, unless something contradicted it since.
-    pub word: Option<Stamped<Word>>,
+    pub reply: Option<Stamped<ProbeReply>>,
     /// The last failure, unless it answered since.
     pub failure: Option<Stamped<ProbeFailure>>,
     /// The last failure to connect afresh while the kept connection answers: a postmaster that hangs.
-    pub takes_no_connections: Option<Stamped<ProbeFailure>>,
+    pub connect_failure: Option<Stamped<ProbeFailure>>,
     /// When the last question was sent that found the server down: no word from before counts.
     down: Option<Moment>,
     /// When the last question was sent that a new connection answered.
     connected: Option<Moment>,
 }
 
-impl Testimony {
+impl ServerView {
     const fn new(addr: ServerAddr) -> Self {
-        Self { addr, word: None, failure: None, takes_no_connections: None, down: None, connected: None }
+        Self { addr, reply: None, failure: None, connect_failure: None, down: None, connected: None }
     }
 
     /// The word, if it is no older than `limit` at `now`.
-    pub fn fresh_word(&self, now: Moment, limit: Duration) -> Option<Stamped<Word>> {
-        self.word.filter(|word| now < word.sent + limit)
+    pub fn fresh_reply(&self, now: Moment, limit: Duration) -> Option<Stamped<ProbeReply>> {
+        self.reply.filter(|reply| now < reply.sent + limit)
     }
 
-    fn hear(&mut self, path: ProbePath, sent: Moment, outcome: Result<Word, ProbeFailure>) {
+    fn record(
+        &mut self,
+        connection: ProbeConnection,
+        sent: Moment,
+        outcome: Result<ProbeReply, ProbeFailure>,
+    ) {
         match outcome {
-            Ok(word) => self.hear_word(path, Stamped { sent, fact: word }),
-            Err(failure) => self.hear_failure(path, Stamped { sent, fact: failure }),
+            Ok(reply) => self.record_reply(connection, Stamped { sent, fact: reply }),
+            Err(failure) => self.record_failure(connection, Stamped { sent, fact: failure }),
         }
     }
 
-    fn hear_word(&mut self, path: ProbePath, word: Stamped<Word>) {
-        if path == ProbePath::Fresh {
-            self.connected = self.connected.max(Some(word.sent));
-            self.takes_no_connections = self.takes_no_connections.filter(|hung| hung.sent > word.sent);
+    fn record_reply(&mut self, connection: ProbeConnection, reply: Stamped<ProbeReply>) {
+        if connection == ProbeConnection::New {
+            self.connected = self.connected.max(Some(reply.sent));
+            self.connect_failure = self.connect_failure.filter(|hung| hung.sent > reply.sent);
         }
-        if Some(word.sent) >= self.last_word().max(self.down) {
-            self.word = Some(word);
-            self.failure = self.failure.filter(|failure| failure.sent > word.sent);
+        if Some(reply.sent) >= self.last_reply().max(self.down) {
+            self.reply = Some(reply);
+            self.failure = self.failure.filter(|failure| failure.sent > reply.sent);
         }
     }
 
     /// A failure that contradicts nothing only explains why no word comes; it never hides one.
-    fn hear_failure(&mut self, path: ProbePath, failure: Stamped<ProbeFailure>) {
+    fn record_failure(&mut self, connection: ProbeConnection, failure: Stamped<ProbeFailure>) {
         let sent = Some(failure.sent);
-        if path == ProbePath::Fresh && failure.fact == ProbeFailure::TimedOut && sent > self.connected {
-            self.takes_no_connections = Some(failure);
+        if connection == ProbeConnection::New
+            && failure.fact == ProbeFailure::TimedOut
+            && sent > self.connected
+        {
+            self.connect_failure = Some(failure);
         }
-        if sent < self.last_word() {
+        if sent < self.last_reply() {
             return;
         }
         if failure.fact.contradicts() {
-            self.word = None;
+            self.reply = None;
             self.down = self.down.max(sent);
         }
         if sent >= self.failure.map(|known| known.sent) {
@@ -99,8 +107,8 @@ impl Testimony {
         }
     }
 
-    fn last_word(&self) -> Option<Moment> {
-        self.word.map(|word| word.sent)
+    fn last_reply(&self) -> Option<Moment> {
+        self.reply.map(|reply| reply.sent)
     }
 }
 
@@ -116,7 +124,7 @@ pub struct Evidence {
     config: ClusterConfig,
     switchover_announced: bool,
     initialize: Option<SystemId>,
-    testimonies: BTreeMap<MemberName, Testimony>,
+    servers: BTreeMap<MemberName, ServerView>,
 }
 
 impl Evidence {
@@ -131,7 +139,7 @@ impl Evidence {
             config: ClusterConfig { paused: false, standby_cluster: false, failsafe_mode: false },
             switchover_announced: false,
             initialize: None,
-            testimonies: BTreeMap::new(),
+            servers: BTreeMap::new(),
         }
     }
 
@@ -186,35 +194,39 @@ impl Evidence {
     }
 
     /// What is known from asking each member, and each primary that left the DCS.
-    pub const fn testimonies(&self) -> &BTreeMap<MemberName, Testimony> {
-        &self.testimonies
+    pub const fn servers(&self) -> &BTreeMap<MemberName, ServerView> {
+        &self.servers
     }
 
     /// What is known of `member` from asking it where it is now.
-    pub fn testimony(&self, member: &MemberName) -> Option<&Testimony> {
-        self.testimonies.get(member)
+    pub fn server(&self, member: &MemberName) -> Option<&ServerView> {
+        self.servers.get(member)
     }
 
     /// The highest timeline that a member of this cluster reported within `limit`.
     ///
     /// Older words do not count: a member that died on a higher timeline must not fence its heirs for ever.
     pub fn highest_timeline(&self, now: Moment, limit: Duration) -> Option<Timeline> {
-        self.fresh_words(now, limit).filter_map(|(_, word)| word.timeline()).max()
+        self.fresh_replies(now, limit).filter_map(|(_, reply)| reply.timeline()).max()
     }
 
     /// The fresh words of the members that belong to this cluster.
-    pub fn fresh_words(&self, now: Moment, limit: Duration) -> impl Iterator<Item = (&MemberName, Word)> {
-        self.testimonies
+    pub fn fresh_replies(
+        &self,
+        now: Moment,
+        limit: Duration,
+    ) -> impl Iterator<Item = (&MemberName, ProbeReply)> {
+        self.servers
             .iter()
-            .filter_map(move |(member, testimony)| Some((member, testimony.fresh_word(now, limit)?.fact)))
-            .filter(|(_, word)| self.initialize.is_none_or(|id| id == word.system_id))
+            .filter_map(move |(member, server)| Some((member, server.fresh_reply(now, limit)?.fact)))
+            .filter(|(_, reply)| self.initialize.is_none_or(|id| id == reply.system_id))
     }
 
     /// Forgets those who left the DCS and are no primaries any more, or have not said so within `limit`.
     pub(crate) fn forget_departed(&mut self, now: Moment, limit: Duration) {
         let members = &self.members;
-        self.testimonies.retain(|name, testimony| {
-            let primary = || testimony.fresh_word(now, limit).is_some_and(|word| word.fact.is_primary());
+        self.servers.retain(|name, server| {
+            let primary = || server.fresh_reply(now, limit).is_some_and(|reply| reply.fact.is_primary());
             members.contains_key(name) || primary()
         });
     }
@@ -231,10 +243,9 @@ impl Evidence {
                     self.dcs = Dcs::Silent(since);
                 }
             }
-            Observation::Probe { member, addr, sent, path, outcome } => {
-                if let Some(testimony) = self.testimonies.get_mut(&member).filter(|known| known.addr == addr)
-                {
-                    testimony.hear(path, sent, outcome);
+            Observation::Probe { member, addr, sent, connection, outcome } => {
+                if let Some(server) = self.servers.get_mut(&member).filter(|known| known.addr == addr) {
+                    server.record(connection, sent, outcome);
                 }
             }
         }
@@ -264,12 +275,12 @@ impl Evidence {
     /// A primary whose Patroni died leaves the DCS but goes on taking writes. It is the one that must not be lost sight
     /// of, so it is a member until it says otherwise or falls silent.
     fn observe_members(&mut self, members: BTreeMap<MemberName, Member>) {
-        self.testimonies.retain(|name, testimony| match members.get(name) {
-            Some(member) => member.addr == testimony.addr,
-            None => testimony.word.is_some_and(|word| word.fact.is_primary()),
+        self.servers.retain(|name, server| match members.get(name) {
+            Some(member) => member.addr == server.addr,
+            None => server.reply.is_some_and(|reply| reply.fact.is_primary()),
         });
         for (name, member) in &members {
-            self.testimonies.entry(name.clone()).or_insert_with(|| Testimony::new(member.addr.clone()));
+            self.servers.entry(name.clone()).or_insert_with(|| ServerView::new(member.addr.clone()));
         }
         self.members = members;
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::cluster::{MemberName, Revision, ServerAddr, SystemId, Timeline};
 use crate::evidence::{Dcs, Evidence};
 use crate::moment::{Moment, Stamped};
-use crate::observation::{Stance, Word};
-use crate::policy::{OnDcsLoss, Policy, Witness};
+use crate::observation::{ProbeReply, Role};
+use crate::policy::{OnDcsLoss, Policy, Sources};
 use crate::reason::Reason;
 use crate::routing::Basis;
 
@@ -20,71 +20,71 @@ pub(crate) struct Confirmed {
     pub(crate) create_revision: Option<Revision>,
     pub(crate) basis: Basis,
     /// Open sessions may go on, but for this reason new ones must wait.
-    pub(crate) shut: Option<Reason>,
+    pub(crate) hold_reason: Option<Reason>,
     /// The proof does not hold from this moment on.
     pub(crate) until: Moment,
 }
 
 /// What the evidence proves at `now`.
-pub(crate) fn judge(evidence: &Evidence, policy: &Policy, now: Moment) -> Result<Confirmed, Reason> {
-    Judge { evidence, policy, now }.leadership()
+pub(crate) fn confirm(evidence: &Evidence, policy: &Policy, now: Moment) -> Result<Confirmed, Reason> {
+    Rules { evidence, policy, now }.leadership()
 }
 
-struct Judge<'a> {
+struct Rules<'a> {
     evidence: &'a Evidence,
     policy: &'a Policy,
     now: Moment,
 }
 
 /// A server's word that passed every test of a rule.
-struct Vouched {
+struct Verified {
     addr: ServerAddr,
     timeline: Timeline,
     until: Moment,
 }
 
-impl Judge<'_> {
+impl Rules<'_> {
     fn leadership(&self) -> Result<Confirmed, Reason> {
-        if self.policy.terms().witness == Witness::Servers {
-            return self.sole_primary(None);
+        if self.policy.options().sources == Sources::ServersOnly {
+            return self.by_all_members(None);
         }
         match (self.evidence.dcs(), self.evidence.leader_key()) {
             (Dcs::Unseen, _) => Err(Reason::Starting),
             (_, Some(_)) if self.evidence.config().standby_cluster => Err(Reason::StandbyCluster),
             (_, Some(key)) => self.holder(&key.fact.holder, key.sent, key.fact.create_revision),
-            (Dcs::Live, None) => self.vacancy(),
+            (Dcs::Live, None) => self.without_key(),
             (Dcs::Silent(_), None) => self.without_dcs(),
         }
     }
 
     /// The leader key is held: the holder leads until the lease horizon, if its own word agrees.
     fn holder(&self, holder: &MemberName, seen: Moment, revision: Revision) -> Result<Confirmed, Reason> {
-        let horizon = self.evidence.lease().map(|lease| lease.end() - self.policy.terms().lease_margin);
+        let horizon = self.evidence.lease().map(|lease| lease.end() - self.policy.options().lease_margin);
         match horizon {
             Some(horizon) if self.now < horizon => {
-                let vouched = self.holder_word(holder, seen)?;
+                let verified = self.holder_reply(holder, seen)?;
                 Ok(Confirmed {
                     member: holder.clone(),
-                    addr: vouched.addr,
-                    timeline: vouched.timeline,
+                    addr: verified.addr,
+                    timeline: verified.timeline,
                     create_revision: Some(revision),
                     basis: Basis::Lease,
-                    shut: self.hung_postmaster(holder),
-                    until: horizon.min(vouched.until),
+                    hold_reason: self.hung_postmaster(holder),
+                    until: horizon.min(verified.until),
                 })
             }
             _ if matches!(self.evidence.dcs(), Dcs::Silent(_)) => self.without_dcs(),
             // In maintenance mode nobody takes a key that runs out, and Patroni may be down on purpose.
-            Some(_) if self.evidence.config().paused => self.sole_primary(Some(holder)),
-            Some(_) => Err(Reason::LeaseEnding(holder.clone())),
-            None => Err(Reason::LeaseUnread(holder.clone())),
+            Some(_) if self.evidence.config().paused => self.by_all_members(Some(holder)),
+            Some(_) => Err(Reason::LeaseExpiring(holder.clone())),
+            None => Err(Reason::LeaseUnconfirmed(holder.clone())),
         }
     }
 
     /// The DCS answers that nobody holds the leader key. That is normal only in Patroni's maintenance mode.
-    fn vacancy(&self) -> Result<Confirmed, Reason> {
+    fn without_key(&self) -> Result<Confirmed, Reason> {
         if self.evidence.config().paused && !self.evidence.config().standby_cluster {
-            self.sole_primary(self.evidence.last_holder())
+            self.by_all_members(self.evidence.last_holder())
         } else {
             Err(Reason::NoLeader)
         }
@@ -92,84 +92,84 @@ impl Judge<'_> {
 
     /// The DCS is silent, and nothing it said still holds.
     fn without_dcs(&self) -> Result<Confirmed, Reason> {
-        match self.policy.terms().on_dcs_loss {
+        match self.policy.options().on_dcs_loss {
             _ if self.evidence.config().standby_cluster => Err(Reason::StandbyCluster),
             OnDcsLoss::Fence => Err(Reason::DcsSilent),
-            OnDcsLoss::Evidence => match self.evidence.last_holder() {
-                Some(holder) => self.sole_primary(Some(holder)),
+            OnDcsLoss::AllMembers => match self.evidence.last_holder() {
+                Some(holder) => self.by_all_members(Some(holder)),
                 None => Err(Reason::NoLeader),
             },
         }
     }
 
     /// The holder's own word: sent after its leadership was seen, fresh, of this cluster, on the newest timeline.
-    fn holder_word(&self, holder: &MemberName, seen: Moment) -> Result<Vouched, Reason> {
-        let limit = self.policy.terms().evidence_limit;
-        let testimony = self.evidence.testimony(holder);
-        let Some(testimony) = testimony.filter(|_| self.evidence.members().contains_key(holder)) else {
-            return Err(Reason::HolderUnknown(holder.clone()));
+    fn holder_reply(&self, holder: &MemberName, seen: Moment) -> Result<Verified, Reason> {
+        let limit = self.policy.options().max_probe_age;
+        let server = self.evidence.server(holder);
+        let Some(server) = server.filter(|_| self.evidence.members().contains_key(holder)) else {
+            return Err(Reason::LeaderAddressUnknown(holder.clone()));
         };
-        let word = match (testimony.word, testimony.failure) {
-            (Some(word), _) if word.sent >= seen => word,
+        let reply = match (server.reply, server.failure) {
+            (Some(reply), _) if reply.sent >= seen => reply,
             (_, Some(failure)) if failure.sent >= seen => {
-                return Err(Reason::HolderFailed(holder.clone(), failure.fact));
+                return Err(Reason::LeaderProbeFailed(holder.clone(), failure.fact));
             }
-            _ => return Err(Reason::HolderUnasked(holder.clone())),
+            _ => return Err(Reason::LeaderNotProbed(holder.clone())),
         };
-        if self.now >= word.sent + limit {
-            return Err(match testimony.failure {
-                Some(failure) => Reason::HolderFailed(holder.clone(), failure.fact),
-                None => Reason::HolderSilent(holder.clone()),
+        if self.now >= reply.sent + limit {
+            return Err(match server.failure {
+                Some(failure) => Reason::LeaderProbeFailed(holder.clone(), failure.fact),
+                None => Reason::LeaderSilent(holder.clone()),
             });
         }
         let Some(initialize) = self.evidence.initialize() else { return Err(Reason::Bootstrapping) };
-        self.same_cluster(holder, word, initialize)?;
-        let Stance::Primary { timeline, .. } = word.fact.stance else {
-            return Err(Reason::HolderInRecovery(holder.clone()));
+        self.same_cluster(holder, reply, initialize)?;
+        let Role::Primary { timeline, .. } = reply.fact.role else {
+            return Err(Reason::LeaderInRecovery(holder.clone()));
         };
         self.newest_timeline(holder, timeline, limit)?;
-        Ok(Vouched { addr: testimony.addr.clone(), timeline, until: word.sent + limit })
+        Ok(Verified { addr: server.addr.clone(), timeline, until: reply.sent + limit })
     }
 
-    /// The evidence rule: every known member answers, exactly one is out of recovery, it is the one that held the key
+    /// The all-members rule: every known member answers, exactly one is out of recovery, it is the one that held the key
     /// last (where that is known), and its timeline is the highest. One silent member might have been promoted, so
     /// one silent member fences. A word from before the leader key last changed says nothing of what came of that.
     /// The primary's own word may be as old as a leader's may always be; only rivals must be heard more often.
-    fn sole_primary(&self, last_holder: Option<&MemberName>) -> Result<Confirmed, Reason> {
-        let terms = self.policy.terms();
+    fn by_all_members(&self, last_holder: Option<&MemberName>) -> Result<Confirmed, Reason> {
+        let options = self.policy.options();
         let since = self.evidence.leadership_changed();
         let mut cluster = self.evidence.initialize();
         let mut until = None;
         let mut primary: Option<(&MemberName, &ServerAddr, Timeline)> = None;
-        for (member, testimony) in self.evidence.testimonies() {
-            let is_primary = testimony.word.is_some_and(|word| word.fact.is_primary());
-            let limit = if is_primary { terms.evidence_limit } else { terms.rival_limit };
-            let fresh = testimony.fresh_word(self.now, limit);
-            let Some(word) = fresh.filter(|word| Some(word.sent) >= since) else {
-                return Err(Reason::RivalSilent(member.clone()));
+        for (member, server) in self.evidence.servers() {
+            let is_primary = server.reply.is_some_and(|reply| reply.fact.is_primary());
+            let limit = if is_primary { options.max_probe_age } else { options.max_member_probe_age };
+            let fresh = server.fresh_reply(self.now, limit);
+            let Some(reply) = fresh.filter(|reply| Some(reply.sent) >= since) else {
+                return Err(Reason::MemberSilent(member.clone()));
             };
-            self.same_cluster(member, word, *cluster.get_or_insert(word.fact.system_id))?;
-            until = Some(until.map_or(word.sent + limit, |until: Moment| until.min(word.sent + limit)));
-            if let Stance::Primary { timeline, .. } = word.fact.stance {
+            self.same_cluster(member, reply, *cluster.get_or_insert(reply.fact.system_id))?;
+            until = Some(until.map_or(reply.sent + limit, |until: Moment| until.min(reply.sent + limit)));
+            if let Role::Primary { timeline, .. } = reply.fact.role {
                 if let Some((other, ..)) = primary {
                     return Err(Reason::TwoPrimaries(other.clone(), member.clone()));
                 }
-                primary = Some((member, &testimony.addr, timeline));
+                primary = Some((member, &server.addr, timeline));
             }
         }
         let Some(until) = until else { return Err(Reason::NoMembers) };
         let Some((member, addr, timeline)) = primary else { return Err(Reason::NoPrimary) };
         if last_holder.is_some_and(|holder| holder != member) {
-            return Err(Reason::NotLastHolder(member.clone()));
+            return Err(Reason::NotLastLeader(member.clone()));
         }
-        self.newest_timeline(member, timeline, terms.evidence_limit.max(terms.rival_limit))?;
+        self.newest_timeline(member, timeline, options.max_probe_age.max(options.max_member_probe_age))?;
         Ok(Confirmed {
             member: member.clone(),
             addr: addr.clone(),
             timeline,
             create_revision: self.evidence.leader_key().map(|key| key.fact.create_revision),
-            basis: Basis::Evidence,
-            shut: self.hung_postmaster(member),
+            basis: Basis::AllMembers,
+            hold_reason: self.hung_postmaster(member),
             until,
         })
     }
@@ -177,13 +177,13 @@ impl Judge<'_> {
     fn same_cluster(
         &self,
         member: &MemberName,
-        word: Stamped<Word>,
+        reply: Stamped<ProbeReply>,
         expected: SystemId,
     ) -> Result<(), Reason> {
-        if word.fact.system_id == expected {
+        if reply.fact.system_id == expected {
             Ok(())
         } else {
-            Err(Reason::OtherCluster(member.clone(), word.fact.system_id))
+            Err(Reason::SystemIdMismatch(member.clone(), reply.fact.system_id))
         }
     }
 
@@ -202,7 +202,7 @@ impl Judge<'_> {
     }
 
     fn hung_postmaster(&self, member: &MemberName) -> Option<Reason> {
-        let testimony = self.evidence.testimony(member)?;
-        testimony.takes_no_connections.map(|_| Reason::HolderTakesNoConnections(member.clone()))
+        let server = self.evidence.server(member)?;
+        server.connect_failure.map(|_| Reason::LeaderNotAcceptingConnections(member.clone()))
     }
 }

@@ -14,7 +14,7 @@
 //! 1. At most one leader per epoch, and epochs only grow.
 //! 2. No byte of a session passes to a server after its epoch ended, and none before the epoch was checked.
 //!    (The core's half: an ended epoch never returns. The relay's half is in the `pg-leader-proxy` crate.)
-//! 3. Never forward past the lease horizon without the evidence rule.
+//! 3. Never forward past the lease horizon without the all-members rule.
 //! 4. The same observations at the same moments give the same routing.
 //! 5. A new router refuses.
 //! 6. After any fault ends, routing resumes without a restart.
@@ -24,31 +24,31 @@
 //! history of a small alphabet.
 
 mod cluster;
+mod event;
 mod evidence;
-mod herald;
+mod failover;
 mod leadership;
 mod moment;
-mod news;
+mod notifier;
 mod observation;
 mod policy;
 mod reason;
 mod replicas;
-mod report;
 mod router;
 mod routing;
 
 pub use cluster::{
     ClusterConfig, LeaderKey, Lsn, Member, MemberName, Revision, ServerAddr, SystemId, Timeline,
 };
-pub use evidence::{Dcs, Evidence, LeaseEvidence, Testimony};
-pub use herald::Herald;
+pub use event::{Event, Impact, LeaderChange, LeaderEvent};
+pub use evidence::{Dcs, Evidence, LeaseEvidence, ServerView};
+pub use failover::{FailoverLog, FailoverReport, FailoverStep};
 pub use moment::{Moment, Stamped};
-pub use news::{LeaderNews, News, Toll, Turn};
-pub use observation::{Observation, ProbeFailure, ProbePath, Stance, Word};
-pub use policy::{OnDcsLoss, Policy, PolicyError, ReadFallback, Terms, Witness};
+pub use notifier::Notifier;
+pub use observation::{Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
+pub use policy::{OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
 pub use reason::Reason;
-pub use report::{Chronicle, FailoverReport, Step};
 pub use router::Router;
 pub use routing::{
-    Attention, Basis, Leader, ReadRoute, ReadServer, RouteEpoch, Routing, Standing, WriteRoute,
+    Admission, Basis, Leader, ProbeUrgency, ReadRoute, ReadServer, RouteEpoch, Routing, WriteRoute,
 };

@@ -51,48 +51,48 @@ pub enum Observation {
         /// When the question was sent.
         sent: Moment,
         /// How the question reached the server.
-        path: ProbePath,
+        connection: ProbeConnection,
         /// The server's own word, or what kept it from giving one.
-        outcome: Result<Word, ProbeFailure>,
+        outcome: Result<ProbeReply, ProbeFailure>,
     },
 }
 
 /// How a probe reached a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProbePath {
+pub enum ProbeConnection {
     /// Over the connection that is kept open: it tells what the server is.
-    Kept,
+    Persistent,
     /// Over a connection made for this one question: it also tells whether the server still takes connections.
-    Fresh,
+    New,
 }
 
 /// What a server says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct ProbeReply {
     /// Which cluster it belongs to.
     pub system_id: SystemId,
     /// Whether it writes or follows.
-    pub stance: Stance,
+    pub role: Role,
 }
 
-impl Word {
+impl ProbeReply {
     /// Whether the server is out of recovery.
     pub const fn is_primary(&self) -> bool {
-        matches!(self.stance, Stance::Primary { .. })
+        matches!(self.role, Role::Primary { .. })
     }
 
     /// The timeline it is on, where it could tell.
     pub const fn timeline(&self) -> Option<Timeline> {
-        match self.stance {
-            Stance::Primary { timeline, .. } => Some(timeline),
-            Stance::Replica { timeline, .. } => timeline,
+        match self.role {
+            Role::Primary { timeline, .. } => Some(timeline),
+            Role::Replica { timeline, .. } => timeline,
         }
     }
 }
 
 /// Whether a server is in recovery, and how far its log has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stance {
+pub enum Role {
     /// Not in recovery: it takes writes.
     Primary {
         /// The timeline it writes on.

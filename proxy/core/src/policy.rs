@@ -6,11 +6,11 @@ use std::time::Duration;
 
 /// Which witnesses there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Witness {
+pub enum Sources {
     /// The leader key in the DCS, and the servers.
     DcsAndServers,
-    /// Only the servers: routing follows the evidence rule at all times.
-    Servers,
+    /// Only the servers: routing follows the all-members rule at all times.
+    ServersOnly,
 }
 
 /// What to do once the DCS has been silent for longer than the leader's lease is known to last.
@@ -18,7 +18,7 @@ pub enum Witness {
 pub enum OnDcsLoss {
     /// Go on while every known member answers and exactly one, the last holder of the key, is out of recovery.
     /// This is what Patroni's failsafe mode needs.
-    Evidence,
+    AllMembers,
     /// Forward nothing until the DCS answers again.
     Fence,
 }
@@ -34,16 +34,16 @@ pub enum ReadFallback {
 
 /// The numbers and choices of a [`Policy`], not yet checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub struct PolicyOptions {
     /// Which witnesses there are.
-    pub witness: Witness,
+    pub sources: Sources,
     /// How long before the end of a lease the router stops trusting it. It covers etcd's granularity (0.5 s) and the
     /// drift of two clocks over one lease.
     pub lease_margin: Duration,
     /// How old the confirmed leader's own word may be.
-    pub evidence_limit: Duration,
-    /// How old the word of any other member may be under the evidence rule, where a rival's silence counts.
-    pub rival_limit: Duration,
+    pub max_probe_age: Duration,
+    /// How old the word of any other member may be under the all-members rule, where a rival's silence counts.
+    pub max_member_probe_age: Duration,
     /// How often each server is asked when nothing is happening; the limits must leave room for two questions.
     pub probe_interval: Duration,
     /// What to do without the DCS.
@@ -54,15 +54,15 @@ pub struct Terms {
     pub read_fallback: ReadFallback,
 }
 
-impl Default for Terms {
+impl Default for PolicyOptions {
     fn default() -> Self {
         Self {
-            witness: Witness::DcsAndServers,
+            sources: Sources::DcsAndServers,
             lease_margin: Duration::from_secs(2),
-            evidence_limit: Duration::from_secs(5),
-            rival_limit: Duration::from_secs(2),
+            max_probe_age: Duration::from_secs(5),
+            max_member_probe_age: Duration::from_secs(2),
             probe_interval: Duration::from_millis(500),
-            on_dcs_loss: OnDcsLoss::Evidence,
+            on_dcs_loss: OnDcsLoss::AllMembers,
             max_lag_bytes: None,
             read_fallback: ReadFallback::Hold,
         }
@@ -71,26 +71,30 @@ impl Default for Terms {
 
 /// Checked terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy(Terms);
+pub struct Policy(PolicyOptions);
 
 impl Policy {
     /// Checks the terms against each other.
     ///
     /// # Errors
     /// [`PolicyError`] when a limit is too short for two questions, which would fence a healthy leader now and then.
-    pub fn new(terms: Terms) -> Result<Self, PolicyError> {
-        let least = terms.probe_interval * 2;
-        if terms.evidence_limit < least {
-            return Err(PolicyError { limit: "evidence_limit", is: terms.evidence_limit, least });
+    pub fn new(options: PolicyOptions) -> Result<Self, PolicyError> {
+        let least = options.probe_interval * 2;
+        if options.max_probe_age < least {
+            return Err(PolicyError { limit: "max_probe_age", is: options.max_probe_age, least });
         }
-        if terms.rival_limit < least {
-            return Err(PolicyError { limit: "rival_limit", is: terms.rival_limit, least });
+        if options.max_member_probe_age < least {
+            return Err(PolicyError {
+                limit: "max_member_probe_age",
+                is: options.max_member_probe_age,
+                least,
+            });
         }
-        Ok(Self(terms))
+        Ok(Self(options))
     }
 
     /// The terms that were checked.
-    pub const fn terms(&self) -> &Terms {
+    pub const fn options(&self) -> &PolicyOptions {
         &self.0
     }
 }
@@ -98,7 +102,7 @@ impl Policy {
 impl Default for Policy {
     /// The default terms, which hold together (a test says so).
     fn default() -> Self {
-        Self(Terms::default())
+        Self(PolicyOptions::default())
     }
 }
 
@@ -124,13 +128,14 @@ mod tests {
 
     #[test]
     fn the_default_terms_hold_together() {
-        assert_eq!(Policy::new(Terms::default()), Ok(Policy::default()));
+        assert_eq!(Policy::new(PolicyOptions::default()), Ok(Policy::default()));
     }
 
     #[test]
     fn a_limit_too_short_for_two_questions_is_named() {
-        let terms = Terms { rival_limit: Duration::from_millis(900), ..Terms::default() };
-        let error = Policy::new(terms).unwrap_err().to_string();
-        assert_eq!(error, "rival_limit is 900ms, shorter than two probe intervals (1s)");
+        let options =
+            PolicyOptions { max_member_probe_age: Duration::from_millis(900), ..PolicyOptions::default() };
+        let error = Policy::new(options).unwrap_err().to_string();
+        assert_eq!(error, "max_member_probe_age is 900ms, shorter than two probe intervals (1s)");
     }
 }

@@ -13,23 +13,23 @@ pub enum Reason {
     /// The leader key is not held.
     NoLeader,
     /// The leader key names a member whose address the cluster does not publish.
-    HolderUnknown(MemberName),
+    LeaderAddressUnknown(MemberName),
     /// The lease of the leader key has not been confirmed yet.
-    LeaseUnread(MemberName),
+    LeaseUnconfirmed(MemberName),
     /// The lease of the leader key is at its end, and its holder does not renew it.
-    LeaseEnding(MemberName),
+    LeaseExpiring(MemberName),
     /// The holder of the key has not been asked since it took the key.
-    HolderUnasked(MemberName),
+    LeaderNotProbed(MemberName),
     /// The holder of the key still is, or again is, in recovery.
-    HolderInRecovery(MemberName),
+    LeaderInRecovery(MemberName),
     /// The holder of the key gave no word.
-    HolderFailed(MemberName, ProbeFailure),
+    LeaderProbeFailed(MemberName, ProbeFailure),
     /// The holder's last word is too old.
-    HolderSilent(MemberName),
+    LeaderSilent(MemberName),
     /// The holder takes no new connections, though it answers on open ones.
-    HolderTakesNoConnections(MemberName),
+    LeaderNotAcceptingConnections(MemberName),
     /// The server at the member's address belongs to another cluster.
-    OtherCluster(MemberName, SystemId),
+    SystemIdMismatch(MemberName, SystemId),
     /// The cluster is being created: it has no system identifier yet.
     Bootstrapping,
     /// Another member reports a higher timeline than the holder of the key.
@@ -48,13 +48,13 @@ pub enum Reason {
     /// Without the DCS: no member is known.
     NoMembers,
     /// Without the DCS: this member is silent, and might have been promoted.
-    RivalSilent(MemberName),
+    MemberSilent(MemberName),
     /// Without the DCS: no member is out of recovery.
     NoPrimary,
     /// Without the DCS: more than one member is out of recovery.
     TwoPrimaries(MemberName, MemberName),
     /// Without the DCS: the one primary is not the member that held the key last.
-    NotLastHolder(MemberName),
+    NotLastLeader(MemberName),
     /// No replica is fit to be read from.
     NoReplica,
 }
@@ -64,24 +64,24 @@ impl Reason {
     pub const CODES: [&'static str; 21] = [
         "starting",
         "no_leader",
-        "holder_unknown",
-        "lease_unread",
-        "lease_ending",
-        "holder_unasked",
-        "holder_in_recovery",
-        "holder_failed",
-        "holder_silent",
-        "holder_takes_no_connections",
-        "other_cluster",
+        "leader_address_unknown",
+        "lease_unconfirmed",
+        "lease_expiring",
+        "leader_not_probed",
+        "leader_in_recovery",
+        "leader_probe_failed",
+        "leader_silent",
+        "leader_not_accepting_connections",
+        "system_id_mismatch",
         "bootstrapping",
         "timeline_behind",
         "standby_cluster",
         "dcs_silent",
         "no_members",
-        "rival_silent",
+        "member_silent",
         "no_primary",
         "two_primaries",
-        "not_last_holder",
+        "not_last_leader",
         "no_replica",
     ];
 
@@ -94,24 +94,24 @@ impl Reason {
         match self {
             Self::Starting => 0,
             Self::NoLeader => 1,
-            Self::HolderUnknown(_) => 2,
-            Self::LeaseUnread(_) => 3,
-            Self::LeaseEnding(_) => 4,
-            Self::HolderUnasked(_) => 5,
-            Self::HolderInRecovery(_) => 6,
-            Self::HolderFailed(..) => 7,
-            Self::HolderSilent(_) => 8,
-            Self::HolderTakesNoConnections(_) => 9,
-            Self::OtherCluster(..) => 10,
+            Self::LeaderAddressUnknown(_) => 2,
+            Self::LeaseUnconfirmed(_) => 3,
+            Self::LeaseExpiring(_) => 4,
+            Self::LeaderNotProbed(_) => 5,
+            Self::LeaderInRecovery(_) => 6,
+            Self::LeaderProbeFailed(..) => 7,
+            Self::LeaderSilent(_) => 8,
+            Self::LeaderNotAcceptingConnections(_) => 9,
+            Self::SystemIdMismatch(..) => 10,
             Self::Bootstrapping => 11,
             Self::TimelineBehind { .. } => 12,
             Self::StandbyCluster => 13,
             Self::DcsSilent => 14,
             Self::NoMembers => 15,
-            Self::RivalSilent(_) => 16,
+            Self::MemberSilent(_) => 16,
             Self::NoPrimary => 17,
             Self::TwoPrimaries(..) => 18,
-            Self::NotLastHolder(_) => 19,
+            Self::NotLastLeader(_) => 19,
             Self::NoReplica => 20,
         }
     }
@@ -122,17 +122,19 @@ impl fmt::Display for Reason {
         match self {
             Self::Starting => f.write_str("nothing is known of the cluster yet"),
             Self::NoLeader => f.write_str("no member holds the leader key"),
-            Self::HolderUnknown(member) => {
+            Self::LeaderAddressUnknown(member) => {
                 write!(f, "{member} holds the leader key but publishes no address")
             }
-            Self::LeaseUnread(member) => write!(f, "the lease of {member} is not confirmed yet"),
-            Self::LeaseEnding(member) => write!(f, "{member} does not renew its lease"),
-            Self::HolderUnasked(member) => write!(f, "{member} took the leader key and is being asked"),
-            Self::HolderInRecovery(member) => write!(f, "{member} holds the leader key but is in recovery"),
-            Self::HolderFailed(member, failure) => write!(f, "{member} holds the leader key but {failure}"),
-            Self::HolderSilent(member) => write!(f, "{member} holds the leader key but has fallen silent"),
-            Self::HolderTakesNoConnections(member) => write!(f, "{member} takes no new connections"),
-            Self::OtherCluster(member, found) => {
+            Self::LeaseUnconfirmed(member) => write!(f, "the lease of {member} is not confirmed yet"),
+            Self::LeaseExpiring(member) => write!(f, "{member} does not renew its lease"),
+            Self::LeaderNotProbed(member) => write!(f, "{member} took the leader key and is being asked"),
+            Self::LeaderInRecovery(member) => write!(f, "{member} holds the leader key but is in recovery"),
+            Self::LeaderProbeFailed(member, failure) => {
+                write!(f, "{member} holds the leader key but {failure}")
+            }
+            Self::LeaderSilent(member) => write!(f, "{member} holds the leader key but has fallen silent"),
+            Self::LeaderNotAcceptingConnections(member) => write!(f, "{member} takes no new connections"),
+            Self::SystemIdMismatch(member, found) => {
                 write!(
                     f,
                     "the server at the address of {member} belongs to another cluster, system identifier {found}"
@@ -150,10 +152,10 @@ impl fmt::Display for Reason {
                 f.write_str("the cluster's store is silent and the lease of the leader has run out")
             }
             Self::NoMembers => f.write_str("no member of the cluster is known"),
-            Self::RivalSilent(member) => write!(f, "{member} is silent and might have been promoted"),
+            Self::MemberSilent(member) => write!(f, "{member} is silent and might have been promoted"),
             Self::NoPrimary => f.write_str("every member is in recovery"),
             Self::TwoPrimaries(one, other) => write!(f, "both {one} and {other} are out of recovery"),
-            Self::NotLastHolder(member) => {
+            Self::NotLastLeader(member) => {
                 write!(f, "{member} is out of recovery but did not hold the leader key last")
             }
             Self::NoReplica => f.write_str("no replica is fit to be read from"),

@@ -3,15 +3,15 @@
 use crate::cluster::{Lsn, MemberName};
 use crate::evidence::Evidence;
 use crate::moment::Moment;
-use crate::observation::Stance;
+use crate::observation::Role;
 use crate::policy::{Policy, ReadFallback};
-use crate::routing::Standing;
+use crate::routing::Admission;
 
 /// A server fit for the read route, before it has an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) member: MemberName,
-    pub(crate) standing: Standing,
+    pub(crate) admission: Admission,
 }
 
 /// The servers that sessions of the read route may be on at `now`; `leader` is the confirmed one.
@@ -27,41 +27,41 @@ pub(crate) fn candidates(
 ) -> Vec<Candidate> {
     let newest = newest_lsn(evidence, policy, now);
     let mut candidates: Vec<Candidate> = evidence
-        .fresh_words(now, policy.terms().evidence_limit)
-        .filter_map(|(member, word)| match word.stance {
-            Stance::Primary { .. } => None,
-            Stance::Replica { replayed, streaming, .. } => {
+        .fresh_replies(now, policy.options().max_probe_age)
+        .filter_map(|(member, reply)| match reply.role {
+            Role::Primary { .. } => None,
+            Role::Replica { replayed, streaming, .. } => {
                 let tagged = evidence.members().get(member).is_none_or(|member| member.no_load_balance);
-                let near = within(policy.terms().max_lag_bytes, newest, replayed);
+                let near = within(policy.options().max_lag_bytes, newest, replayed);
                 let admits = streaming && near && !tagged && takes_connections(evidence, member);
-                Some(Candidate { member: member.clone(), standing: standing(admits) })
+                Some(Candidate { member: member.clone(), admission: admission(admits) })
             }
         })
         .collect();
     if let Some(leader) = leader {
-        let needed = candidates.iter().all(|candidate| candidate.standing == Standing::Keeps);
-        let fallback = needed && policy.terms().read_fallback == ReadFallback::Leader;
+        let needed = candidates.iter().all(|candidate| candidate.admission == Admission::ExistingOnly);
+        let fallback = needed && policy.options().read_fallback == ReadFallback::Leader;
         let admits = fallback && takes_connections(evidence, leader);
-        candidates.push(Candidate { member: leader.clone(), standing: standing(admits) });
+        candidates.push(Candidate { member: leader.clone(), admission: admission(admits) });
     }
     candidates
 }
 
 fn takes_connections(evidence: &Evidence, member: &MemberName) -> bool {
-    evidence.testimony(member).is_none_or(|known| known.takes_no_connections.is_none())
+    evidence.server(member).is_none_or(|known| known.connect_failure.is_none())
 }
 
-const fn standing(admits: bool) -> Standing {
-    if admits { Standing::Admits } else { Standing::Keeps }
+const fn admission(admits: bool) -> Admission {
+    if admits { Admission::NewSessions } else { Admission::ExistingOnly }
 }
 
 /// The end of the log as far as anybody knows: what a primary wrote, or the most that a replica received.
 fn newest_lsn(evidence: &Evidence, policy: &Policy, now: Moment) -> Option<Lsn> {
     evidence
-        .fresh_words(now, policy.terms().evidence_limit)
-        .filter_map(|(_, word)| match word.stance {
-            Stance::Primary { written, .. } => Some(written),
-            Stance::Replica { received, replayed, .. } => received.max(replayed),
+        .fresh_replies(now, policy.options().max_probe_age)
+        .filter_map(|(_, reply)| match reply.role {
+            Role::Primary { written, .. } => Some(written),
+            Role::Replica { received, replayed, .. } => received.max(replayed),
         })
         .max()
 }

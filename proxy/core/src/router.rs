@@ -6,11 +6,11 @@ use crate::cluster::{MemberName, Revision, ServerAddr, Timeline};
 use crate::evidence::Evidence;
 use crate::leadership::{self, Confirmed};
 use crate::moment::Moment;
-use crate::observation::{Observation, Stance};
-use crate::policy::{Policy, Witness};
+use crate::observation::{Observation, Role};
+use crate::policy::{Policy, Sources};
 use crate::reason::Reason;
 use crate::replicas::{self, Candidate};
-use crate::routing::{Attention, Basis, Leader, ReadRoute, ReadServer, RouteEpoch, Routing, WriteRoute};
+use crate::routing::{Basis, Leader, ProbeUrgency, ReadRoute, ReadServer, RouteEpoch, Routing, WriteRoute};
 
 /// Turns observations into a [`Routing`].
 ///
@@ -23,7 +23,7 @@ pub struct Router {
     routing: Routing,
     /// Identifies the leadership of the present epoch.
     leadership: Option<Leadership>,
-    trusted_until: Option<Moment>,
+    valid_until: Option<Moment>,
     last_epoch: RouteEpoch,
     read_epochs: BTreeMap<(MemberName, ServerAddr), RouteEpoch>,
     last_read_epoch: RouteEpoch,
@@ -59,11 +59,11 @@ impl Router {
             routing: Routing {
                 write: WriteRoute::Hold(Reason::Starting),
                 read: ReadRoute::Hold(Reason::Starting),
-                attention: Attention::Watchful,
+                probe_urgency: ProbeUrgency::Elevated,
                 two_primaries: Vec::new(),
             },
             leadership: None,
-            trusted_until: None,
+            valid_until: None,
             last_epoch: RouteEpoch::default(),
             read_epochs: BTreeMap::new(),
             last_read_epoch: RouteEpoch::default(),
@@ -82,12 +82,12 @@ impl Router {
     /// Lets time pass until `now`. Returns whether the routing changed.
     pub fn advance(&mut self, now: Moment) -> bool {
         self.forget_departed(now);
-        let verdict = leadership::judge(&self.evidence, &self.policy, now);
-        let attention = self.attention(&verdict);
-        self.trusted_until = verdict.as_ref().ok().map(|confirmed| confirmed.until);
-        let write = self.write_route(verdict);
+        let confirmation = leadership::confirm(&self.evidence, &self.policy, now);
+        let probe_urgency = self.probe_urgency(&confirmation);
+        self.valid_until = confirmation.as_ref().ok().map(|confirmed| confirmed.until);
+        let write = self.write_route(confirmation);
         let read = self.read_route(write.leader().map(Leader::member), now);
-        let routing = Routing { write, read, attention, two_primaries: self.two_primaries(now) };
+        let routing = Routing { write, read, probe_urgency, two_primaries: self.two_primaries(now) };
         self.deadline = self.next_expiry(now);
         let changed = routing != self.routing;
         self.routing = routing;
@@ -118,18 +118,18 @@ impl Router {
     /// The moment from which the write route must not forward unless a later call moved it; `None` while it holds.
     ///
     /// It moves with every probe, so it is not part of the [`Routing`]: a relay reads it before each byte it passes.
-    pub const fn trusted_until(&self) -> Option<Moment> {
-        self.trusted_until
+    pub const fn valid_until(&self) -> Option<Moment> {
+        self.valid_until
     }
 
     /// The moment from which sessions of the read route must not exchange bytes with `member` unless a later call moved
     /// it; `None` while nothing speaks for the member. The leader's own sessions there end with its leadership.
-    pub fn readable_until(&self, member: &MemberName) -> Option<Moment> {
+    pub fn read_valid_until(&self, member: &MemberName) -> Option<Moment> {
         if self.routing.write.leader().is_some_and(|leader| leader.member() == member) {
-            return self.trusted_until;
+            return self.valid_until;
         }
-        let word = self.evidence.testimony(member)?.word?;
-        Some(word.sent + self.policy.terms().evidence_limit)
+        let reply = self.evidence.server(member)?.reply?;
+        Some(reply.sent + self.policy.options().max_probe_age)
     }
 
     /// When [`advance`](Self::advance) must be called at the latest.
@@ -138,11 +138,11 @@ impl Router {
     }
 
     fn forget_departed(&mut self, now: Moment) {
-        self.evidence.forget_departed(now, self.policy.terms().evidence_limit);
+        self.evidence.forget_departed(now, self.policy.options().max_probe_age);
     }
 
-    fn write_route(&mut self, verdict: Result<Confirmed, Reason>) -> WriteRoute {
-        match verdict {
+    fn write_route(&mut self, confirmation: Result<Confirmed, Reason>) -> WriteRoute {
+        match confirmation {
             Ok(confirmed) => {
                 let leadership = Leadership::of(&confirmed);
                 if self.leadership.as_ref() != Some(&leadership) {
@@ -182,36 +182,36 @@ impl Router {
             }
         };
         epochs.insert(key, epoch);
-        Some(ReadServer { member: candidate.member, addr, epoch, standing: candidate.standing })
+        Some(ReadServer { member: candidate.member, addr, epoch, admission: candidate.admission })
     }
 
-    fn attention(&self, verdict: &Result<Confirmed, Reason>) -> Attention {
-        match verdict {
-            Ok(confirmed) if confirmed.basis == Basis::Evidence => Attention::Watchful,
-            Ok(_) if self.evidence.switchover_announced() => Attention::Watchful,
-            Ok(_) => Attention::Steady,
+    fn probe_urgency(&self, confirmation: &Result<Confirmed, Reason>) -> ProbeUrgency {
+        match confirmation {
+            Ok(confirmed) if confirmed.basis == Basis::AllMembers => ProbeUrgency::Elevated,
+            Ok(_) if self.evidence.switchover_announced() => ProbeUrgency::Elevated,
+            Ok(_) => ProbeUrgency::Normal,
             Err(reason) => match reason {
-                Reason::LeaseUnread(member)
-                | Reason::HolderUnasked(member)
-                | Reason::HolderInRecovery(member)
-                | Reason::HolderFailed(member, _)
-                | Reason::HolderSilent(member) => Attention::Burst(member.clone()),
-                Reason::StandbyCluster => Attention::Steady,
+                Reason::LeaseUnconfirmed(member)
+                | Reason::LeaderNotProbed(member)
+                | Reason::LeaderInRecovery(member)
+                | Reason::LeaderProbeFailed(member, _)
+                | Reason::LeaderSilent(member) => ProbeUrgency::Burst(member.clone()),
+                Reason::StandbyCluster => ProbeUrgency::Normal,
                 Reason::Starting
                 | Reason::NoLeader
-                | Reason::HolderUnknown(_)
-                | Reason::LeaseEnding(_)
-                | Reason::HolderTakesNoConnections(_)
-                | Reason::OtherCluster(..)
+                | Reason::LeaderAddressUnknown(_)
+                | Reason::LeaseExpiring(_)
+                | Reason::LeaderNotAcceptingConnections(_)
+                | Reason::SystemIdMismatch(..)
                 | Reason::Bootstrapping
                 | Reason::TimelineBehind { .. }
                 | Reason::DcsSilent
                 | Reason::NoMembers
-                | Reason::RivalSilent(_)
+                | Reason::MemberSilent(_)
                 | Reason::NoPrimary
                 | Reason::TwoPrimaries(..)
-                | Reason::NotLastHolder(_)
-                | Reason::NoReplica => Attention::Watchful,
+                | Reason::NotLastLeader(_)
+                | Reason::NoReplica => ProbeUrgency::Elevated,
             },
         }
     }
@@ -219,10 +219,10 @@ impl Router {
     fn two_primaries(&self, now: Moment) -> Vec<(MemberName, Timeline)> {
         let mut primaries: Vec<(MemberName, Timeline)> = self
             .evidence
-            .fresh_words(now, self.policy.terms().evidence_limit)
-            .filter_map(|(member, word)| match word.stance {
-                Stance::Primary { timeline, .. } => Some((member.clone(), timeline)),
-                Stance::Replica { .. } => None,
+            .fresh_replies(now, self.policy.options().max_probe_age)
+            .filter_map(|(member, reply)| match reply.role {
+                Role::Primary { timeline, .. } => Some((member.clone(), timeline)),
+                Role::Replica { .. } => None,
             })
             .collect();
         if primaries.len() < 2 {
@@ -233,14 +233,14 @@ impl Router {
 
     /// The next moment at which something that is known grows too old.
     fn next_expiry(&self, now: Moment) -> Option<Moment> {
-        let terms = self.policy.terms();
-        let lease = match terms.witness {
-            Witness::DcsAndServers => self.evidence.lease().map(|lease| lease.end() - terms.lease_margin),
-            Witness::Servers => None,
+        let options = self.policy.options();
+        let lease = match options.sources {
+            Sources::DcsAndServers => self.evidence.lease().map(|lease| lease.end() - options.lease_margin),
+            Sources::ServersOnly => None,
         };
-        let words = self.evidence.testimonies().values().filter_map(|testimony| testimony.word);
-        words
-            .flat_map(|word| [word.sent + terms.evidence_limit, word.sent + terms.rival_limit])
+        let replies = self.evidence.servers().values().filter_map(|server| server.reply);
+        replies
+            .flat_map(|reply| [reply.sent + options.max_probe_age, reply.sent + options.max_member_probe_age])
             .chain(lease)
             .filter(|expiry| *expiry > now)
             .min()
@@ -256,6 +256,6 @@ mod tests {
         let router = Router::new(Policy::default());
         assert_eq!(router.routing().write, WriteRoute::Hold(Reason::Starting));
         assert_eq!(router.routing().read, ReadRoute::Hold(Reason::Starting));
-        assert_eq!(router.trusted_until(), None);
+        assert_eq!(router.valid_until(), None);
     }
 }

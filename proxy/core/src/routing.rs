@@ -37,7 +37,7 @@ pub struct Routing {
     /// Sessions that only read.
     pub read: ReadRoute,
     /// Whom to ask, and how urgently.
-    pub attention: Attention,
+    pub probe_urgency: ProbeUrgency,
     /// All members that say they are out of recovery, when there is more than one.
     pub two_primaries: Vec<(MemberName, Timeline)>,
 }
@@ -71,13 +71,13 @@ pub struct Leader {
     addr: ServerAddr,
     timeline: Timeline,
     basis: Basis,
-    shut: Option<Reason>,
+    hold_reason: Option<Reason>,
 }
 
 impl Leader {
     pub(crate) fn new(epoch: RouteEpoch, confirmed: Confirmed) -> Self {
-        let Confirmed { member, addr, timeline, basis, shut, .. } = confirmed;
-        Self { epoch, member, addr, timeline, basis, shut }
+        let Confirmed { member, addr, timeline, basis, hold_reason, .. } = confirmed;
+        Self { epoch, member, addr, timeline, basis, hold_reason }
     }
 
     /// The epoch that sessions of this leader belong to.
@@ -106,8 +106,8 @@ impl Leader {
     }
 
     /// Why new sessions must wait although open ones go on; normally `None`.
-    pub const fn shut(&self) -> Option<&Reason> {
-        self.shut.as_ref()
+    pub const fn hold_reason(&self) -> Option<&Reason> {
+        self.hold_reason.as_ref()
     }
 }
 
@@ -117,7 +117,7 @@ pub enum Basis {
     /// It holds the leader key, inside the lease horizon.
     Lease,
     /// Every known member answers and it alone is out of recovery.
-    Evidence,
+    AllMembers,
 }
 
 /// Where sessions that only read go.
@@ -149,25 +149,25 @@ pub struct ReadServer {
     /// Sessions of this server belong to this epoch of it; it changes when the server left the route and came back.
     pub epoch: RouteEpoch,
     /// Whether it takes new sessions; one that does not keeps those it has.
-    pub standing: Standing,
+    pub admission: Admission,
 }
 
 /// Whether a server of the read route takes new sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Admission {
     /// It does.
-    Admits,
+    NewSessions,
     /// It only keeps the ones it has: too far behind, tagged `noloadbalance`, or meanwhile the leader.
-    Keeps,
+    ExistingOnly,
 }
 
 /// Whom to ask, and how urgently.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attention {
+pub enum ProbeUrgency {
     /// Everybody, at the usual interval.
-    Steady,
+    Normal,
     /// Everybody, much more often: the servers are the only witnesses, or somebody is about to become leader.
-    Watchful,
+    Elevated,
     /// This member every few milliseconds: clients wait for its word. The others as when watchful.
     Burst(MemberName),
 }

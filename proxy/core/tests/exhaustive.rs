@@ -20,7 +20,7 @@ use script::{Event, Line, Player, Snapshot, Step, parse, play, story};
 
 /// What every history begins with.
 const BEGINNING: &str = "
-    policy margin=1s evidence_limit=3s rival_limit=2s probe_interval=1s
+    policy margin=1s max_probe_age=3s max_member_probe_age=2s probe_interval=1s
     0s members a b
     0s initialize 7
     0s key a 10 lease 3s
@@ -119,17 +119,17 @@ impl Explored {
         self.player.play(&step);
         self.history.push(step);
         for snapshot in self.player.trail.clone() {
-            self.judge(&snapshot);
+            self.confirm(&snapshot);
         }
     }
 
-    fn judge(&mut self, snapshot: &Snapshot) {
+    fn confirm(&mut self, snapshot: &Snapshot) {
         let leader = snapshot.routing.write.leader();
         let oracle = Oracle { heard: &self.history[..snapshot.heard], now: snapshot.at };
-        let said = leader.map(|leader| (leader.member().clone(), leader.basis(), snapshot.trusted_until));
+        let said = leader.map(|leader| (leader.member().clone(), leader.basis(), snapshot.valid_until));
         let allowed = oracle.verdict().map(|rules| (rules.member, rules.basis, Some(rules.until)));
         assert_eq!(said, allowed, "the router and the rules differ after\n{}", self.story());
-        assert!(snapshot.deadline <= snapshot.trusted_until || leader.is_none(), "{}", self.story());
+        assert!(snapshot.deadline <= snapshot.valid_until || leader.is_none(), "{}", self.story());
         if let Err(why) = self.note_epoch(leader) {
             panic!("{why} after\n{}", self.story());
         }
@@ -157,7 +157,7 @@ impl Explored {
         let again = play(&self.history);
         let story = || self.story();
         assert_eq!(again.router.routing(), self.player.router.routing(), "{}", story());
-        assert_eq!(again.router.trusted_until(), self.player.router.trusted_until(), "{}", story());
+        assert_eq!(again.router.valid_until(), self.player.router.valid_until(), "{}", story());
     }
 
     /// Equal for two histories exactly when nothing that follows can tell them apart.

@@ -14,8 +14,8 @@ use histories::judge::{Judgement, hold, try_hold};
 use histories::{healthy, histories};
 use oracle::Oracle;
 use pg_leader_proxy_core::{
-    Basis, MemberName, Policy, ReadRoute, Reason, RouteEpoch, Router, Routing, Terms, Timeline, Witness,
-    WriteRoute,
+    Basis, MemberName, Policy, PolicyOptions, ReadRoute, Reason, RouteEpoch, Router, Routing, Sources,
+    Timeline, WriteRoute,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -77,16 +77,16 @@ fn law_3_nothing_is_forwarded_past_the_lease_without_the_evidence_rule() {
             let oracle = oracle(steps, snapshot);
             let until = match leader.basis() {
                 Basis::Lease => oracle.by_lease(leader.member()).map(|verdict| verdict.until),
-                Basis::Evidence => oracle
-                    .by_evidence(None)
+                Basis::AllMembers => oracle
+                    .by_all_members(None)
                     .filter(|verdict| verdict.member == *leader.member())
                     .map(|verdict| verdict.until),
             };
             let until =
                 until.ok_or_else(|| format!("at {} nothing speaks for {}", snapshot.at, leader.member()))?;
             demand(snapshot.at < until, || format!("at {} the proof is over", snapshot.at))?;
-            demand(snapshot.trusted_until.is_some_and(|trusted| trusted <= until), || {
-                format!("trusted until {:?}, but the proof ends at {until}", snapshot.trusted_until)
+            demand(snapshot.valid_until.is_some_and(|trusted| trusted <= until), || {
+                format!("trusted until {:?}, but the proof ends at {until}", snapshot.valid_until)
             })?;
         }
         Ok(())
@@ -99,7 +99,7 @@ fn law_3_the_router_forwards_exactly_when_the_rules_allow_it() {
         for snapshot in &player.trail {
             let rules = oracle(steps, snapshot).verdict();
             let leader = snapshot.routing.write.leader();
-            let said = leader.map(|leader| (leader.member().clone(), leader.basis(), snapshot.trusted_until));
+            let said = leader.map(|leader| (leader.member().clone(), leader.basis(), snapshot.valid_until));
             let allowed = rules.map(|verdict| (verdict.member, verdict.basis, Some(verdict.until)));
             demand(said == allowed, || {
                 format!("at {} it is {:?}, the rules say {allowed:?}", snapshot.at, snapshot.routing.write)
@@ -133,7 +133,7 @@ fn law_4_it_does_not_matter_how_often_time_is_told() {
         }
         let seldom = play(&steps);
         prop_assert_eq!(often.router.routing(), seldom.router.routing());
-        prop_assert_eq!(often.router.trusted_until(), seldom.router.trusted_until());
+        prop_assert_eq!(often.router.valid_until(), seldom.router.valid_until());
         prop_assert_eq!(often.router.deadline(), seldom.router.deadline());
         Ok(())
     });
@@ -148,7 +148,7 @@ fn law_5_a_new_router_refuses_until_it_has_facts() {
         demand(router.routing().read == ReadRoute::Hold(Reason::Starting), || "it serves".to_owned())?;
         for snapshot in &player.trail {
             let oracle = oracle(steps, snapshot);
-            let needs_dcs = oracle.terms().witness == Witness::DcsAndServers;
+            let needs_dcs = oracle.options().sources == Sources::DcsAndServers;
             let knows = !oracle.members().is_empty() && (oracle.dcs_was_seen() || !needs_dcs);
             let forwards = snapshot.routing.write.leader().is_some();
             demand(knows || !forwards, || format!("at {} it forwards and knows nothing", snapshot.at))?;
@@ -161,17 +161,17 @@ fn law_5_a_new_router_refuses_until_it_has_facts() {
 fn law_6_after_any_history_a_healthy_cluster_is_served_by_the_same_router() {
     hold("routing resumes", |steps, player| {
         let end = steps.last().map(|step| step.at).unwrap_or_default();
-        for (witness, holder) in
-            [(Witness::DcsAndServers, 0), (Witness::DcsAndServers, 1), (Witness::Servers, 2)]
+        for (sources, holder) in
+            [(Sources::DcsAndServers, 0), (Sources::DcsAndServers, 1), (Sources::ServersOnly, 2)]
         {
             let mut player = player.clone();
-            let terms = Terms { witness, ..Terms::default() };
-            player.play(&Step { at: end, event: Event::Policy(Policy::new(terms).unwrap()) });
+            let options = PolicyOptions { sources, ..PolicyOptions::default() };
+            player.play(&Step { at: end, event: Event::Policy(Policy::new(options).unwrap()) });
             healthy(end + Duration::from_millis(100), holder).iter().for_each(|step| player.play(step));
             let leader = player.router.routing().write.leader().cloned();
-            let leader = leader.ok_or_else(|| format!("{witness:?}: {:?}", player.router.routing().write))?;
+            let leader = leader.ok_or_else(|| format!("{sources:?}: {:?}", player.router.routing().write))?;
             demand(*leader.member() == histories::name(holder), || format!("it serves {}", leader.member()))?;
-            demand(leader.shut().is_none(), || "it takes no new sessions".to_owned())?;
+            demand(leader.hold_reason().is_none(), || "it takes no new sessions".to_owned())?;
             let readers = player.router.routing().read.servers().len();
             demand(readers == 3, || format!("the read route has {readers} servers"))?;
         }
@@ -192,7 +192,7 @@ fn law_7_no_server_that_is_known_not_to_lead_is_served() {
             demand(oracle::is_primary(word), || format!("{member} said that it is in recovery"))?;
             let ours = oracle.initialize().is_none_or(|id| id == word.system_id);
             demand(ours, || format!("{member} said that it is of another cluster"))?;
-            let live = oracle.terms().witness == Witness::DcsAndServers && !oracle.dcs_is_silent();
+            let live = oracle.options().sources == Sources::DcsAndServers && !oracle.dcs_is_silent();
             let holder = oracle.key().map(|(key, _)| &key.holder);
             demand(!live || holder.is_none_or(|holder| holder == member), || {
                 format!("{holder:?} holds the key, and {member} is served")
@@ -228,9 +228,9 @@ fn every_reader_knows_until_when_its_server_may_be_read() {
         let oracle = oracle(steps, end);
         let leader = end.routing.write.leader().map(|leader| leader.member());
         for server in end.routing.read.servers() {
-            let until = player.router.readable_until(&server.member);
-            let word = oracle.word(&server.member).map(|(sent, _)| sent + oracle.terms().evidence_limit);
-            let limit = if leader == Some(&server.member) { end.trusted_until } else { word };
+            let until = player.router.read_valid_until(&server.member);
+            let word = oracle.word(&server.member).map(|(sent, _)| sent + oracle.options().max_probe_age);
+            let limit = if leader == Some(&server.member) { end.valid_until } else { word };
             demand(until == limit && until > Some(end.at), || format!("{} until {until:?}", server.member))?;
             demand(end.deadline <= until, || format!("{} is read past {until:?}", server.member))?;
         }
@@ -263,7 +263,7 @@ fn a_server_that_left_the_read_route_comes_back_in_another_epoch() {
 fn the_lease_that_is_told_is_that_of_the_present_leadership() {
     hold("present lease", |steps, player| {
         let end = player.trail.last().map(|end| oracle(steps, end));
-        let margin = player.router.policy().terms().lease_margin;
+        let margin = player.router.policy().options().lease_margin;
         let told = player.router.evidence().lease().map(|lease| lease.end() - margin);
         let horizon = end.and_then(|oracle| oracle.horizon());
         demand(told == horizon, || format!("it is told until {told:?}, and was read until {horizon:?}"))
@@ -290,12 +290,12 @@ fn when_nothing_more_is_heard_forwarding_ends_by_the_deadlines_alone() {
     hold("honest deadlines", |_, player| {
         let mut player = player.clone();
         while let Some(deadline) = player.router.deadline() {
-            let trusted = player.router.trusted_until();
+            let trusted = player.router.valid_until();
             demand(trusted.is_none_or(|trusted| deadline <= trusted), || {
                 format!("it is trusted until {trusted:?} and wakes up at {deadline}")
             })?;
             player.advance(deadline);
-            let later = player.router.trusted_until();
+            let later = player.router.valid_until();
             demand(later.is_none_or(|until| until > deadline), || format!("it forwards past {later:?}"))?;
         }
         let forwards = player.router.routing().write.leader().is_some();
@@ -321,7 +321,7 @@ fn a_broken_law_leaves_a_scenario_that_breaks_it_again() {
 #[test]
 fn every_history_is_read_back_as_it_was_printed() {
     hold("printing", |steps, _| {
-        let again = parse("history", &story("", steps)).map_err(|trouble| trouble.to_string())?.steps();
+        let again = parse("history", &story("", steps)).map_err(|error| error.to_string())?.steps();
         demand(again == steps, || "the printed history is another one".to_owned())
     });
 }
@@ -334,16 +334,16 @@ fn the_histories_are_worth_judging() {
         let steps = histories().new_tree(&mut runner).unwrap().current();
         let trail = play(&steps).trail;
         let routings = || trail.iter().map(|snapshot| &snapshot.routing);
-        let by_evidence = |routing: &Routing| {
-            routing.write.leader().is_some_and(|leader| leader.basis() == Basis::Evidence)
+        let by_all_members = |routing: &Routing| {
+            routing.write.leader().is_some_and(|leader| leader.basis() == Basis::AllMembers)
         };
         let last_epoch = routings().filter_map(epoch).max().map_or(0, RouteEpoch::number);
         forwarding += usize::from(last_epoch >= 1);
         failovers += usize::from(last_epoch >= 2);
-        evidence += usize::from(routings().any(by_evidence));
+        evidence += usize::from(routings().any(by_all_members));
         alarms += usize::from(routings().any(|routing| !routing.two_primaries.is_empty()));
         outlived += usize::from(
-            routings().any(|routing| matches!(routing.write, WriteRoute::Hold(Reason::LeaseEnding(_)))),
+            routings().any(|routing| matches!(routing.write, WriteRoute::Hold(Reason::LeaseExpiring(_)))),
         );
     }
     let shares = [forwarding, failovers, evidence, alarms, outlived];

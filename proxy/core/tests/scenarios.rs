@@ -16,7 +16,7 @@ fn every_scenario_comes_out_as_it_is_written() {
         .filter_map(|(file, text)| {
             parse(&file, &text).and_then(|scenario| run(&file, &text, &scenario)).err()
         })
-        .map(|trouble| trouble.to_string())
+        .map(|error| error.to_string())
         .collect();
     assert!(troubles.is_empty(), "\n{}\n", troubles.join("\n"));
 }
@@ -73,7 +73,10 @@ fn a_line_that_is_not_understood_is_named_with_its_file_and_number() {
         ("0s config lazy", "`lazy` is nothing in the cluster's configuration"),
         ("0s switchover maybe", "a switchover is `announced` or `over`, not `maybe`"),
         ("policy mood=good", "`mood=good` is no setting of the policy"),
-        ("policy rival_limit=1ms", "rival_limit is 1ms, shorter than two probe intervals (1s)"),
+        (
+            "policy max_member_probe_age=1ms",
+            "max_member_probe_age is 1ms, shorter than two probe intervals (1s)",
+        ),
         ("soon tick", "`soon` is no time; write `20s`, `0.25s` or `250ms`"),
         ("=> hold everything", "no reason has the code `everything`"),
         ("=> forward a", "the epoch is missing"),
@@ -82,24 +85,24 @@ fn a_line_that_is_not_understood_is_named_with_its_file_and_number() {
         ("=> applause", "`applause` is nothing that can be expected"),
     ];
     for (line, why) in cases {
-        let trouble = parse("play.txt", &format!("# A comment.\n\n  {line}\n")).unwrap_err();
-        assert_eq!(trouble.to_string(), format!("play.txt:3: {why}\n    {line}"));
+        let error = parse("play.txt", &format!("# A comment.\n\n  {line}\n")).unwrap_err();
+        assert_eq!(error.to_string(), format!("play.txt:3: {why}\n    {line}"));
     }
 }
 
 #[test]
 fn time_that_goes_back_is_not_understood() {
-    let trouble = parse("play.txt", "2s tick\n1s tick").unwrap_err();
-    assert_eq!(trouble.to_string(), "play.txt:2: time goes back: it was 2.000s already\n    1s tick");
+    let error = parse("play.txt", "2s tick\n1s tick").unwrap_err();
+    assert_eq!(error.to_string(), "play.txt:2: time goes back: it was 2.000s already\n    1s tick");
 }
 
 #[test]
 fn an_expectation_that_is_not_met_is_named_with_what_happened_instead() {
     let text = "0s members a\n0s key vacant\n   => forward a, epoch 1\n";
-    let trouble = run("play.txt", text, &parse("play.txt", text).unwrap()).unwrap_err();
+    let error = run("play.txt", text, &parse("play.txt", text).unwrap()).unwrap_err();
     let expected =
         "play.txt:3: instead => hold no_leader: no member holds the leader key\n    => forward a, epoch 1";
-    assert_eq!(trouble.to_string(), expected);
+    assert_eq!(error.to_string(), expected);
 }
 
 fn files() -> Vec<(String, String)> {

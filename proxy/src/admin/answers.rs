@@ -219,7 +219,7 @@ pub struct PolicyAnswer {
     pub lease_margin_ms: u64,
     /// How old the leader's own word may be.
     pub evidence_limit_ms: u64,
-    /// How old any member's word may be under the evidence rule.
+    /// How old any member's word may be under the all-members rule.
     pub rival_limit_ms: u64,
     /// How often each server is asked.
     pub probe_interval_ms: u64,

@@ -1,6 +1,6 @@
 //! The answer `/failovers`: the router's reports, and what sessions met meanwhile.
 
-use pg_leader_proxy_core::{FailoverReport, MemberName, Moment, RouteEpoch, Step, Timeline};
+use pg_leader_proxy_core::{FailoverReport, FailoverStep, MemberName, Moment, RouteEpoch, Timeline};
 
 use super::answers::{FailoverAnswer, FailoversAnswer, PrimaryAnswer, StepAnswer};
 use super::routing::{ms, reason};
@@ -24,7 +24,7 @@ fn ended_epochs(view: &View) -> u64 {
 }
 
 fn failover(report: &FailoverReport, tally: &Tally, now: Moment) -> FailoverAnswer {
-    let severed_at = report.severed().unwrap_or_default();
+    let severed_at = report.terminated().unwrap_or_default();
     let before = tally.epoch(report.from_epoch);
     let after = report.to_epoch.and_then(|epoch| tally.epoch(epoch));
     let last_passed = before.as_ref().and_then(|epoch| epoch.last_passed());
@@ -70,14 +70,20 @@ fn steps(
     steps
 }
 
-fn told(at: Moment, step: &Step) -> Told<'_> {
+fn told(at: Moment, step: &FailoverStep) -> Told<'_> {
     match step {
-        Step::Announced => (at, "announced", None, "a switchover was asked for".to_owned()),
-        Step::KeyDeleted => (at, "key_deleted", None, "the leader key was gone".to_owned()),
-        Step::KeyPut(member) => (at, "key_put", Some(member), format!("{member} took the leader key")),
-        Step::Severed => (at, "severed", None, "forwarding stopped, the sessions were severed".to_owned()),
-        Step::LeftRecovery(member) => (at, "left_recovery", Some(member), format!("{member} left recovery")),
-        Step::Routed(member) => (at, "routed", Some(member), format!("forwarding began to {member}")),
+        FailoverStep::Announced => (at, "announced", None, "a switchover was asked for".to_owned()),
+        FailoverStep::KeyDeleted => (at, "key_deleted", None, "the leader key was gone".to_owned()),
+        FailoverStep::KeyPut(member) => {
+            (at, "key_put", Some(member), format!("{member} took the leader key"))
+        }
+        FailoverStep::Terminated => {
+            (at, "severed", None, "forwarding stopped, the sessions were severed".to_owned())
+        }
+        FailoverStep::LeftRecovery(member) => {
+            (at, "left_recovery", Some(member), format!("{member} left recovery"))
+        }
+        FailoverStep::Routed(member) => (at, "routed", Some(member), format!("forwarding began to {member}")),
     }
 }
 

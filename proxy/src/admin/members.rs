@@ -1,7 +1,7 @@
 //! What is known of each member, and in words whether that is as it should be.
 
 use pg_leader_proxy_core::{
-    Evidence, Leader, Lsn, Member, MemberName, Moment, ProbeFailure, Stamped, Stance, Testimony, Word,
+    Evidence, Leader, Lsn, Member, MemberName, Moment, ProbeFailure, ProbeReply, Role, ServerView, Stamped,
 };
 
 use super::answers::{FailureAnswer, MemberAnswer, WordAnswer};
@@ -15,7 +15,7 @@ pub(super) fn members(view: &View) -> Vec<MemberAnswer> {
 }
 
 fn answer(view: &View, name: &MemberName, member: &Member, newest: Option<Lsn>) -> MemberAnswer {
-    let testimony = view.evidence.testimony(name);
+    let testimony = view.evidence.server(name);
     let leader = view.routing.write.leader().map(Leader::member) == Some(name);
     let summary = summary(view, name, testimony, leader);
     MemberAnswer {
@@ -25,10 +25,10 @@ fn answer(view: &View, name: &MemberName, member: &Member, newest: Option<Lsn>) 
         healthy: summary.healthy,
         summary: summary.text,
         no_load_balance: member.no_load_balance,
-        word: testimony.and_then(|known| known.word).map(|word| word_answer(word, newest, view.now)),
+        word: testimony.and_then(|known| known.reply).map(|word| word_answer(word, newest, view.now)),
         failure: testimony.and_then(|known| known.failure).map(|failure| failure_answer(failure, view.now)),
         takes_no_connections: testimony
-            .and_then(|known| known.takes_no_connections)
+            .and_then(|known| known.connect_failure)
             .map(|failure| failure_answer(failure, view.now)),
     }
 }
@@ -50,13 +50,13 @@ impl Summary {
 }
 
 /// What a person wants to read. A replica that does its work is healthy: it is not "down" because no writes go there.
-fn summary(view: &View, name: &MemberName, testimony: Option<&Testimony>, leader: bool) -> Summary {
-    let limit = view.policy.terms().evidence_limit;
+fn summary(view: &View, name: &MemberName, testimony: Option<&ServerView>, leader: bool) -> Summary {
+    let limit = view.policy.options().max_probe_age;
     let Some(testimony) = testimony else { return Summary::ill("not asked yet") };
-    let Some(word) = testimony.fresh_word(view.now, limit) else {
+    let Some(word) = testimony.fresh_reply(view.now, limit) else {
         return match testimony.failure {
             Some(failure) => Summary::ill(failure.fact.to_string()),
-            None if testimony.word.is_some() => Summary::ill("has fallen silent"),
+            None if testimony.reply.is_some() => Summary::ill("has fallen silent"),
             None => Summary::ill("not asked yet"),
         };
     };
@@ -64,21 +64,21 @@ fn summary(view: &View, name: &MemberName, testimony: Option<&Testimony>, leader
         return Summary::ill("belongs to another cluster");
     }
     let holder = view.evidence.leader_key().is_some_and(|key| key.fact.holder == *name);
-    match word.fact.stance {
-        _ if testimony.takes_no_connections.is_some() => Summary::ill("takes no new connections"),
-        Stance::Primary { .. } if leader => Summary::well("leader, healthy"),
-        Stance::Primary { .. } if holder => Summary::ill("holds the leader key, not confirmed"),
-        Stance::Primary { .. } => Summary::ill("out of recovery, but not the leader"),
-        Stance::Replica { .. } if holder && view.evidence.config().standby_cluster => {
+    match word.fact.role {
+        _ if testimony.connect_failure.is_some() => Summary::ill("takes no new connections"),
+        Role::Primary { .. } if leader => Summary::well("leader, healthy"),
+        Role::Primary { .. } if holder => Summary::ill("holds the leader key, not confirmed"),
+        Role::Primary { .. } => Summary::ill("out of recovery, but not the leader"),
+        Role::Replica { .. } if holder && view.evidence.config().standby_cluster => {
             Summary::well("standby leader, healthy")
         }
-        Stance::Replica { .. } if holder => Summary::ill("holds the leader key, still in recovery"),
-        Stance::Replica { streaming: false, .. } => Summary::ill("replica, not streaming"),
-        Stance::Replica { streaming: true, .. } => Summary::well("replica, healthy"),
+        Role::Replica { .. } if holder => Summary::ill("holds the leader key, still in recovery"),
+        Role::Replica { streaming: false, .. } => Summary::ill("replica, not streaming"),
+        Role::Replica { streaming: true, .. } => Summary::well("replica, healthy"),
     }
 }
 
-fn word_answer(word: Stamped<Word>, newest: Option<Lsn>, now: Moment) -> WordAnswer {
+fn word_answer(word: Stamped<ProbeReply>, newest: Option<Lsn>, now: Moment) -> WordAnswer {
     let text = |lsn: Lsn| lsn.to_string();
     let base = WordAnswer {
         role: "primary".to_owned(),
@@ -91,9 +91,9 @@ fn word_answer(word: Stamped<Word>, newest: Option<Lsn>, now: Moment) -> WordAns
         lag_bytes: None,
         age_ms: ms(now.since(word.sent)),
     };
-    match word.fact.stance {
-        Stance::Primary { written, .. } => WordAnswer { written: Some(text(written)), ..base },
-        Stance::Replica { received, replayed, streaming, .. } => WordAnswer {
+    match word.fact.role {
+        Role::Primary { written, .. } => WordAnswer { written: Some(text(written)), ..base },
+        Role::Replica { received, replayed, streaming, .. } => WordAnswer {
             role: "replica".to_owned(),
             received: received.map(text),
             replayed: replayed.map(text),
@@ -114,14 +114,14 @@ fn failure_answer(failure: Stamped<ProbeFailure>, now: Moment) -> FailureAnswer 
 
 /// The end of the log as far as anybody knows.
 fn newest_lsn(view: &View) -> Option<Lsn> {
-    fresh_words(&view.evidence, view)
-        .filter_map(|word| match word.stance {
-            Stance::Primary { written, .. } => Some(written),
-            Stance::Replica { received, replayed, .. } => received.max(replayed),
+    fresh_replies(&view.evidence, view)
+        .filter_map(|word| match word.role {
+            Role::Primary { written, .. } => Some(written),
+            Role::Replica { received, replayed, .. } => received.max(replayed),
         })
         .max()
 }
 
-fn fresh_words<'a>(evidence: &'a Evidence, view: &View) -> impl Iterator<Item = Word> + use<'a> {
-    evidence.fresh_words(view.now, view.policy.terms().evidence_limit).map(|(_, word)| word)
+fn fresh_replies<'a>(evidence: &'a Evidence, view: &View) -> impl Iterator<Item = ProbeReply> + use<'a> {
+    evidence.fresh_replies(view.now, view.policy.options().max_probe_age).map(|(_, word)| word)
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    Attention, Basis, Dcs, Leader, MemberName, Moment, OnDcsLoss, Policy, ReadFallback, ReadRoute, Reason,
-    Standing, Terms, Witness, WriteRoute,
+    Admission, Basis, Dcs, Leader, MemberName, Moment, OnDcsLoss, Policy, PolicyOptions, ProbeUrgency,
+    ReadFallback, ReadRoute, Reason, Sources, WriteRoute,
 };
 
 use super::answers::{
@@ -38,7 +38,7 @@ pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
             .iter()
             .map(|(member, timeline)| PrimaryAnswer { member: member.to_string(), timeline: timeline.0 })
             .collect(),
-        attention: attention(&view.routing.attention).to_owned(),
+        attention: attention(&view.routing.probe_urgency).to_owned(),
         evidence: evidence(view),
         policy: policy(&view.policy),
         sessions: RouteKind::ALL
@@ -51,9 +51,9 @@ pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
 /// The leader, or why there is none that takes new sessions.
 pub(super) fn leader(view: &View) -> Result<LeaderAnswer, ReasonAnswer> {
     match &view.routing.write {
-        WriteRoute::Forward(leader) => match leader.shut() {
+        WriteRoute::Forward(leader) => match leader.hold_reason() {
             None => Ok(leader_answer(leader)),
-            Some(shut) => Err(reason(shut)),
+            Some(why) => Err(reason(why)),
         },
         WriteRoute::Hold(why) => Err(reason(why)),
     }
@@ -66,11 +66,11 @@ pub(super) fn readiness(view: &View, phase: Phase) -> Result<(), &'static str> {
         Phase::Serving => {}
     }
     let evidence = &view.evidence;
-    if view.policy.terms().witness == Witness::DcsAndServers && evidence.dcs() == Dcs::Unseen {
+    if view.policy.options().sources == Sources::DcsAndServers && evidence.dcs() == Dcs::Unseen {
         return Err("etcd has not answered yet");
     }
     let heard = |member: &MemberName| {
-        evidence.testimony(member).is_some_and(|known| known.word.is_some() || known.failure.is_some())
+        evidence.server(member).is_some_and(|known| known.reply.is_some() || known.failure.is_some())
     };
     if evidence.members().keys().any(heard) { Ok(()) } else { Err("no server has been asked yet") }
 }
@@ -92,12 +92,12 @@ pub(super) fn ms(duration: Duration) -> u64 {
 }
 
 fn write(view: &View) -> WriteAnswer {
-    let trusted_for_ms = view.trusted_until.map(|until| ms(until.since(view.now)));
+    let trusted_for_ms = view.valid_until.map(|until| ms(until.since(view.now)));
     match &view.routing.write {
         WriteRoute::Forward(leader) => WriteAnswer {
             decision: "forward".to_owned(),
             leader: Some(leader_answer(leader)),
-            reason: leader.shut().map(reason),
+            reason: leader.hold_reason().map(reason),
             trusted_for_ms,
         },
         WriteRoute::Hold(why) => WriteAnswer {
@@ -117,7 +117,7 @@ fn leader_answer(leader: &Leader) -> LeaderAnswer {
         epoch: leader.epoch().number(),
         basis: match leader.basis() {
             Basis::Lease => "lease",
-            Basis::Evidence => "evidence",
+            Basis::AllMembers => "evidence",
         }
         .to_owned(),
     }
@@ -128,7 +128,7 @@ fn read(route: &ReadRoute) -> ReadAnswer {
         member: server.member.to_string(),
         address: server.addr.to_string(),
         epoch: server.epoch.number(),
-        admits: server.standing == Standing::Admits,
+        admits: server.admission == Admission::NewSessions,
     });
     let why = match route {
         ReadRoute::Serve(_) => None,
@@ -141,11 +141,11 @@ fn read(route: &ReadRoute) -> ReadAnswer {
     }
 }
 
-const fn attention(attention: &Attention) -> &'static str {
+const fn attention(attention: &ProbeUrgency) -> &'static str {
     match attention {
-        Attention::Steady => "steady",
-        Attention::Watchful => "watchful",
-        Attention::Burst(_) => "burst",
+        ProbeUrgency::Normal => "steady",
+        ProbeUrgency::Elevated => "watchful",
+        ProbeUrgency::Burst(_) => "burst",
     }
 }
 
@@ -181,24 +181,25 @@ fn evidence(view: &View) -> EvidenceAnswer {
 }
 
 fn policy(policy: &Policy) -> PolicyAnswer {
-    let Terms { witness, lease_margin, evidence_limit, rival_limit, probe_interval, .. } = *policy.terms();
+    let PolicyOptions { sources, lease_margin, max_probe_age, max_member_probe_age, probe_interval, .. } =
+        *policy.options();
     PolicyAnswer {
-        witnesses: match witness {
-            Witness::DcsAndServers => "etcd and servers",
-            Witness::Servers => "servers",
+        witnesses: match sources {
+            Sources::DcsAndServers => "etcd and servers",
+            Sources::ServersOnly => "servers",
         }
         .to_owned(),
-        on_dcs_loss: match policy.terms().on_dcs_loss {
-            OnDcsLoss::Evidence => "evidence",
+        on_dcs_loss: match policy.options().on_dcs_loss {
+            OnDcsLoss::AllMembers => "evidence",
             OnDcsLoss::Fence => "fence",
         }
         .to_owned(),
         lease_margin_ms: ms(lease_margin),
-        evidence_limit_ms: ms(evidence_limit),
-        rival_limit_ms: ms(rival_limit),
+        evidence_limit_ms: ms(max_probe_age),
+        rival_limit_ms: ms(max_member_probe_age),
         probe_interval_ms: ms(probe_interval),
-        max_lag_bytes: policy.terms().max_lag_bytes,
-        read_fallback: match policy.terms().read_fallback {
+        max_lag_bytes: policy.options().max_lag_bytes,
+        read_fallback: match policy.options().read_fallback {
             ReadFallback::Hold => "hold",
             ReadFallback::Leader => "leader",
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 
-use pg_leader_proxy_core::{Attention, MemberName, ServerAddr};
+use pg_leader_proxy_core::{MemberName, ProbeUrgency, ServerAddr};
 
 pub mod etcd;
 mod patroni;
@@ -15,7 +15,7 @@ pub struct Inquiry {
     /// Every member and where it is.
     pub members: BTreeMap<MemberName, ServerAddr>,
     /// The urgency.
-    pub attention: Attention,
+    pub attention: ProbeUrgency,
 }
 
 /// An error and its causes as one line for the log.

@@ -13,7 +13,7 @@ use pg_leader_proxy::config::{
     Config, ConfigErrors, KEYS, Key, LogFormat, Origins, Settings, Shape, Source, SslMode, Witnesses,
     document,
 };
-use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Witness};
+use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Sources};
 use tempfile::TempDir;
 
 /// A value for every key, none of them the default.
@@ -160,12 +160,15 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(probe.burst_interval, Duration::from_millis(7));
     assert_eq!((probe.fresh_interval, probe.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
     assert_eq!((probe.sslmode, &probe.ca_file), (SslMode::VerifyFull, &Some(PathBuf::from(&existing))));
-    let terms = config.policy.terms();
-    assert_eq!((terms.witness, terms.on_dcs_loss), (Witness::DcsAndServers, OnDcsLoss::Fence));
+    let options = config.policy.options();
+    assert_eq!((options.sources, options.on_dcs_loss), (Sources::DcsAndServers, OnDcsLoss::Fence));
     let four = Duration::from_secs(4);
-    assert_eq!((terms.lease_margin, terms.evidence_limit, terms.rival_limit), (four, four, four));
-    assert_eq!((terms.max_lag_bytes, terms.read_fallback), (Some(16 << 20), ReadFallback::Leader));
-    assert_eq!(terms.probe_interval, probe.interval);
+    assert_eq!(
+        (options.lease_margin, options.max_probe_age, options.max_member_probe_age),
+        (four, four, four)
+    );
+    assert_eq!((options.max_lag_bytes, options.read_fallback), (Some(16 << 20), ReadFallback::Leader));
+    assert_eq!(options.probe_interval, probe.interval);
     assert_eq!(config.write.listen, ["127.0.0.1:6433".parse().unwrap(), "[::1]:6433".parse().unwrap()]);
     let read = config.read.unwrap();
     assert_eq!(read.listen, ["127.0.0.1:6434".parse().unwrap()]);
@@ -187,7 +190,7 @@ fn without_etcd_two_kinds_of_flags_are_enough() {
             .unwrap();
     let members = vec![ServerAddr::new("127.0.0.1", 5432), ServerAddr::new("127.0.0.2", 5432)];
     assert_eq!(config.witnesses, Witnesses::Members(members));
-    assert_eq!(config.policy.terms().witness, Witness::Servers);
+    assert_eq!(config.policy.options().sources, Sources::ServersOnly);
     assert_eq!(config.write.listen, ["0.0.0.0:5433".parse().unwrap()]);
     assert_eq!(config.admin, Some("127.0.0.1:9433".parse().unwrap()));
     assert_eq!((config.read, config.probe.password), (None, None));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use pg_leader_proxy::config::{self, Secret, SslMode};
 use pg_leader_proxy::sources::{Inquiry, probe};
 use pg_leader_proxy_core::{
-    Attention, MemberName, Moment, Observation, ProbeFailure, ProbePath, ServerAddr, Stance, Word,
+    MemberName, Moment, Observation, ProbeConnection, ProbeFailure, ProbeReply, ProbeUrgency, Role,
+    ServerAddr,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -36,17 +37,17 @@ pub(crate) fn config() -> config::Probe {
 pub(crate) struct Heard {
     pub(crate) addr: ServerAddr,
     pub(crate) sent: Moment,
-    pub(crate) path: ProbePath,
-    pub(crate) outcome: Result<Word, ProbeFailure>,
+    pub(crate) connection: ProbeConnection,
+    pub(crate) outcome: Result<ProbeReply, ProbeFailure>,
 }
 
 impl Heard {
     pub(crate) fn is_primary(&self) -> bool {
-        matches!(self.outcome, Ok(Word { stance: Stance::Primary { .. }, .. }))
+        matches!(self.outcome, Ok(ProbeReply { role: Role::Primary { .. }, .. }))
     }
 
     pub(crate) fn is_replica(&self) -> bool {
-        matches!(self.outcome, Ok(Word { stance: Stance::Replica { .. }, .. }))
+        matches!(self.outcome, Ok(ProbeReply { role: Role::Replica { .. }, .. }))
     }
 }
 
@@ -58,7 +59,7 @@ pub(crate) struct Probes {
     _running: JoinSet<()>,
 }
 
-pub(crate) fn inquiry(members: &[(&str, ServerAddr)], attention: Attention) -> Arc<Inquiry> {
+pub(crate) fn inquiry(members: &[(&str, ServerAddr)], attention: ProbeUrgency) -> Arc<Inquiry> {
     let members: BTreeMap<MemberName, ServerAddr> =
         members.iter().map(|(name, addr)| (MemberName::new(name), addr.clone())).collect();
     Arc::new(Inquiry { members, attention })
@@ -78,7 +79,7 @@ impl Probes {
     }
 
     /// Probes of one member, `a`.
-    pub(crate) fn of_one(config: config::Probe, addr: ServerAddr, attention: Attention) -> Self {
+    pub(crate) fn of_one(config: config::Probe, addr: ServerAddr, attention: ProbeUrgency) -> Self {
         Self::start(config, inquiry(&[("a", addr)], attention))
     }
 
@@ -86,10 +87,10 @@ impl Probes {
         let Ok(observation) = timeout(PATIENCE, self.observations.recv()).await else {
             panic!("nothing more was said; before: {:#?}", self.tail());
         };
-        let Some(Observation::Probe { addr, sent, path, outcome, .. }) = observation else {
+        let Some(Observation::Probe { addr, sent, connection, outcome, .. }) = observation else {
             panic!("the probes ended or said something strange: {observation:?}");
         };
-        let heard = Heard { addr, sent, path, outcome };
+        let heard = Heard { addr, sent, connection, outcome };
         self.said.push(heard.clone());
         heard
     }

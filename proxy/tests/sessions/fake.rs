@@ -13,8 +13,8 @@ use pg_leader_proxy::tally::{EpochTally, RouteKind, Tally};
 use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Keeper, Listener, Workers};
 use pg_leader_proxy_core::{
-    LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbePath, Reason, Revision, RouteEpoch,
-    Router, ServerAddr, Stamped, Stance, SystemId, Timeline, Word,
+    LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
+    Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, SystemId, Timeline,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -198,7 +198,7 @@ impl Rig {
             addr: ServerAddr::new(&server.addr.ip().to_string(), server.addr.port()),
             epoch,
             pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
-            shut: None,
+            hold_reason: None,
             tally: Some(self.tally.begin_epoch(epoch)),
             sessions: Arc::default(),
         }
@@ -211,16 +211,22 @@ impl Rig {
         let (name, addr) = (MemberName::new("a"), ServerAddr::new("a", 5432));
         let member = Member { addr: addr.clone(), no_load_balance: false };
         let key = LeaderKey { holder: name.clone(), create_revision: Revision(self.now.as_secs()) };
-        let word = Word {
+        let word = ProbeReply {
             system_id: SystemId(1),
-            stance: Stance::Primary { timeline: Timeline(1), written: pg_leader_proxy_core::Lsn(1) },
+            role: Role::Primary { timeline: Timeline(1), written: pg_leader_proxy_core::Lsn(1) },
         };
         let lease = Some(Stamped { sent: now, fact: Duration::from_secs(20) });
         for observation in [
             Observation::Members([(name.clone(), member)].into()),
             Observation::Initialize(Some(SystemId(1))),
             Observation::LeaderKey { key: Some(key), lease, seen: now },
-            Observation::Probe { member: name, addr, sent: now, path: ProbePath::Kept, outcome: Ok(word) },
+            Observation::Probe {
+                member: name,
+                addr,
+                sent: now,
+                connection: ProbeConnection::Persistent,
+                outcome: Ok(word),
+            },
         ] {
             self.epochs.observe(observation, now);
         }

@@ -8,21 +8,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    ClusterConfig, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy, ProbeFailure,
-    ProbePath, ReadFallback, Revision, ServerAddr, Stamped, Stance, SystemId, Terms, Timeline, Witness, Word,
+    ClusterConfig, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy, PolicyOptions,
+    ProbeConnection, ProbeFailure, ProbeReply, ReadFallback, Revision, Role, ServerAddr, Sources, Stamped,
+    SystemId, Timeline,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::script::{Event, Step, USUAL_CLUSTER, USUAL_LSN, at_ms, usual_addr};
+use crate::script::{DEFAULT_CLUSTER, DEFAULT_LSN, Event, Step, at_ms, default_addr};
 
 /// Histories of up to some sixty steps and two minutes.
 pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
     (any::<u16>(), vec((0..100_u8, any::<u8>(), any::<u8>(), any::<u8>()), 0..36)).prop_map(
         |(start, moves)| {
             let mut world = World::new(start);
-            for (kind, who, detail, gap) in moves {
-                world.pass(gap);
+            for (kind, who, detail, downtime) in moves {
+                world.pass(downtime);
                 world.happen(kind, usize::from(who) % 3, detail);
             }
             world.steps
@@ -38,17 +39,17 @@ pub(crate) fn name(member: usize) -> MemberName {
 /// A policy whose numbers are drawn from `choice`.
 fn policy(choice: u16) -> Policy {
     let pick = |bit: u16| choice >> bit & 1 == 1;
-    let terms = Terms {
-        witness: if choice.is_multiple_of(5) { Witness::Servers } else { Witness::DcsAndServers },
+    let options = PolicyOptions {
+        sources: if choice.is_multiple_of(5) { Sources::ServersOnly } else { Sources::DcsAndServers },
         lease_margin: Duration::from_secs(if pick(3) { 2 } else { 1 }),
-        evidence_limit: Duration::from_secs(if pick(4) { 5 } else { 3 }),
-        rival_limit: Duration::from_secs(if pick(5) { 2 } else { 6 }),
-        on_dcs_loss: if pick(6) || pick(7) { OnDcsLoss::Evidence } else { OnDcsLoss::Fence },
+        max_probe_age: Duration::from_secs(if pick(4) { 5 } else { 3 }),
+        max_member_probe_age: Duration::from_secs(if pick(5) { 2 } else { 6 }),
+        on_dcs_loss: if pick(6) || pick(7) { OnDcsLoss::AllMembers } else { OnDcsLoss::Fence },
         max_lag_bytes: pick(8).then_some(256),
         read_fallback: if pick(9) { ReadFallback::Leader } else { ReadFallback::Hold },
-        ..Terms::default()
+        ..PolicyOptions::default()
     };
-    Policy::new(terms).unwrap()
+    Policy::new(options).unwrap()
 }
 
 /// A server as it really is.
@@ -84,7 +85,7 @@ impl World {
         world.step(Event::Policy(policy(start)));
         if !start.is_multiple_of(16) {
             world.list_members();
-            world.observe(Observation::Initialize(Some(USUAL_CLUSTER)));
+            world.observe(Observation::Initialize(Some(DEFAULT_CLUSTER)));
             world.key = Some((0, 10));
             world.lease(20_000, 0);
             world.honest_round();
@@ -92,10 +93,10 @@ impl World {
         world
     }
 
-    fn pass(&mut self, gap: u8) {
+    fn pass(&mut self, downtime: u8) {
         const GAPS: [u64; 16] =
             [0, 0, 10, 50, 100, 100, 300, 500, 500, 700, 900, 1000, 1500, 2000, 4000, 9000];
-        self.now += GAPS[usize::from(gap) % 16];
+        self.now += GAPS[usize::from(downtime) % 16];
     }
 
     fn happen(&mut self, kind: u8, who: usize, detail: u8) {
@@ -128,7 +129,7 @@ impl World {
                 (true, false) => Ok(replica(Some(server.timeline))),
                 (false, _) => Err(ProbeFailure::TimedOut),
             };
-            self.probe(who, 0, ProbePath::Kept, outcome.map(word));
+            self.probe(who, 0, ProbeConnection::Persistent, outcome.map(word));
         }
     }
 
@@ -165,27 +166,29 @@ impl World {
     fn crash(&mut self, who: usize, detail: u8) {
         self.servers[who].up = false;
         if detail.is_multiple_of(2) {
-            self.probe(who, 0, ProbePath::Fresh, Err(ProbeFailure::Refused));
+            self.probe(who, 0, ProbeConnection::New, Err(ProbeFailure::Refused));
         }
     }
 
     /// A word that need not be true, of a question asked up to three seconds ago.
     fn odd_word(&mut self, who: usize, detail: u8) {
         let timeline = u32::from(detail % 4);
-        let stance = match detail / 4 % 4 {
+        let role = match detail / 4 % 4 {
             0 | 1 => primary(timeline),
             2 => replica(Some(timeline)),
             _ => replica(None),
         };
-        let system_id = if detail % 32 == 31 { SystemId(8) } else { USUAL_CLUSTER };
-        let path = if detail.is_multiple_of(3) { ProbePath::Fresh } else { ProbePath::Kept };
-        self.probe(who, u64::from(detail / 64) * 1000, path, Ok(Word { system_id, stance }));
+        let system_id = if detail % 32 == 31 { SystemId(8) } else { DEFAULT_CLUSTER };
+        let connection =
+            if detail.is_multiple_of(3) { ProbeConnection::New } else { ProbeConnection::Persistent };
+        self.probe(who, u64::from(detail / 64) * 1000, connection, Ok(ProbeReply { system_id, role }));
     }
 
     fn failure(&mut self, who: usize, detail: u8) {
         let failure = ProbeFailure::ALL[usize::from(detail) % 7];
-        let path = if detail.is_multiple_of(2) { ProbePath::Fresh } else { ProbePath::Kept };
-        self.probe(who, u64::from(detail / 64) * 700, path, Err(failure));
+        let connection =
+            if detail.is_multiple_of(2) { ProbeConnection::New } else { ProbeConnection::Persistent };
+        self.probe(who, u64::from(detail / 64) * 700, connection, Err(failure));
     }
 
     fn configure(&mut self, detail: u8) {
@@ -220,7 +223,7 @@ impl World {
         let id = match detail % 4 {
             0 => None,
             1 => Some(SystemId(8)),
-            _ => Some(USUAL_CLUSTER),
+            _ => Some(DEFAULT_CLUSTER),
         };
         self.observe(Observation::Initialize(id));
     }
@@ -234,13 +237,19 @@ impl World {
         self.observe(Observation::LeaderKey { key, lease, seen: at_ms(self.now) });
     }
 
-    fn probe(&mut self, who: usize, late: u64, path: ProbePath, outcome: Result<Word, ProbeFailure>) {
+    fn probe(
+        &mut self,
+        who: usize,
+        late: u64,
+        connection: ProbeConnection,
+        outcome: Result<ProbeReply, ProbeFailure>,
+    ) {
         let (member, addr, sent) = (name(who), self.addr(who), self.ago(late));
-        self.observe(Observation::Probe { member, addr, sent, path, outcome });
+        self.observe(Observation::Probe { member, addr, sent, connection, outcome });
     }
 
     fn addr(&self, who: usize) -> ServerAddr {
-        ServerAddr::new(usual_addr(&name(who)).host(), self.servers[who].port)
+        ServerAddr::new(default_addr(&name(who)).host(), self.servers[who].port)
     }
 
     fn ago(&self, ms: u64) -> Moment {
@@ -257,43 +266,43 @@ impl World {
 }
 
 /// Not in recovery.
-pub(crate) const fn primary(timeline: u32) -> Stance {
-    Stance::Primary { timeline: Timeline(timeline), written: USUAL_LSN }
+pub(crate) const fn primary(timeline: u32) -> Role {
+    Role::Primary { timeline: Timeline(timeline), written: DEFAULT_LSN }
 }
 
 /// In recovery; one that does not know its timeline is also far behind.
-pub(crate) fn replica(timeline: Option<u32>) -> Stance {
-    let replayed = if timeline.is_some() { USUAL_LSN } else { Lsn(0) };
-    Stance::Replica {
+pub(crate) fn replica(timeline: Option<u32>) -> Role {
+    let replayed = if timeline.is_some() { DEFAULT_LSN } else { Lsn(0) };
+    Role::Replica {
         timeline: timeline.map(Timeline),
-        received: Some(USUAL_LSN),
+        received: Some(DEFAULT_LSN),
         replayed: Some(replayed),
         streaming: true,
     }
 }
 
 /// A stance of a server of the usual cluster.
-pub(crate) const fn word(stance: Stance) -> Word {
-    Word { system_id: USUAL_CLUSTER, stance }
+pub(crate) const fn word(role: Role) -> ProbeReply {
+    ProbeReply { system_id: DEFAULT_CLUSTER, role }
 }
 
 /// What a healthy cluster tells, from a moment on: who it is, who leads it, and every server's own word.
 pub(crate) fn healthy(at: Moment, leader: usize) -> Vec<Step> {
-    let listed = |who| (name(who), Member { addr: usual_addr(&name(who)), no_load_balance: false });
+    let listed = |who| (name(who), Member { addr: default_addr(&name(who)), no_load_balance: false });
     let key = LeaderKey { holder: name(leader), create_revision: Revision(1_000_000) };
     let lease = Stamped { sent: at, fact: Duration::from_secs(30) };
     let mut told = vec![
         Observation::Members((0..3).map(listed).collect()),
-        Observation::Initialize(Some(USUAL_CLUSTER)),
+        Observation::Initialize(Some(DEFAULT_CLUSTER)),
         Observation::Config(ClusterConfig::default()),
         Observation::Switchover { announced: false },
         Observation::LeaderKey { key: Some(key), lease: Some(lease), seen: at },
     ];
     told.extend((0..3).map(|who| Observation::Probe {
         member: name(who),
-        addr: usual_addr(&name(who)),
+        addr: default_addr(&name(who)),
         sent: at,
-        path: ProbePath::Fresh,
+        connection: ProbeConnection::New,
         outcome: Ok(word(if who == leader { primary(5) } else { replica(Some(5)) })),
     }));
     told.into_iter().map(|observation| Step { at, event: Event::Observe(observation) }).collect()

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pg_leader_proxy_core::{
     Basis, ClusterConfig, LeaderKey, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
-    ProbeFailure, ServerAddr, Stamped, Stance, SystemId, Terms, Timeline, Witness, Word,
+    PolicyOptions, ProbeFailure, ProbeReply, Role, ServerAddr, Sources, Stamped, SystemId, Timeline,
 };
 
 use crate::script::{Event, Step};
@@ -41,8 +41,8 @@ struct Stay {
 impl<'a> Oracle<'a> {
     /// The leader by the rules of the design, if there is one.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
-        if self.terms().witness == Witness::Servers {
-            return self.by_evidence(None);
+        if self.options().sources == Sources::ServersOnly {
+            return self.by_all_members(None);
         }
         if self.config().standby_cluster {
             return None;
@@ -52,19 +52,19 @@ impl<'a> Oracle<'a> {
         {
             return self.by_lease(&key.holder);
         }
-        let silent_past_lease = self.dcs_is_silent() && self.terms().on_dcs_loss == OnDcsLoss::Evidence;
+        let silent_past_lease = self.dcs_is_silent() && self.options().on_dcs_loss == OnDcsLoss::AllMembers;
         let lease_is_over = self.key().is_none() || self.horizon().is_some();
         let paused_without_lease =
             !self.dcs_is_silent() && self.dcs_was_seen() && lease_is_over && self.is_paused();
         if silent_past_lease {
-            return self.last_holder().and_then(|holder| self.by_evidence(Some(holder)));
+            return self.last_holder().and_then(|holder| self.by_all_members(Some(holder)));
         }
-        if paused_without_lease { self.by_evidence(self.last_holder()) } else { None }
+        if paused_without_lease { self.by_all_members(self.last_holder()) } else { None }
     }
 
     /// Rule 1 to 3 of the design: key, lease, own word, identity, timeline.
     pub(crate) fn by_lease(&self, member: &MemberName) -> Option<Verdict> {
-        let limit = self.terms().evidence_limit;
+        let limit = self.options().max_probe_age;
         let (key, seen) = self.key()?;
         let horizon = self.horizon()?;
         let (sent, word) = self.word(member)?;
@@ -79,10 +79,11 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// The evidence rule: everybody answers, exactly one is out of recovery, it held the key last, nobody is ahead.
-    pub(crate) fn by_evidence(&self, last_holder: Option<&MemberName>) -> Option<Verdict> {
-        let terms = self.terms();
-        let limit = |word| if is_primary(word) { terms.evidence_limit } else { terms.rival_limit };
+    /// The all-members rule: everybody answers, exactly one is out of recovery, it held the key last, nobody is ahead.
+    pub(crate) fn by_all_members(&self, last_holder: Option<&MemberName>) -> Option<Verdict> {
+        let options = self.options();
+        let limit =
+            |word| if is_primary(word) { options.max_probe_age } else { options.max_member_probe_age };
         let since = self.key_changed();
         let mut words = Vec::new();
         for member in self.stays().keys() {
@@ -100,18 +101,18 @@ impl<'a> Oracle<'a> {
         let last = last_holder.is_none_or(|holder| holder == member);
         (one_cluster && newest && last).then(|| Verdict {
             member: member.clone(),
-            basis: Basis::Evidence,
+            basis: Basis::AllMembers,
             until: words.iter().map(|(_, sent, word)| *sent + limit(*word)).min().unwrap_or_default(),
         })
     }
 
     /// The policy in force.
-    pub(crate) fn terms(&self) -> Terms {
+    pub(crate) fn options(&self) -> PolicyOptions {
         let last = self.heard.iter().rev().find_map(|step| match &step.event {
             Event::Policy(policy) => Some(*policy),
             Event::Observe(_) | Event::Tick => None,
         });
-        *last.unwrap_or_else(Policy::default).terms()
+        *last.unwrap_or_else(Policy::default).options()
     }
 
     /// The leader key and since when it has been seen so.
@@ -138,7 +139,7 @@ impl<'a> Oracle<'a> {
         let run = keys.iter().rev().take_while(|(key, ..)| key == present);
         let lease = run.filter_map(|(_, lease, _)| *lease).next()?;
         let end = lease.sent.since_boot() + lease.fact;
-        Some(Moment::from_boot(end.saturating_sub(self.terms().lease_margin)))
+        Some(Moment::from_boot(end.saturating_sub(self.options().lease_margin)))
     }
 
     pub(crate) fn dcs_was_seen(&self) -> bool {
@@ -155,11 +156,11 @@ impl<'a> Oracle<'a> {
     }
 
     /// The last word of a member that nothing contradicted since, and when it was asked for.
-    pub(crate) fn word(&self, member: &MemberName) -> Option<(Moment, Word)> {
+    pub(crate) fn word(&self, member: &MemberName) -> Option<(Moment, ProbeReply)> {
         self.stays().get(member).and_then(|stay| self.word_in(member, stay))
     }
 
-    fn word_in(&self, member: &MemberName, stay: &Stay) -> Option<(Moment, Word)> {
+    fn word_in(&self, member: &MemberName, stay: &Stay) -> Option<(Moment, ProbeReply)> {
         let probes: Vec<_> =
             self.heard[stay.since..].iter().filter_map(|step| probe_of(step, member, &stay.addr)).collect();
         let words =
@@ -197,12 +198,12 @@ impl<'a> Oracle<'a> {
 
     fn lately_primary(&self, member: &MemberName, stay: &Stay) -> bool {
         self.word_in(member, stay)
-            .is_some_and(|(sent, word)| is_primary(word) && self.now < sent + self.terms().evidence_limit)
+            .is_some_and(|(sent, word)| is_primary(word) && self.now < sent + self.options().max_probe_age)
     }
 
     /// Every member that says it is out of recovery, belongs to the cluster and said so recently.
     pub(crate) fn primaries(&self) -> Vec<MemberName> {
-        self.fresh_words(self.terms().evidence_limit)
+        self.fresh_replies(self.options().max_probe_age)
             .into_iter()
             .filter(|(_, word)| is_primary(*word))
             .map(|(member, _)| member)
@@ -210,10 +211,10 @@ impl<'a> Oracle<'a> {
     }
 
     fn highest_timeline(&self, limit: Duration) -> Option<Timeline> {
-        self.fresh_words(limit).into_iter().filter_map(|(_, word)| word.timeline()).max()
+        self.fresh_replies(limit).into_iter().filter_map(|(_, word)| word.timeline()).max()
     }
 
-    fn fresh_words(&self, limit: Duration) -> Vec<(MemberName, Word)> {
+    fn fresh_replies(&self, limit: Duration) -> Vec<(MemberName, ProbeReply)> {
         let ours = self.initialize();
         self.stays()
             .into_keys()
@@ -280,8 +281,8 @@ fn is_listed(listed: Option<&BTreeMap<MemberName, Member>>, member: &MemberName)
 }
 
 /// Whether a server says that it is out of recovery.
-pub(crate) const fn is_primary(word: Word) -> bool {
-    matches!(word.stance, Stance::Primary { .. })
+pub(crate) const fn is_primary(word: ProbeReply) -> bool {
+    matches!(word.role, Role::Primary { .. })
 }
 
 /// Whether a failure means that the server is gone, and not only that it could not be asked.
@@ -293,7 +294,7 @@ fn probe_of(
     step: &Step,
     asked: &MemberName,
     here: &ServerAddr,
-) -> Option<(Moment, Result<Word, ProbeFailure>)> {
+) -> Option<(Moment, Result<ProbeReply, ProbeFailure>)> {
     match &step.event {
         Event::Observe(Observation::Probe { member, addr, sent, outcome, .. })
             if member == asked && addr == here =>

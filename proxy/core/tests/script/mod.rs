@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # What a reader should know before the first line.
-//! policy margin=2s on_dcs_loss=evidence
+//! policy margin=2s on_dcs_loss=all_members
 //! 0s    members a b
 //! 0s    initialize 7
 //! 0s    key a 10 lease 20s
@@ -25,11 +25,11 @@ use std::time::Duration;
 
 use pg_leader_proxy_core as core;
 use pg_leader_proxy_core::{
-    Attention, Lsn, MemberName, Moment, Observation, Policy, ServerAddr, Standing, SystemId, Timeline,
+    Admission, Lsn, MemberName, Moment, Observation, Policy, ProbeUrgency, ServerAddr, SystemId, Timeline,
 };
 
 pub(crate) use play::{Player, Snapshot, play, run};
-pub(crate) use read::{Trouble, parse};
+pub(crate) use read::{ScriptError, parse};
 pub(crate) use write::story;
 
 /// A file of the language, line by line.
@@ -85,33 +85,33 @@ pub(crate) enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Expectation {
     /// Writes go to this member.
-    Forward { member: MemberName, epoch: u64, timeline: Option<Timeline>, evidence: bool, shut: bool },
+    Forward { member: MemberName, epoch: u64, timeline: Option<Timeline>, all_members: bool, holds_new: bool },
     /// Writes go nowhere, for the reason with this code.
     Hold(String),
     /// Writes go nowhere, for the reason with this text.
     HoldText(String),
     /// Readers go to these, and nowhere if there are none.
-    Read(Vec<(MemberName, Standing)>),
+    Read(Vec<(MemberName, Admission)>),
     /// The step changed nothing, nor did the time that passed before it.
     Unchanged,
     /// These members are out of recovery at the same time; none means no alarm.
     Alarm(Vec<(MemberName, Timeline)>),
     /// Whom to ask, and how urgently.
-    Attention(Attention),
+    ProbeUrgency(ProbeUrgency),
     /// Until when the write route may be used without another word.
-    TrustedUntil(Moment),
+    ValidUntil(Moment),
     /// The steps of the latest failover report.
-    Report(Vec<(Moment, core::Step)>),
+    Report(Vec<(Moment, core::FailoverStep)>),
 }
 
 /// The system identifier of the cluster of which most scenarios tell.
-pub(crate) const USUAL_CLUSTER: SystemId = SystemId(7);
+pub(crate) const DEFAULT_CLUSTER: SystemId = SystemId(7);
 
 /// Where every log stands unless a line says otherwise.
-pub(crate) const USUAL_LSN: Lsn = Lsn(0x1000);
+pub(crate) const DEFAULT_LSN: Lsn = Lsn(0x1000);
 
 /// Where a member listens unless a line says otherwise.
-pub(crate) fn usual_addr(member: &MemberName) -> ServerAddr {
+pub(crate) fn default_addr(member: &MemberName) -> ServerAddr {
     ServerAddr::new(member.as_str(), 5432)
 }
 

@@ -1,10 +1,10 @@
 //! Playing steps to a router as the shell would, and comparing what comes out with what a scenario expects.
 
 use pg_leader_proxy_core::{
-    Basis, Chronicle, Moment, Observation, Policy, ReadRoute, Router, Routing, Standing, WriteRoute,
+    Admission, Basis, FailoverLog, Moment, Observation, Policy, ReadRoute, Router, Routing, WriteRoute,
 };
 
-use super::{Event, Expectation, Line, Scenario, Step, Trouble};
+use super::{Event, Expectation, Line, Scenario, ScriptError, Step};
 
 /// A router, told one step after the other.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub(crate) struct Player {
     /// The router as it stands.
     pub(crate) router: Router,
     /// What the reports tell.
-    pub(crate) chronicle: Chronicle,
+    pub(crate) failover_log: FailoverLog,
     /// The routing after each call of the router.
     pub(crate) trail: Vec<Snapshot>,
     heard: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Snapshot {
     /// What it said.
     pub(crate) routing: Routing,
     /// Until when it may be trusted.
-    pub(crate) trusted_until: Option<Moment>,
+    pub(crate) valid_until: Option<Moment>,
     /// When it wants to be called again.
     pub(crate) deadline: Option<Moment>,
 }
@@ -42,12 +42,12 @@ pub(crate) fn play(steps: &[Step]) -> Player {
 }
 
 /// Plays a scenario and stops at the first expectation that is not met; `text` is the file, for the message.
-pub(crate) fn run(file: &str, text: &str, scenario: &Scenario) -> Result<(), Trouble> {
+pub(crate) fn run(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScriptError> {
     let mut player = Player::new();
     for (number, line) in &scenario.lines {
         match line {
             Line::Step(step) => player.play(step),
-            Line::Expect(expectation) => player.check(expectation).map_err(|why| Trouble {
+            Line::Expect(expectation) => player.check(expectation).map_err(|why| ScriptError {
                 file: file.to_owned(),
                 line: *number,
                 text: text.lines().nth(number - 1).unwrap_or_default().trim().to_owned(),
@@ -63,7 +63,7 @@ impl Player {
     pub(crate) fn new() -> Self {
         Self {
             router: Router::new(Policy::default()),
-            chronicle: Chronicle::default(),
+            failover_log: FailoverLog::default(),
             trail: Vec::new(),
             heard: 0,
             changed: false,
@@ -107,13 +107,13 @@ impl Player {
         let changed = tell(&mut self.router);
         let routing = self.router.routing().clone();
         assert_eq!(changed, before != routing, "the router must say truly whether the routing changed");
-        self.chronicle.note(observation, &before.write, &routing.write, at);
+        self.failover_log.note(observation, &before.write, &routing.write, at);
         self.changed |= changed;
         self.trail.push(Snapshot {
             at,
             heard: self.heard,
             routing,
-            trusted_until: self.router.trusted_until(),
+            valid_until: self.router.valid_until(),
             deadline: self.router.deadline(),
         });
     }
@@ -131,22 +131,22 @@ impl Player {
             Expectation::Forward { .. } => {
                 (forwards(&routing.write, expectation), write_text(&routing.write))
             }
-            Expectation::Read(_) | Expectation::Alarm(_) | Expectation::Attention(_) => {
+            Expectation::Read(_) | Expectation::Alarm(_) | Expectation::ProbeUrgency(_) => {
                 let is = [
                     read_expectation(&routing.read),
                     Expectation::Alarm(routing.two_primaries.clone()),
-                    Expectation::Attention(routing.attention.clone()),
+                    Expectation::ProbeUrgency(routing.probe_urgency.clone()),
                 ];
                 (is.contains(expectation), is.map(|is| is.to_string()).join(" "))
             }
             Expectation::Unchanged => {
                 (!self.changed, format!("the routing changed, {}", write_text(&routing.write)))
             }
-            Expectation::TrustedUntil(moment) => (
-                self.router.trusted_until() == Some(*moment),
-                format!("trusted until {:?}", self.router.trusted_until()),
+            Expectation::ValidUntil(moment) => (
+                self.router.valid_until() == Some(*moment),
+                format!("valid until {:?}", self.router.valid_until()),
             ),
-            Expectation::Report(_) => match self.chronicle.reports().last() {
+            Expectation::Report(_) => match self.failover_log.reports().last() {
                 Some(report) => {
                     let is = Expectation::Report(report.steps.clone());
                     (is == *expectation, is.to_string())
@@ -166,7 +166,7 @@ fn reason_is(write: &WriteRoute, is: impl FnOnce((&str, String)) -> bool) -> boo
 }
 
 fn forwards(write: &WriteRoute, expectation: &Expectation) -> bool {
-    let (Some(leader), Expectation::Forward { member, epoch, timeline, evidence, shut }) =
+    let (Some(leader), Expectation::Forward { member, epoch, timeline, all_members, holds_new }) =
         (write.leader(), expectation)
     else {
         return false;
@@ -174,8 +174,8 @@ fn forwards(write: &WriteRoute, expectation: &Expectation) -> bool {
     leader.member() == member
         && leader.epoch().number() == *epoch
         && timeline.is_none_or(|timeline| timeline == leader.timeline())
-        && *evidence == (leader.basis() == Basis::Evidence)
-        && *shut == leader.shut().is_some()
+        && *all_members == (leader.basis() == Basis::AllMembers)
+        && *holds_new == leader.hold_reason().is_some()
 }
 
 fn write_text(write: &WriteRoute) -> String {
@@ -185,8 +185,8 @@ fn write_text(write: &WriteRoute) -> String {
             member: leader.member().clone(),
             epoch: leader.epoch().number(),
             timeline: Some(leader.timeline()),
-            evidence: leader.basis() == Basis::Evidence,
-            shut: leader.shut().is_some(),
+            all_members: leader.basis() == Basis::AllMembers,
+            holds_new: leader.hold_reason().is_some(),
         }
         .to_string(),
     }
@@ -194,7 +194,7 @@ fn write_text(write: &WriteRoute) -> String {
 
 fn read_expectation(read: &ReadRoute) -> Expectation {
     let mut servers: Vec<_> =
-        read.servers().iter().map(|server| (server.member.clone(), server.standing)).collect();
-    servers.sort_by_key(|(member, standing)| (*standing == Standing::Keeps, member.clone()));
+        read.servers().iter().map(|server| (server.member.clone(), server.admission)).collect();
+    servers.sort_by_key(|(member, admission)| (*admission == Admission::ExistingOnly, member.clone()));
     Expectation::Read(servers)
 }

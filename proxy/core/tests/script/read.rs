@@ -8,36 +8,36 @@ use std::time::Duration;
 
 use pg_leader_proxy_core as core;
 use pg_leader_proxy_core::{
-    Attention, ClusterConfig, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
-    ProbeFailure, ProbePath, ReadFallback, Reason, Revision, ServerAddr, Stamped, Stance, Standing, SystemId,
-    Terms, Timeline, Witness, Word,
+    Admission, ClusterConfig, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
+    PolicyOptions, ProbeConnection, ProbeFailure, ProbeReply, ProbeUrgency, ReadFallback, Reason, Revision,
+    Role, ServerAddr, Sources, Stamped, SystemId, Timeline,
 };
 
-use super::{Event, Expectation, Line, Scenario, Step, USUAL_CLUSTER, USUAL_LSN, usual_addr};
+use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Event, Expectation, Line, Scenario, Step, default_addr};
 
 /// A line that is not understood, or that is not fulfilled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub(crate) struct ScriptError {
     pub(crate) file: String,
     pub(crate) line: usize,
     pub(crate) text: String,
     pub(crate) why: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ScriptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}\n    {}", self.file, self.line, self.why, self.text)
     }
 }
 
 /// Reads a whole file; `file` is its name for messages.
-pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, Trouble> {
+pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, ScriptError> {
     let mut lines = Vec::new();
     let mut now = Moment::default();
     for (index, text) in text.lines().enumerate() {
-        let trouble =
-            |why| Trouble { file: file.to_owned(), line: index + 1, text: text.trim().to_owned(), why };
-        if let Some(line) = line(text, now).map_err(trouble)? {
+        let error =
+            |why| ScriptError { file: file.to_owned(), line: index + 1, text: text.trim().to_owned(), why };
+        if let Some(line) = line(text, now).map_err(error)? {
             if let Line::Step(step) = &line {
                 now = step.at;
             }
@@ -89,27 +89,27 @@ fn event(words: &mut Words<'_>, at: Moment) -> Result<Event, String> {
 }
 
 fn policy(words: &mut Words<'_>) -> Result<Policy, String> {
-    let mut terms = Terms::default();
+    let mut options = PolicyOptions::default();
     for setting in words.0.by_ref() {
         let (name, value) =
             setting.split_once('=').ok_or_else(|| format!("`{setting}` is not name=value"))?;
         match (name, value) {
-            ("witness", "dcs") => terms.witness = Witness::DcsAndServers,
-            ("witness", "servers") => terms.witness = Witness::Servers,
-            ("margin", value) => terms.lease_margin = duration(value)?,
-            ("evidence_limit", value) => terms.evidence_limit = duration(value)?,
-            ("rival_limit", value) => terms.rival_limit = duration(value)?,
-            ("probe_interval", value) => terms.probe_interval = duration(value)?,
-            ("on_dcs_loss", "evidence") => terms.on_dcs_loss = OnDcsLoss::Evidence,
-            ("on_dcs_loss", "fence") => terms.on_dcs_loss = OnDcsLoss::Fence,
-            ("max_lag", "any") => terms.max_lag_bytes = None,
-            ("max_lag", bytes) => terms.max_lag_bytes = Some(number(bytes, "a number of bytes")?),
-            ("read_fallback", "hold") => terms.read_fallback = ReadFallback::Hold,
-            ("read_fallback", "leader") => terms.read_fallback = ReadFallback::Leader,
+            ("sources", "dcs") => options.sources = Sources::DcsAndServers,
+            ("sources", "servers") => options.sources = Sources::ServersOnly,
+            ("margin", value) => options.lease_margin = duration(value)?,
+            ("max_probe_age", value) => options.max_probe_age = duration(value)?,
+            ("max_member_probe_age", value) => options.max_member_probe_age = duration(value)?,
+            ("probe_interval", value) => options.probe_interval = duration(value)?,
+            ("on_dcs_loss", "all_members") => options.on_dcs_loss = OnDcsLoss::AllMembers,
+            ("on_dcs_loss", "fence") => options.on_dcs_loss = OnDcsLoss::Fence,
+            ("max_lag", "any") => options.max_lag_bytes = None,
+            ("max_lag", bytes) => options.max_lag_bytes = Some(number(bytes, "a number of bytes")?),
+            ("read_fallback", "hold") => options.read_fallback = ReadFallback::Hold,
+            ("read_fallback", "leader") => options.read_fallback = ReadFallback::Leader,
             _ => return Err(format!("`{setting}` is no setting of the policy")),
         }
     }
-    Policy::new(terms).map_err(|error| error.to_string())
+    Policy::new(options).map_err(|error| error.to_string())
 }
 
 fn leader_key(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
@@ -141,7 +141,7 @@ fn members(words: &mut Words<'_>) -> Result<BTreeMap<MemberName, Member>, String
         };
         let (name, addr) = match word.split_once('@') {
             Some((name, addr)) => (MemberName::new(name), address(addr)?),
-            None => (MemberName::new(word), usual_addr(&MemberName::new(word))),
+            None => (MemberName::new(word), default_addr(&MemberName::new(word))),
         };
         members.insert(name, Member { addr, no_load_balance });
     }
@@ -168,12 +168,12 @@ fn probe(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
     let member = MemberName::new(words.next("a member")?);
     let mut outcome = match words.next("what came of the probe")? {
         "primary" => {
-            Ok(Stance::Primary { timeline: Timeline(words.number("a timeline")?), written: USUAL_LSN })
+            Ok(Role::Primary { timeline: Timeline(words.number("a timeline")?), written: DEFAULT_LSN })
         }
-        "replica" => Ok(Stance::Replica {
+        "replica" => Ok(Role::Replica {
             timeline: if words.accept("?") { None } else { Some(Timeline(words.number("a timeline")?)) },
-            received: Some(USUAL_LSN),
-            replayed: Some(USUAL_LSN),
+            received: Some(DEFAULT_LSN),
+            replayed: Some(DEFAULT_LSN),
             streaming: true,
         }),
         code => Err(*ProbeFailure::ALL
@@ -181,26 +181,26 @@ fn probe(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
             .find(|failure| failure.code() == code)
             .ok_or_else(|| format!("`{code}` is nothing that comes of a probe"))?),
     };
-    let mut addr = usual_addr(&member);
-    let (mut system_id, mut sent, mut path) = (USUAL_CLUSTER, at, ProbePath::Kept);
+    let mut addr = default_addr(&member);
+    let (mut system_id, mut sent, mut connection) = (DEFAULT_CLUSTER, at, ProbeConnection::Persistent);
     while let Some(word) = words.0.next() {
         match (word, &mut outcome) {
-            ("written", Ok(Stance::Primary { written, .. })) => *written = words.lsn()?,
-            ("received", Ok(Stance::Replica { received, .. })) => *received = words.lsn_or_none()?,
-            ("replayed", Ok(Stance::Replica { replayed, .. })) => *replayed = words.lsn_or_none()?,
-            ("stopped", Ok(Stance::Replica { streaming, .. })) => *streaming = false,
+            ("written", Ok(Role::Primary { written, .. })) => *written = words.lsn()?,
+            ("received", Ok(Role::Replica { received, .. })) => *received = words.lsn_or_none()?,
+            ("replayed", Ok(Role::Replica { replayed, .. })) => *replayed = words.lsn_or_none()?,
+            ("stopped", Ok(Role::Replica { streaming, .. })) => *streaming = false,
             ("id", Ok(_)) => system_id = SystemId(words.number("a system identifier")?),
             ("from", _) => addr = address(words.next("an address")?)?,
             ("sent", _) => sent = words.moment("when it was sent")?,
-            ("fresh", _) => path = ProbePath::Fresh,
+            ("new_connection", _) => connection = ProbeConnection::New,
             (other, _) => return Err(format!("`{other}` says nothing about this probe")),
         }
     }
     if sent > at {
         return Err("the answer is older than the question".to_owned());
     }
-    let outcome = outcome.map(|stance| Word { system_id, stance });
-    Ok(Observation::Probe { member, addr, sent, path, outcome })
+    let outcome = outcome.map(|role| ProbeReply { system_id, role });
+    Ok(Observation::Probe { member, addr, sent, connection, outcome })
 }
 
 fn expectation(text: &str) -> Result<Expectation, String> {
@@ -221,19 +221,20 @@ fn expectation(text: &str) -> Result<Expectation, String> {
         "read" if words.accept("nowhere") => Expectation::Read(Vec::new()),
         "read" => {
             let mut readers: Vec<_> = words.0.by_ref().map(reader).collect();
-            readers.sort_by_key(|(member, standing)| (*standing == Standing::Keeps, member.clone()));
+            readers
+                .sort_by_key(|(member, admission)| (*admission == Admission::ExistingOnly, member.clone()));
             Expectation::Read(readers)
         }
         "unchanged" => Expectation::Unchanged,
         "no" if words.accept("alarm") => Expectation::Alarm(Vec::new()),
         "alarm" => Expectation::Alarm(words.0.by_ref().map(alarmed).collect::<Result<_, _>>()?),
-        "attention" => Expectation::Attention(match words.next("whom to ask")? {
-            "steady" => Attention::Steady,
-            "watchful" => Attention::Watchful,
-            "burst" => Attention::Burst(MemberName::new(words.next("a member")?)),
-            other => return Err(format!("`{other}` is no way to pay attention")),
+        "urgency" => Expectation::ProbeUrgency(match words.next("whom to ask")? {
+            "normal" => ProbeUrgency::Normal,
+            "elevated" => ProbeUrgency::Elevated,
+            "burst" => ProbeUrgency::Burst(MemberName::new(words.next("a member")?)),
+            other => return Err(format!("`{other}` is no urgency")),
         }),
-        "trusted" if words.accept("until") => Expectation::TrustedUntil(words.moment("until when")?),
+        "valid" if words.accept("until") => Expectation::ValidUntil(words.moment("until when")?),
         other => return Err(format!("`{other}` is nothing that can be expected")),
     };
     words.end()?;
@@ -242,22 +243,23 @@ fn expectation(text: &str) -> Result<Expectation, String> {
 
 /// `forward a, epoch 1[, timeline 1][, evidence][, shut]`
 fn forward(text: &str) -> Result<Expectation, String> {
-    let (mut member, mut epoch, mut timeline, mut evidence, mut shut) = (None, None, None, false, false);
+    let (mut member, mut epoch, mut timeline, mut all_members, mut holds_new) =
+        (None, None, None, false, false);
     for part in text.split(',') {
         let mut words = Words(part.split_whitespace().peekable());
         match words.next("more after the comma")? {
             "forward" => member = Some(MemberName::new(words.next("to whom")?)),
             "epoch" => epoch = Some(words.number("an epoch")?),
             "timeline" => timeline = Some(Timeline(words.number("a timeline")?)),
-            "evidence" => evidence = true,
-            "shut" => shut = true,
+            "all_members" => all_members = true,
+            "holds_new" => holds_new = true,
             other => return Err(format!("`{other}` says nothing about forwarding")),
         }
         words.end()?;
     }
     let member = member.ok_or("to whom is missing")?;
     let epoch = epoch.ok_or("the epoch is missing")?;
-    Ok(Expectation::Forward { member, epoch, timeline, evidence, shut })
+    Ok(Expectation::Forward { member, epoch, timeline, all_members, holds_new })
 }
 
 /// `report announced 1s, key deleted 2s, key put b 3s, severed 2s, left recovery b 4s, routed b 4s`
@@ -266,14 +268,16 @@ fn report(text: &str) -> Result<Expectation, String> {
     for part in text.split(',') {
         let mut words = Words(part.split_whitespace().peekable());
         let step = match words.next("a step of a report")? {
-            "announced" => core::Step::Announced,
-            "severed" => core::Step::Severed,
-            "key" if words.accept("deleted") => core::Step::KeyDeleted,
-            "key" if words.accept("put") => core::Step::KeyPut(MemberName::new(words.next("by whom")?)),
-            "left" if words.accept("recovery") => {
-                core::Step::LeftRecovery(MemberName::new(words.next("who did")?))
+            "announced" => core::FailoverStep::Announced,
+            "terminated" => core::FailoverStep::Terminated,
+            "key" if words.accept("deleted") => core::FailoverStep::KeyDeleted,
+            "key" if words.accept("put") => {
+                core::FailoverStep::KeyPut(MemberName::new(words.next("by whom")?))
             }
-            "routed" => core::Step::Routed(MemberName::new(words.next("to whom")?)),
+            "left" if words.accept("recovery") => {
+                core::FailoverStep::LeftRecovery(MemberName::new(words.next("who did")?))
+            }
+            "routed" => core::FailoverStep::Routed(MemberName::new(words.next("to whom")?)),
             other => return Err(format!("`{other}` is no step of a report")),
         };
         steps.push((words.moment("when it was seen")?, step));
@@ -282,10 +286,10 @@ fn report(text: &str) -> Result<Expectation, String> {
     Ok(Expectation::Report(steps))
 }
 
-fn reader(word: &str) -> (MemberName, Standing) {
-    match word.strip_suffix("(keeps)") {
-        Some(name) => (MemberName::new(name), Standing::Keeps),
-        None => (MemberName::new(word), Standing::Admits),
+fn reader(word: &str) -> (MemberName, Admission) {
+    match word.strip_suffix("(existing_only)") {
+        Some(name) => (MemberName::new(name), Admission::ExistingOnly),
+        None => (MemberName::new(word), Admission::NewSessions),
     }
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use pg_leader_proxy_core as core;
 use pg_leader_proxy_core::{
-    Attention, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy, ProbePath,
-    ReadFallback, Stamped, Stance, Standing, Witness,
+    Admission, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy, ProbeConnection,
+    ProbeUrgency, ReadFallback, Role, Sources, Stamped,
 };
 
-use super::{Event, Expectation, Step, USUAL_CLUSTER, USUAL_LSN, usual_addr};
+use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Event, Expectation, Step, default_addr};
 
 /// A whole history as a file: a comment on top, then one line per step.
 pub(crate) fn story(comment: &str, steps: &[Step]) -> String {
@@ -37,25 +37,25 @@ impl Event {
 }
 
 fn policy_text(policy: &Policy) -> String {
-    let terms = policy.terms();
+    let options = policy.options();
     [
-        match terms.witness {
-            Witness::DcsAndServers => "witness=dcs".to_owned(),
-            Witness::Servers => "witness=servers".to_owned(),
+        match options.sources {
+            Sources::DcsAndServers => "sources=dcs".to_owned(),
+            Sources::ServersOnly => "sources=servers".to_owned(),
         },
-        format!("margin={}", span(terms.lease_margin)),
-        format!("evidence_limit={}", span(terms.evidence_limit)),
-        format!("rival_limit={}", span(terms.rival_limit)),
-        format!("probe_interval={}", span(terms.probe_interval)),
-        match terms.on_dcs_loss {
-            OnDcsLoss::Evidence => "on_dcs_loss=evidence".to_owned(),
+        format!("margin={}", span(options.lease_margin)),
+        format!("max_probe_age={}", span(options.max_probe_age)),
+        format!("max_member_probe_age={}", span(options.max_member_probe_age)),
+        format!("probe_interval={}", span(options.probe_interval)),
+        match options.on_dcs_loss {
+            OnDcsLoss::AllMembers => "on_dcs_loss=all_members".to_owned(),
             OnDcsLoss::Fence => "on_dcs_loss=fence".to_owned(),
         },
-        match terms.max_lag_bytes {
+        match options.max_lag_bytes {
             None => "max_lag=any".to_owned(),
             Some(bytes) => format!("max_lag={bytes}"),
         },
-        match terms.read_fallback {
+        match options.read_fallback {
             ReadFallback::Hold => "read_fallback=hold".to_owned(),
             ReadFallback::Leader => "read_fallback=leader".to_owned(),
         },
@@ -111,7 +111,7 @@ fn lease_text(lease: Option<Stamped<Duration>>, at: Moment) -> String {
 
 fn member_text(name: &MemberName, member: &Member) -> String {
     let mut text = name.to_string();
-    if member.addr != usual_addr(name) {
+    if member.addr != default_addr(name) {
         text.push_str(&format!("@{}", member.addr));
     }
     if member.no_load_balance {
@@ -121,33 +121,35 @@ fn member_text(name: &MemberName, member: &Member) -> String {
 }
 
 fn probe_text(observation: &Observation, at: Moment) -> String {
-    let Observation::Probe { member, addr, sent, path, outcome } = observation else { return String::new() };
+    let Observation::Probe { member, addr, sent, connection, outcome } = observation else {
+        return String::new();
+    };
     let mut text = format!("probe {member} ");
     match outcome {
         Err(failure) => text.push_str(failure.code()),
         Ok(word) => {
-            text.push_str(&stance_text(word.stance));
-            if word.system_id != USUAL_CLUSTER {
+            text.push_str(&role_text(word.role));
+            if word.system_id != DEFAULT_CLUSTER {
                 text.push_str(&format!(" id {}", word.system_id));
             }
         }
     }
-    if *path == ProbePath::Fresh {
-        text.push_str(" fresh");
+    if *connection == ProbeConnection::New {
+        text.push_str(" new_connection");
     }
-    if *addr != usual_addr(member) {
+    if *addr != default_addr(member) {
         text.push_str(&format!(" from {addr}"));
     }
     text.push_str(&unless_at(" sent", *sent, at));
     text
 }
 
-fn stance_text(stance: Stance) -> String {
-    match stance {
-        Stance::Primary { timeline, written } => {
+fn role_text(role: Role) -> String {
+    match role {
+        Role::Primary { timeline, written } => {
             format!("primary {timeline}{}", lsn_text(" written", Some(written)))
         }
-        Stance::Replica { timeline, received, replayed, streaming } => format!(
+        Role::Replica { timeline, received, replayed, streaming } => format!(
             "replica {}{}{}{}",
             timeline.map_or_else(|| "?".to_owned(), |timeline| timeline.to_string()),
             lsn_text(" received", received),
@@ -159,7 +161,7 @@ fn stance_text(stance: Stance) -> String {
 
 fn lsn_text(name: &str, lsn: Option<Lsn>) -> String {
     match lsn {
-        Some(USUAL_LSN) => String::new(),
+        Some(DEFAULT_LSN) => String::new(),
         Some(lsn) => format!("{name} {lsn}"),
         None => format!("{name} none"),
     }
@@ -183,22 +185,22 @@ impl fmt::Display for Expectation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("=> ")?;
         match self {
-            Self::Forward { member, epoch, timeline, evidence, shut } => {
+            Self::Forward { member, epoch, timeline, all_members, holds_new } => {
                 write!(f, "forward {member}, epoch {epoch}")?;
                 if let Some(timeline) = timeline {
                     write!(f, ", timeline {timeline}")?;
                 }
-                f.write_str(if *evidence { ", evidence" } else { "" })?;
-                f.write_str(if *shut { ", shut" } else { "" })
+                f.write_str(if *all_members { ", all_members" } else { "" })?;
+                f.write_str(if *holds_new { ", holds_new" } else { "" })
             }
             Self::Hold(code) => write!(f, "hold {code}"),
             Self::HoldText(text) => write!(f, "hold: {text}"),
             Self::Read(servers) if servers.is_empty() => f.write_str("read nowhere"),
             Self::Read(servers) => {
                 f.write_str("read")?;
-                servers.iter().try_for_each(|(member, standing)| match standing {
-                    Standing::Admits => write!(f, " {member}"),
-                    Standing::Keeps => write!(f, " {member}(keeps)"),
+                servers.iter().try_for_each(|(member, admission)| match admission {
+                    Admission::NewSessions => write!(f, " {member}"),
+                    Admission::ExistingOnly => write!(f, " {member}(existing_only)"),
                 })
             }
             Self::Unchanged => f.write_str("unchanged"),
@@ -207,10 +209,10 @@ impl fmt::Display for Expectation {
                 f.write_str("alarm")?;
                 primaries.iter().try_for_each(|(member, timeline)| write!(f, " {member}:{timeline}"))
             }
-            Self::Attention(Attention::Steady) => f.write_str("attention steady"),
-            Self::Attention(Attention::Watchful) => f.write_str("attention watchful"),
-            Self::Attention(Attention::Burst(member)) => write!(f, "attention burst {member}"),
-            Self::TrustedUntil(moment) => write!(f, "trusted until {}", time(*moment)),
+            Self::ProbeUrgency(ProbeUrgency::Normal) => f.write_str("urgency normal"),
+            Self::ProbeUrgency(ProbeUrgency::Elevated) => f.write_str("urgency elevated"),
+            Self::ProbeUrgency(ProbeUrgency::Burst(member)) => write!(f, "urgency burst {member}"),
+            Self::ValidUntil(moment) => write!(f, "valid until {}", time(*moment)),
             Self::Report(steps) => {
                 let words: Vec<String> =
                     steps.iter().map(|(at, step)| format!("{} {}", report_step(step), time(*at))).collect();
@@ -220,13 +222,13 @@ impl fmt::Display for Expectation {
     }
 }
 
-fn report_step(step: &core::Step) -> String {
+fn report_step(step: &core::FailoverStep) -> String {
     match step {
-        core::Step::Announced => "announced".to_owned(),
-        core::Step::KeyDeleted => "key deleted".to_owned(),
-        core::Step::KeyPut(member) => format!("key put {member}"),
-        core::Step::Severed => "severed".to_owned(),
-        core::Step::LeftRecovery(member) => format!("left recovery {member}"),
-        core::Step::Routed(member) => format!("routed {member}"),
+        core::FailoverStep::Announced => "announced".to_owned(),
+        core::FailoverStep::KeyDeleted => "key deleted".to_owned(),
+        core::FailoverStep::KeyPut(member) => format!("key put {member}"),
+        core::FailoverStep::Terminated => "terminated".to_owned(),
+        core::FailoverStep::LeftRecovery(member) => format!("left recovery {member}"),
+        core::FailoverStep::Routed(member) => format!("routed {member}"),
     }
 }

@@ -58,7 +58,7 @@ async fn witnesses(config: &Config, findings: &mut Findings<'_>) -> anyhow::Resu
             };
             (members.iter().map(member).collect(), None)
         }
-        Witnesses::Etcd(etcd) => etcd::check(etcd, config.policy.terms().on_dcs_loss, findings).await?,
+        Witnesses::Etcd(etcd) => etcd::check(etcd, config.policy.options().on_dcs_loss, findings).await?,
     };
     servers::check(&config.probe, &members, system_id, findings).await
 }

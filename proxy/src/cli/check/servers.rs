@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pg_leader_proxy_core::{Member, MemberName, Stance, SystemId, Word};
+use pg_leader_proxy_core::{Member, MemberName, ProbeReply, Role, SystemId};
 
 use super::findings::Findings;
 use crate::config::Probe;
@@ -33,7 +33,7 @@ pub(super) async fn check(
 
 fn describe(
     subject: &str,
-    word: Word,
+    word: ProbeReply,
     system_id: Option<SystemId>,
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
@@ -48,10 +48,10 @@ fn describe(
         return Ok(());
     }
     let timeline = word.timeline().map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
-    match word.stance {
-        Stance::Primary { .. } => findings.fine(subject, &format!("primary{timeline}"))?,
-        Stance::Replica { streaming: true, .. } => findings.fine(subject, &format!("replica{timeline}"))?,
-        Stance::Replica { streaming: false, .. } => {
+    match word.role {
+        Role::Primary { .. } => findings.fine(subject, &format!("primary{timeline}"))?,
+        Role::Replica { streaming: true, .. } => findings.fine(subject, &format!("replica{timeline}"))?,
+        Role::Replica { streaming: false, .. } => {
             findings.doubtful(subject, &format!("replica{timeline}, but it does not stream"))?;
         }
     }
@@ -59,11 +59,11 @@ fn describe(
 }
 
 fn together(
-    words: &[(&MemberName, Word)],
+    words: &[(&MemberName, ProbeReply)],
     complete: bool,
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
-    let is_primary = |word: &Word| matches!(word.stance, Stance::Primary { .. });
+    let is_primary = |word: &ProbeReply| matches!(word.role, Role::Primary { .. });
     let primaries: Vec<&str> =
         words.iter().filter(|(_, word)| is_primary(word)).map(|(name, _)| name.as_str()).collect();
     if primaries.len() > 1 {
@@ -92,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    fn found(words: &[(&MemberName, Word)]) -> (String, bool) {
+    fn found(words: &[(&MemberName, ProbeReply)]) -> (String, bool) {
         let mut out = Vec::new();
         let mut findings = Findings::new(&mut out);
         together(words, true, &mut findings).unwrap();
@@ -100,14 +100,14 @@ mod tests {
         (String::from_utf8(out).unwrap(), fine)
     }
 
-    fn primary(id: u64) -> Word {
-        let stance = Stance::Primary { timeline: Timeline(1), written: Lsn(0) };
-        Word { system_id: SystemId(id), stance }
+    fn primary(id: u64) -> ProbeReply {
+        let role = Role::Primary { timeline: Timeline(1), written: Lsn(0) };
+        ProbeReply { system_id: SystemId(id), role }
     }
 
-    fn replica(id: u64) -> Word {
-        let stance = Stance::Replica { timeline: None, received: None, replayed: None, streaming: true };
-        Word { system_id: SystemId(id), stance }
+    fn replica(id: u64) -> ProbeReply {
+        let role = Role::Replica { timeline: None, received: None, replayed: None, streaming: true };
+        ProbeReply { system_id: SystemId(id), role }
     }
 
     #[test]

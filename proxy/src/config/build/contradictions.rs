@@ -74,7 +74,7 @@ fn leads_to(member: &ServerAddr, listen: SocketAddr) -> bool {
 
 fn probe(reader: &mut Reader<'_>, config: &Config) {
     let probe = &config.probe;
-    let limit = config.policy.terms().evidence_limit;
+    let limit = config.policy.options().max_probe_age;
     if probe.burst_interval > probe.interval {
         let interval = show_duration(probe.interval);
         reader.fault("probe.burst_interval", format!("is longer than `probe.interval`, which is {interval}"));
@@ -102,7 +102,7 @@ fn probe(reader: &mut Reader<'_>, config: &Config) {
 /// Patroni's shortest allowed lease is 20 s; a margin of half of it leaves nothing to trust.
 fn lease(reader: &mut Reader<'_>, config: &Config) {
     let Witnesses::Etcd(etcd) = &config.witnesses else { return };
-    let margin = config.policy.terms().lease_margin;
+    let margin = config.policy.options().lease_margin;
     if margin.as_secs() > 10 {
         reader.fault("policy.lease_margin", "is longer than 10s: little would be left of a lease".to_owned());
     }

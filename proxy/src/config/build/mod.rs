@@ -7,7 +7,7 @@ mod witnesses;
 
 use std::num::NonZero;
 
-use pg_leader_proxy_core::{OnDcsLoss, Policy, ReadFallback, Terms, Witness};
+use pg_leader_proxy_core::{OnDcsLoss, Policy, PolicyOptions, ReadFallback, Sources};
 use tracing_subscriber::EnvFilter;
 
 use super::checked::{Config, Log, LogFormat, Probe, Session, SslMode, Witnesses};
@@ -89,7 +89,7 @@ fn policy(
 ) -> Result<Policy, Invalid> {
     let on_dcs_loss = reader.choice("policy.on_dcs_loss").map(|word| match word {
         "fence" => OnDcsLoss::Fence,
-        _ => OnDcsLoss::Evidence,
+        _ => OnDcsLoss::AllMembers,
     });
     let lease_margin = reader.duration("policy.lease_margin");
     let evidence_limit = reader.duration("policy.evidence_limit");
@@ -99,21 +99,21 @@ fn policy(
         "leader" => ReadFallback::Leader,
         _ => ReadFallback::Hold,
     });
-    let terms = Terms {
-        witness: match witnesses.ok_or(Invalid)? {
-            Witnesses::Etcd(_) => Witness::DcsAndServers,
-            Witnesses::Members(_) => Witness::Servers,
+    let options = PolicyOptions {
+        sources: match witnesses.ok_or(Invalid)? {
+            Witnesses::Etcd(_) => Sources::DcsAndServers,
+            Witnesses::Members(_) => Sources::ServersOnly,
         },
         lease_margin: lease_margin?,
-        evidence_limit: evidence_limit?,
-        rival_limit: rival_limit?,
+        max_probe_age: evidence_limit?,
+        max_member_probe_age: rival_limit?,
         probe_interval: probe.ok_or(Invalid)?.interval,
         on_dcs_loss: on_dcs_loss?,
         max_lag_bytes: max_lag_bytes?,
         read_fallback: read_fallback?,
     };
-    Policy::new(terms).map_err(|error| {
-        let rival = error.to_string().starts_with("rival_limit");
+    Policy::new(options).map_err(|error| {
+        let rival = error.to_string().starts_with("max_member_probe_age");
         let key = if rival { "policy.rival_limit" } else { "policy.evidence_limit" };
         reader.fault(key, format!("{error}; make it longer, or `probe.interval` shorter"))
     })

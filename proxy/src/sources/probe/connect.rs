@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy_core::{ServerAddr, Word};
+use pg_leader_proxy_core::{ProbeReply, ServerAddr};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -108,7 +108,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Asks the question.
-    pub(super) async fn ask(&mut self, limit: Duration) -> Result<Word, ProbeError> {
+    pub(super) async fn ask(&mut self, limit: Duration) -> Result<ProbeReply, ProbeError> {
         let addr = || self.addr.clone();
         match timeout(limit, self.client.simple_query(QUESTION)).await {
             Ok(Ok(messages)) => word(&messages).map_err(|what| ProbeError::Nonsense { addr: addr(), what }),

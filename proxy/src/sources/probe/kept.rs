@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::sync::Arc;
 
-use pg_leader_proxy_core::{Moment, ProbePath, Word};
+use pg_leader_proxy_core::{Moment, ProbeConnection, ProbeReply};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -37,8 +37,8 @@ impl<'a> Kept<'a> {
         inquiry: watch::Receiver<Arc<Inquiry>>,
         woken: mpsc::Receiver<()>,
     ) -> Self {
-        let voice = Voice::new(ProbePath::Kept);
-        Self { worker, inquiry, woken, voice, urgency: Urgency::Steady }
+        let voice = Voice::new(ProbeConnection::Persistent);
+        Self { worker, inquiry, woken, voice, urgency: Urgency::Normal }
     }
 
     pub(super) async fn run(mut self) -> ProbeError {
@@ -101,7 +101,11 @@ impl<'a> Kept<'a> {
         }
     }
 
-    async fn report(&mut self, sent: Moment, outcome: Result<Word, ProbeError>) -> Result<(), ProbeError> {
+    async fn report(
+        &mut self,
+        sent: Moment,
+        outcome: Result<ProbeReply, ProbeError>,
+    ) -> Result<(), ProbeError> {
         self.worker.report(&mut self.voice, sent, outcome).await
     }
 

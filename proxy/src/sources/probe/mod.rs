@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use pg_leader_proxy_core::{MemberName, Observation, ServerAddr, Word};
+use pg_leader_proxy_core::{MemberName, Observation, ProbeReply, ServerAddr};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -47,7 +47,7 @@ pub async fn run(
 ///
 /// # Errors
 /// [`ProbeError`] that says what to do about it.
-pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<Word, ProbeError> {
+pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<ProbeReply, ProbeError> {
     let connector = Connector::new(config.clone()).await?;
     let mut conversation = connector.connect(addr).await?;
     conversation.ask(connector.limit()).await

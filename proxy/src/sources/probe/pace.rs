@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy_core::{Attention, MemberName};
+use pg_leader_proxy_core::{MemberName, ProbeUrgency};
 
 use crate::config;
 
@@ -13,25 +13,25 @@ const RECONNECT_WATCHFUL: Duration = Duration::from_millis(100);
 /// How urgent the word of one member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    Steady,
-    Watchful,
+    Normal,
+    Elevated,
     Burst,
 }
 
 impl Urgency {
-    pub(super) fn of(attention: &Attention, member: &MemberName) -> Self {
+    pub(super) fn of(attention: &ProbeUrgency, member: &MemberName) -> Self {
         match attention {
-            Attention::Steady => Self::Steady,
-            Attention::Burst(wanted) if wanted == member => Self::Burst,
-            Attention::Watchful | Attention::Burst(_) => Self::Watchful,
+            ProbeUrgency::Normal => Self::Normal,
+            ProbeUrgency::Burst(wanted) if wanted == member => Self::Burst,
+            ProbeUrgency::Elevated | ProbeUrgency::Burst(_) => Self::Elevated,
         }
     }
 
     /// How long after a question the next one is due; in a burst, how long after the answer.
     pub(super) fn pause(self, config: &config::Probe) -> Duration {
         match self {
-            Self::Steady => config.interval,
-            Self::Watchful => (config.interval / 10).max(config.burst_interval),
+            Self::Normal => config.interval,
+            Self::Elevated => (config.interval / 10).max(config.burst_interval),
             Self::Burst => config.burst_interval,
         }
     }
@@ -39,8 +39,8 @@ impl Urgency {
     /// How long after an attempt to connect the next one is due.
     pub(super) fn reconnect_pause(self, config: &config::Probe) -> Duration {
         let floor = match self {
-            Self::Steady => Duration::ZERO,
-            Self::Watchful => RECONNECT_WATCHFUL,
+            Self::Normal => Duration::ZERO,
+            Self::Elevated => RECONNECT_WATCHFUL,
             Self::Burst => RECONNECT_BURST,
         };
         self.pause(config).max(floor)

@@ -1,6 +1,6 @@
 //! The one question a server is asked, and how its answer is read.
 
-use pg_leader_proxy_core::{Lsn, Stance, SystemId, Timeline, Word};
+use pg_leader_proxy_core::{Lsn, ProbeReply, Role, SystemId, Timeline};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 /// Needs no privilege, on PostgreSQL 13 and later.
@@ -23,7 +23,7 @@ EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)::text AS streaming \
 FROM server";
 
 /// Reads the answer; an error says what is wrong with it.
-pub(super) fn word(messages: &[SimpleQueryMessage]) -> Result<Word, String> {
+pub(super) fn word(messages: &[SimpleQueryMessage]) -> Result<ProbeReply, String> {
     let row = messages
         .iter()
         .find_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });
@@ -35,7 +35,7 @@ fn field<'a>(row: &'a SimpleQueryRow, name: &str) -> Option<&'a str> {
     row.try_get(name).ok().flatten()
 }
 
-fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Word, String> {
+fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<ProbeReply, String> {
     let wrong = |name: &str| format!("{name} is {:?}", field(name));
     let boolean = |name: &str| match field(name) {
         Some("true") => Ok(true),
@@ -47,19 +47,19 @@ fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<Word, String
         None => Ok(None),
     };
     let system_id = field("system_id").and_then(parse_system_id).ok_or_else(|| wrong("system_id"))?;
-    let stance = if boolean("recovers")? {
+    let role = if boolean("recovers")? {
         let timeline = match field("timeline") {
             Some(text) => Some(Timeline(text.parse().map_err(|_| wrong("timeline"))?)),
             None => None,
         };
         let (received, replayed) = (lsn("received")?, lsn("replayed")?);
-        Stance::Replica { timeline, received, replayed, streaming: boolean("streaming")? }
+        Role::Replica { timeline, received, replayed, streaming: boolean("streaming")? }
     } else {
         let timeline = field("timeline").and_then(|hex| u32::from_str_radix(hex, 16).ok());
         let timeline = Timeline(timeline.ok_or_else(|| wrong("timeline"))?);
-        Stance::Primary { timeline, written: lsn("written")?.ok_or_else(|| wrong("written"))? }
+        Role::Primary { timeline, written: lsn("written")?.ok_or_else(|| wrong("written"))? }
     };
-    Ok(Word { system_id, stance })
+    Ok(ProbeReply { system_id, role })
 }
 
 /// PostgreSQL shows the unsigned identifier as a signed `bigint`.
@@ -77,7 +77,7 @@ fn parse_lsn(text: &str) -> Option<Lsn> {
 mod tests {
     use super::*;
 
-    fn answer(fields: &'static [(&str, &str)]) -> Result<Word, String> {
+    fn answer(fields: &'static [(&str, &str)]) -> Result<ProbeReply, String> {
         of_fields(|name| fields.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
     }
 
@@ -90,17 +90,17 @@ mod tests {
             ("written", "1/3000060"),
             ("streaming", "false"),
         ]);
-        let stance = Stance::Primary { timeline: Timeline(26), written: Lsn(0x1_0300_0060) };
-        assert_eq!(word, Ok(Word { system_id: SystemId(7_412_345_678_901_234_567), stance }));
+        let role = Role::Primary { timeline: Timeline(26), written: Lsn(0x1_0300_0060) };
+        assert_eq!(word, Ok(ProbeReply { system_id: SystemId(7_412_345_678_901_234_567), role }));
     }
 
     #[test]
     fn a_replica_that_never_received_anything() {
         let word =
             answer(&[("recovers", "true"), ("system_id", "-1"), ("timeline", "3"), ("streaming", "false")]);
-        let stance =
-            Stance::Replica { timeline: Some(Timeline(3)), received: None, replayed: None, streaming: false };
-        assert_eq!(word, Ok(Word { system_id: SystemId(u64::MAX), stance }));
+        let role =
+            Role::Replica { timeline: Some(Timeline(3)), received: None, replayed: None, streaming: false };
+        assert_eq!(word, Ok(ProbeReply { system_id: SystemId(u64::MAX), role }));
     }
 
     #[test]

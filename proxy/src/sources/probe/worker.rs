@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use pg_leader_proxy_core::{MemberName, Moment, Observation, ProbeFailure, ProbePath, ServerAddr, Word};
+use pg_leader_proxy_core::{
+    MemberName, Moment, Observation, ProbeConnection, ProbeFailure, ProbeReply, ServerAddr,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
@@ -38,7 +40,7 @@ impl Worker {
     /// Connects, asks and hangs up at intervals: only that shows whether the server still takes connections.
     async fn ask_afresh(&self) -> ProbeError {
         let config = &self.connector.config;
-        let mut voice = Voice::new(ProbePath::Fresh);
+        let mut voice = Voice::new(ProbeConnection::New);
         let mut ticks = interval(config.fresh_interval);
         ticks.reset();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,14 +67,14 @@ impl Worker {
         &self,
         voice: &mut Voice,
         sent: Moment,
-        outcome: Result<Word, ProbeError>,
+        outcome: Result<ProbeReply, ProbeError>,
     ) -> Result<(), ProbeError> {
         voice.log(self, &outcome);
         let observation = Observation::Probe {
             member: self.member.clone(),
             addr: self.addr.clone(),
             sent,
-            path: voice.path,
+            connection: voice.connection,
             outcome: outcome.map_err(|error| error.failure()),
         };
         self.observations.send(observation).await.map_err(|_| ProbeError::Unheard)
@@ -81,21 +83,21 @@ impl Worker {
 
 /// What was last logged of one path to a member.
 pub(super) struct Voice {
-    path: ProbePath,
+    connection: ProbeConnection,
     failing: Option<ProbeFailure>,
 }
 
 impl Voice {
-    pub(super) const fn new(path: ProbePath) -> Self {
-        Self { path, failing: None }
+    pub(super) const fn new(connection: ProbeConnection) -> Self {
+        Self { connection, failing: None }
     }
 
-    fn log(&mut self, worker: &Worker, outcome: &Result<Word, ProbeError>) {
-        let (member, addr, path) = (&worker.member, &worker.addr, self.path);
+    fn log(&mut self, worker: &Worker, outcome: &Result<ProbeReply, ProbeError>) {
+        let (member, addr, connection) = (&worker.member, &worker.addr, self.connection);
         match outcome {
             Ok(_) => {
                 if self.failing.take().is_some() {
-                    info!(%member, %addr, ?path, "the server answers again");
+                    info!(%member, %addr, ?connection, "the server answers again");
                 }
             }
             Err(error) => {
@@ -104,16 +106,18 @@ impl Voice {
                 let code = failure.code();
                 let error = chain(error);
                 match failure {
-                    _ if !news => debug!(%member, %addr, ?path, code, error, "the server gave no word again"),
+                    _ if !news => {
+                        debug!(%member, %addr, ?connection, code, error, "the server gave no word again")
+                    }
                     ProbeFailure::Denied | ProbeFailure::Failed => {
-                        warn!(%member, %addr, ?path, code, error, "the server gave no word");
+                        warn!(%member, %addr, ?connection, code, error, "the server gave no word");
                     }
                     ProbeFailure::Refused
                     | ProbeFailure::TimedOut
                     | ProbeFailure::StartingUp
                     | ProbeFailure::ShuttingDown
                     | ProbeFailure::TooManyConnections => {
-                        info!(%member, %addr, ?path, code, error, "the server gave no word");
+                        info!(%member, %addr, ?connection, code, error, "the server gave no word");
                     }
                 }
             }

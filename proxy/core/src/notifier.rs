@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use crate::cluster::{MemberName, Timeline};
+use crate::event::{Event, Impact, LeaderChange, LeaderEvent};
 use crate::moment::Moment;
-use crate::news::{LeaderNews, News, Toll, Turn};
 use crate::reason::Reason;
 use crate::routing::{Leader, RouteEpoch, Routing, WriteRoute};
 
@@ -24,12 +24,12 @@ const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
 /// Tells the news: show it each routing, and let it [`advance`](Self::advance) when its deadline has come.
 #[derive(Clone, Debug)]
-pub struct Herald {
+pub struct Notifier {
     route: RouteStory,
     alarm: Alarm,
 }
 
-impl Herald {
+impl Notifier {
     /// A herald that has told nothing, at the moment when the process began.
     pub const fn new(began: Moment) -> Self {
         Self { route: RouteStory::new(began), alarm: Alarm::new(began) }
@@ -48,9 +48,13 @@ impl Herald {
 
     /// Tells what is due at `now`. `toll` counts what became of the sessions since the first of two epochs began, until
     /// the second had.
-    pub fn advance(&mut self, now: Moment, toll: impl FnOnce(RouteEpoch, RouteEpoch) -> Toll) -> Vec<News> {
+    pub fn advance(
+        &mut self,
+        now: Moment,
+        impact: impl FnOnce(RouteEpoch, RouteEpoch) -> Impact,
+    ) -> Vec<Event> {
         let alarm = self.alarm.tell(now);
-        alarm.into_iter().chain(self.route.tell(now, toll)).collect()
+        alarm.into_iter().chain(self.route.tell(now, impact)).collect()
     }
 }
 
@@ -82,7 +86,7 @@ struct RouteStory {
     /// The leader that was told last.
     told: Option<Name>,
     /// Since then: how long nothing was forwarded in the spells that are over.
-    gap: Duration,
+    downtime: Duration,
     /// Since then: why forwarding stopped first.
     cause: Option<Reason>,
     /// Since then: when another epoch began first.
@@ -98,7 +102,7 @@ impl RouteStory {
         Self {
             place: Place::Nowhere(Reason::Starting, began),
             told: None,
-            gap: Duration::ZERO,
+            downtime: Duration::ZERO,
             cause: None,
             turned: None,
             fenced: false,
@@ -112,7 +116,7 @@ impl RouteStory {
             (Place::Leader(known, _), WriteRoute::Forward(leader)) if known.epoch == leader.epoch() => return,
             (place, WriteRoute::Forward(leader)) => {
                 if let Place::Nowhere(_, since) = place {
-                    self.gap += now.since(*since);
+                    self.downtime += now.since(*since);
                 }
                 self.turned.get_or_insert(now);
                 Place::Leader(Name::of(leader), now)
@@ -129,50 +133,54 @@ impl RouteStory {
         match &self.place {
             Place::Nowhere(..) if self.fenced => None,
             Place::Nowhere(_, since) => Some((*since + FENCED_AFTER).max(repeated(self.fenced_told))),
-            Place::Leader(leader, since) => match self.turn(leader)? {
+            Place::Leader(leader, since) => match self.change(leader)? {
                 // Nobody lost anything, so there is nothing to count.
-                Turn::First if !self.fenced => Some(*since),
-                Turn::Again if !self.fenced => Some(self.settled(*since).max(repeated(self.again_told))),
-                Turn::First | Turn::Other | Turn::Again => Some(self.settled(*since)),
+                LeaderChange::First if !self.fenced => Some(*since),
+                LeaderChange::Resumed if !self.fenced => {
+                    Some(self.settled(*since).max(repeated(self.again_told)))
+                }
+                LeaderChange::First | LeaderChange::Changed | LeaderChange::Resumed => {
+                    Some(self.settled(*since))
+                }
             },
         }
     }
 
-    fn tell(&mut self, now: Moment, toll: impl FnOnce(RouteEpoch, RouteEpoch) -> Toll) -> Option<News> {
+    fn tell(&mut self, now: Moment, impact: impl FnOnce(RouteEpoch, RouteEpoch) -> Impact) -> Option<Event> {
         self.due().filter(|due| *due <= now)?;
         let leader = match &self.place {
             Place::Leader(leader, _) => leader.clone(),
             Place::Nowhere(reason, since) => {
                 self.fenced = true;
                 self.fenced_told = Some(now);
-                return Some(News::Fenced(now.since(*since), reason.clone()));
+                return Some(Event::Fenced(now.since(*since), reason.clone()));
             }
         };
-        let turn = self.turn(&leader)?;
+        let change = self.change(&leader)?;
         let before = self.told.replace(leader.clone()).map(|told| told.epoch).unwrap_or_default();
-        let toll = toll(before, leader.epoch);
-        let (gap, cause) = (std::mem::take(&mut self.gap), self.cause.take());
+        let impact = impact(before, leader.epoch);
+        let (downtime, cause) = (std::mem::take(&mut self.downtime), self.cause.take());
         let fenced = std::mem::take(&mut self.fenced);
         self.turned = None;
-        if turn == Turn::Again {
-            if toll.severed == 0 && !fenced {
+        if change == LeaderChange::Resumed {
+            if impact.terminated == 0 && !fenced {
                 return None;
             }
             self.again_told = Some(now);
         }
         let Name { member, timeline, epoch } = leader;
-        Some(News::Leader(LeaderNews { member, timeline, epoch, turn, toll, gap, cause, fenced }))
+        Some(Event::Leader(LeaderEvent { member, timeline, epoch, change, impact, downtime, cause, fenced }))
     }
 
     /// What `leader` is to the one that was told last; `None` when it is that one, in the same epoch.
-    fn turn(&self, leader: &Name) -> Option<Turn> {
+    fn change(&self, leader: &Name) -> Option<LeaderChange> {
         match &self.told {
-            None => Some(Turn::First),
+            None => Some(LeaderChange::First),
             Some(told) if told.epoch == leader.epoch => None,
             Some(told) if (&told.member, told.timeline) == (&leader.member, leader.timeline) => {
-                Some(Turn::Again)
+                Some(LeaderChange::Resumed)
             }
-            Some(_) => Some(Turn::Other),
+            Some(_) => Some(LeaderChange::Changed),
         }
     }
 
@@ -215,14 +223,14 @@ impl Alarm {
         untold.then(|| self.since.max(repeated(self.raised)))
     }
 
-    fn tell(&mut self, now: Moment) -> Option<News> {
+    fn tell(&mut self, now: Moment) -> Option<Event> {
         self.due().filter(|due| *due <= now)?;
         self.told = self.primaries.iter().map(|(member, _)| member.clone()).collect();
         if self.primaries.is_empty() {
-            return Some(News::TwoPrimariesOver);
+            return Some(Event::TwoPrimariesResolved);
         }
         self.raised = Some(now);
-        Some(News::TwoPrimaries(self.primaries.clone()))
+        Some(Event::TwoPrimaries(self.primaries.clone()))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::cluster::{MemberName, Timeline};
 use crate::moment::Moment;
-use crate::observation::{Observation, Stance};
+use crate::observation::{Observation, Role};
 use crate::reason::Reason;
 use crate::routing::{Leader, RouteEpoch, WriteRoute};
 
@@ -13,7 +13,7 @@ const KEPT: usize = 32;
 
 /// A step of a change of leader. The order of the variants is the order within one moment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
+pub enum FailoverStep {
     /// The `failover` key: somebody asked for it.
     Announced,
     /// The leader key was deleted, or its lease ran out.
@@ -21,7 +21,7 @@ pub enum Step {
     /// This member took the leader key.
     KeyPut(MemberName),
     /// Forwarding stopped and the open sessions were severed.
-    Severed,
+    Terminated,
     /// This member was seen to have left recovery.
     LeftRecovery(MemberName),
     /// Forwarding began again, to this member.
@@ -42,25 +42,25 @@ pub struct FailoverReport {
     /// Why forwarding stopped.
     pub cause: Reason,
     /// When each step was seen, in order.
-    pub steps: Vec<(Moment, Step)>,
+    pub steps: Vec<(Moment, FailoverStep)>,
 }
 
 impl FailoverReport {
     /// When forwarding stopped.
-    pub fn severed(&self) -> Option<Moment> {
-        self.when(|step| *step == Step::Severed)
+    pub fn terminated(&self) -> Option<Moment> {
+        self.when(|step| *step == FailoverStep::Terminated)
     }
 
     /// When forwarding began again.
     pub fn routed(&self) -> Option<Moment> {
-        self.when(|step| matches!(step, Step::Routed(_)))
+        self.when(|step| matches!(step, FailoverStep::Routed(_)))
     }
 
-    fn when(&self, is: impl Fn(&Step) -> bool) -> Option<Moment> {
+    fn when(&self, is: impl Fn(&FailoverStep) -> bool) -> Option<Moment> {
         self.steps.iter().find(|(_, step)| is(step)).map(|(moment, _)| *moment)
     }
 
-    fn add(&mut self, now: Moment, step: Step) {
+    fn add(&mut self, now: Moment, step: FailoverStep) {
         if !self.steps.iter().any(|(_, known)| *known == step) {
             self.steps.push((now, step));
             self.steps.sort();
@@ -70,13 +70,13 @@ impl FailoverReport {
 
 /// Writes the reports: tell it of every observation and every write route, in that order.
 #[derive(Clone, Debug, Default)]
-pub struct Chronicle {
+pub struct FailoverLog {
     announced: Option<Moment>,
     open: Option<FailoverReport>,
     finished: VecDeque<FailoverReport>,
 }
 
-impl Chronicle {
+impl FailoverLog {
     /// All reports, the oldest first; the last one may still be open.
     pub fn reports(&self) -> impl Iterator<Item = &FailoverReport> {
         self.finished.iter().chain(&self.open)
@@ -100,14 +100,14 @@ impl Chronicle {
         }
         let Some(report) = &mut self.open else { return };
         match observation {
-            Some(Observation::LeaderKey { key: None, .. }) => report.add(now, Step::KeyDeleted),
+            Some(Observation::LeaderKey { key: None, .. }) => report.add(now, FailoverStep::KeyDeleted),
             Some(Observation::LeaderKey { key: Some(key), .. }) if key.holder != report.from.0 => {
-                report.add(now, Step::KeyPut(key.holder.clone()));
+                report.add(now, FailoverStep::KeyPut(key.holder.clone()));
             }
-            Some(Observation::Probe { member, outcome: Ok(word), .. })
-                if matches!(word.stance, Stance::Primary { .. }) && *member != report.from.0 =>
+            Some(Observation::Probe { member, outcome: Ok(reply), .. })
+                if matches!(reply.role, Role::Primary { .. }) && *member != report.from.0 =>
             {
-                report.add(now, Step::LeftRecovery(member.clone()));
+                report.add(now, FailoverStep::LeftRecovery(member.clone()));
             }
             _ => {}
         }
@@ -129,10 +129,10 @@ impl Chronicle {
                 WriteRoute::Hold(reason) => reason.clone(),
                 WriteRoute::Forward(_) => Reason::NoLeader,
             },
-            steps: vec![(now, Step::Severed)],
+            steps: vec![(now, FailoverStep::Terminated)],
         };
         if let Some(announced) = self.announced {
-            report.add(announced, Step::Announced);
+            report.add(announced, FailoverStep::Announced);
         }
         self.open = Some(report);
     }
@@ -141,7 +141,7 @@ impl Chronicle {
         if let Some(mut report) = self.open.take() {
             report.to = Some((leader.member().clone(), leader.timeline()));
             report.to_epoch = Some(leader.epoch());
-            report.add(now, Step::Routed(leader.member().clone()));
+            report.add(now, FailoverStep::Routed(leader.member().clone()));
             self.keep(report);
         }
     }

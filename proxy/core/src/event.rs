@@ -9,20 +9,20 @@ use crate::routing::RouteEpoch;
 
 /// One thing worth telling. [`Display`](fmt::Display) gives the sentence; the log and the orchestrator quote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum Event {
     /// There is a leader.
-    Leader(LeaderNews),
+    Leader(LeaderEvent),
     /// Nothing is forwarded, for so long by now and for this reason.
     Fenced(Duration, Reason),
     /// These members, more than one, say that they are out of recovery.
     TwoPrimaries(Vec<(MemberName, Timeline)>),
     /// No longer does more than one member say so.
-    TwoPrimariesOver,
+    TwoPrimariesResolved,
 }
 
 /// There is a leader: who it is, and what it cost to come by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaderNews {
+pub struct LeaderEvent {
     /// Who it is.
     pub member: MemberName,
     /// The timeline that it writes on.
@@ -30,11 +30,11 @@ pub struct LeaderNews {
     /// The epoch of its sessions.
     pub epoch: RouteEpoch,
     /// What it was when leaders were told of last.
-    pub turn: Turn,
+    pub change: LeaderChange,
     /// What sessions and clients had to do with it, since then.
-    pub toll: Toll,
+    pub impact: Impact,
     /// How long nothing was forwarded, since then.
-    pub gap: Duration,
+    pub downtime: Duration,
     /// Why forwarding stopped first, since then; `None` when one leader followed the other without a gap.
     pub cause: Option<Reason>,
     /// Whether it was told that nothing was forwarded.
@@ -43,39 +43,39 @@ pub struct LeaderNews {
 
 /// What a leader was when leaders were told of last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum LeaderChange {
     /// None was told of yet.
     First,
     /// Another one led, or this one on another timeline.
-    Other,
+    Changed,
     /// This one led already.
-    Again,
+    Resumed,
 }
 
 /// What a change of leader cost those who use it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Toll {
+pub struct Impact {
     /// Sessions severed.
-    pub severed: u64,
+    pub terminated: u64,
     /// Clients that had to wait, and have been let in.
     pub held: u64,
 }
 
-impl News {
+impl Event {
     /// The name of its sort, for programs.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::Leader(LeaderNews { turn: Turn::First, .. }) => "leader",
-            Self::Leader(LeaderNews { turn: Turn::Other, .. }) => "leader_change",
-            Self::Leader(LeaderNews { turn: Turn::Again, .. }) => "resumed",
+            Self::Leader(LeaderEvent { change: LeaderChange::First, .. }) => "leader",
+            Self::Leader(LeaderEvent { change: LeaderChange::Changed, .. }) => "leader_change",
+            Self::Leader(LeaderEvent { change: LeaderChange::Resumed, .. }) => "resumed",
             Self::Fenced(..) => "fenced",
             Self::TwoPrimaries(_) => "two_primaries",
-            Self::TwoPrimariesOver => "two_primaries_over",
+            Self::TwoPrimariesResolved => "two_primaries_resolved",
         }
     }
 }
 
-impl fmt::Display for News {
+impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leader(leader) => leader.fmt(f),
@@ -93,35 +93,35 @@ impl fmt::Display for News {
                 }
                 Ok(())
             }
-            Self::TwoPrimariesOver => f.write_str("no longer two primaries"),
+            Self::TwoPrimariesResolved => f.write_str("no longer two primaries"),
         }
     }
 }
 
-impl fmt::Display for LeaderNews {
+impl fmt::Display for LeaderEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { member, timeline, turn, toll, fenced, .. } = self;
-        let (now, again) = match turn {
-            Turn::First => ("", ""),
-            Turn::Other => (" now", ""),
-            Turn::Again => ("", " again"),
+        let Self { member, timeline, change, impact, fenced, .. } = self;
+        let (now, again) = match change {
+            LeaderChange::First => ("", ""),
+            LeaderChange::Changed => (" now", ""),
+            LeaderChange::Resumed => ("", " again"),
         };
         write!(f, "leader is{now} {member} (timeline {timeline}){again}")?;
-        let first = *turn == Turn::First;
+        let first = *change == LeaderChange::First;
         if first && !fenced {
             return Ok(());
         }
         f.write_str(": ")?;
         if !first {
-            write!(f, "{} severed, ", Count(toll.severed, "session"))?;
+            write!(f, "{} severed, ", Count(impact.terminated, "session"))?;
         }
-        write!(f, "{} held", Count(toll.held, "client"))?;
-        let gap = Span(self.gap);
-        match (fenced, toll.held) {
-            (true, _) => write!(f, ", after {gap} without a leader")?,
-            (false, 0) if self.gap.is_zero() => {}
-            (false, 0) => write!(f, ", {gap} without a leader")?,
-            (false, _) => write!(f, " {gap}")?,
+        write!(f, "{} held", Count(impact.held, "client"))?;
+        let downtime = Span(self.downtime);
+        match (fenced, impact.held) {
+            (true, _) => write!(f, ", after {downtime} without a leader")?,
+            (false, 0) if self.downtime.is_zero() => {}
+            (false, 0) => write!(f, ", {downtime} without a leader")?,
+            (false, _) => write!(f, " {downtime}")?,
         }
         match &self.cause {
             Some(cause) if !first => write!(f, "; cause: {cause}"),
@@ -160,45 +160,45 @@ impl fmt::Display for Span {
 mod tests {
     use super::*;
 
-    fn leader(turn: Turn, (severed, held): (u64, u64), gap_ms: u64, fenced: bool) -> String {
-        let news = LeaderNews {
+    fn leader(change: LeaderChange, (terminated, held): (u64, u64), gap_ms: u64, fenced: bool) -> String {
+        let news = LeaderEvent {
             member: MemberName::new("epyc"),
             timeline: Timeline(4),
             epoch: RouteEpoch::default(),
-            turn,
-            toll: Toll { severed, held },
-            gap: Duration::from_millis(gap_ms),
+            change,
+            impact: Impact { terminated, held },
+            downtime: Duration::from_millis(gap_ms),
             cause: None,
             fenced,
         };
-        News::Leader(news).to_string()
+        Event::Leader(news).to_string()
     }
 
     #[test]
     fn a_leader_is_told_in_one_sentence() {
-        assert_eq!(leader(Turn::First, (0, 0), 800, false), "leader is epyc (timeline 4)");
+        assert_eq!(leader(LeaderChange::First, (0, 0), 800, false), "leader is epyc (timeline 4)");
         assert_eq!(
-            leader(Turn::First, (0, 7), 12_400, true),
+            leader(LeaderChange::First, (0, 7), 12_400, true),
             "leader is epyc (timeline 4): 7 clients held, after 12.4 s without a leader"
         );
         assert_eq!(
-            leader(Turn::Other, (12, 7), 310, false),
+            leader(LeaderChange::Changed, (12, 7), 310, false),
             "leader is now epyc (timeline 4): 12 sessions severed, 7 clients held 310 ms"
         );
         assert_eq!(
-            leader(Turn::Other, (1, 1), 1000, false),
+            leader(LeaderChange::Changed, (1, 1), 1000, false),
             "leader is now epyc (timeline 4): 1 session severed, 1 client held 1 s"
         );
         assert_eq!(
-            leader(Turn::Other, (2, 0), 310, false),
+            leader(LeaderChange::Changed, (2, 0), 310, false),
             "leader is now epyc (timeline 4): 2 sessions severed, 0 clients held, 310 ms without a leader"
         );
         assert_eq!(
-            leader(Turn::Other, (2, 0), 0, false),
+            leader(LeaderChange::Changed, (2, 0), 0, false),
             "leader is now epyc (timeline 4): 2 sessions severed, 0 clients held"
         );
         assert_eq!(
-            leader(Turn::Again, (0, 3), 12_400, true),
+            leader(LeaderChange::Resumed, (0, 3), 12_400, true),
             "leader is epyc (timeline 4) again: 0 sessions severed, 3 clients held, after 12.4 s without a leader"
         );
     }
@@ -207,12 +207,12 @@ mod tests {
     fn other_news_name_who_and_why() {
         let primary = |name: &str, timeline| (MemberName::new(name), Timeline(timeline));
         let mut primaries = vec![primary("a", 4), primary("b", 5)];
-        let two = News::TwoPrimaries(primaries.clone()).to_string();
+        let two = Event::TwoPrimaries(primaries.clone()).to_string();
         assert_eq!(two, "two primaries: a (timeline 4), b (timeline 5)");
         primaries.push(primary("c", 5));
-        let three = News::TwoPrimaries(primaries).to_string();
+        let three = Event::TwoPrimaries(primaries).to_string();
         assert_eq!(three, "3 primaries: a (timeline 4), b (timeline 5), c (timeline 5)");
-        let fenced = News::Fenced(Duration::from_millis(3007), Reason::NoLeader).to_string();
+        let fenced = Event::Fenced(Duration::from_millis(3007), Reason::NoLeader).to_string();
         assert_eq!(fenced, "no leader for 3 s: no member holds the leader key; clients are held");
     }
 

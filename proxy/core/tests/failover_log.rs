@@ -4,7 +4,7 @@
 
 mod script;
 
-use pg_leader_proxy_core::{FailoverReport, MemberName, Step, Timeline};
+use pg_leader_proxy_core::{FailoverReport, FailoverStep, MemberName, Timeline};
 use script::{Player, at_ms, parse, play};
 
 /// A healthy cluster of two, led by `a`.
@@ -18,8 +18,8 @@ const HEALTHY: &str = "
 
 #[test]
 fn nothing_is_reported_while_nothing_is_lost() {
-    let chronicle = told("1s key a 10 lease 30s\n2s probe a primary 1\n3s probe b timed_out").chronicle;
-    assert_eq!(chronicle.reports().count(), 0);
+    let failover_log = told("1s key a 10 lease 30s\n2s probe a primary 1\n3s probe b timed_out").failover_log;
+    assert_eq!(failover_log.reports().count(), 0);
 }
 
 #[test]
@@ -33,12 +33,12 @@ fn a_switchover_is_told_from_its_announcement_to_the_new_leader() {
          2.5s  probe b primary 2",
     );
     let steps = vec![
-        (at_ms(1000), Step::Announced),
-        (at_ms(2000), Step::Severed),
-        (at_ms(2200), Step::KeyDeleted),
-        (at_ms(2300), Step::KeyPut(b())),
-        (at_ms(2500), Step::LeftRecovery(b())),
-        (at_ms(2500), Step::Routed(b())),
+        (at_ms(1000), FailoverStep::Announced),
+        (at_ms(2000), FailoverStep::Terminated),
+        (at_ms(2200), FailoverStep::KeyDeleted),
+        (at_ms(2300), FailoverStep::KeyPut(b())),
+        (at_ms(2500), FailoverStep::LeftRecovery(b())),
+        (at_ms(2500), FailoverStep::Routed(b())),
     ];
     assert_eq!(report.steps, steps);
     assert_eq!((report.from, report.from_epoch.number()), ((a(), Timeline(1)), 1));
@@ -56,21 +56,21 @@ fn the_death_of_a_node_is_told_from_its_last_word_to_its_heir() {
          26s   probe b primary 2",
     );
     let steps = vec![
-        (at_ms(5500), Step::Severed),
-        (at_ms(25_000), Step::KeyDeleted),
-        (at_ms(25_100), Step::KeyPut(b())),
-        (at_ms(26_000), Step::LeftRecovery(b())),
-        (at_ms(26_000), Step::Routed(b())),
+        (at_ms(5500), FailoverStep::Terminated),
+        (at_ms(25_000), FailoverStep::KeyDeleted),
+        (at_ms(25_100), FailoverStep::KeyPut(b())),
+        (at_ms(26_000), FailoverStep::LeftRecovery(b())),
+        (at_ms(26_000), FailoverStep::Routed(b())),
     ];
     assert_eq!(report.steps, steps);
-    assert_eq!((report.severed(), report.routed()), (Some(at_ms(5500)), Some(at_ms(26_000))));
-    assert_eq!(report.cause.code(), "holder_failed");
+    assert_eq!((report.terminated(), report.routed()), (Some(at_ms(5500)), Some(at_ms(26_000))));
+    assert_eq!(report.cause.code(), "leader_probe_failed");
 }
 
 #[test]
 fn a_deleted_key_comes_before_the_severing_that_it_causes() {
     let report = only_report("1s key vacant\n2s key a 20 lease 30s\n2.1s probe a primary 1");
-    let steps = [Step::KeyDeleted, Step::Severed, Step::Routed(a())];
+    let steps = [FailoverStep::KeyDeleted, FailoverStep::Terminated, FailoverStep::Routed(a())];
     assert_eq!(report.steps.into_iter().map(|(_, step)| step).collect::<Vec<_>>(), steps);
     assert_eq!(report.to.map(|(member, _)| member), Some(a()), "the same member may lead again");
 }
@@ -92,19 +92,25 @@ fn a_step_that_is_seen_twice_is_told_once() {
 fn while_nobody_leads_the_report_is_open() {
     let report = only_report("1s key vacant");
     assert_eq!((report.to, report.to_epoch), (None, None));
-    assert_eq!(report.steps, [(at_ms(1000), Step::KeyDeleted), (at_ms(1000), Step::Severed)]);
+    assert_eq!(
+        report.steps,
+        [(at_ms(1000), FailoverStep::KeyDeleted), (at_ms(1000), FailoverStep::Terminated)]
+    );
 }
 
 #[test]
 fn an_announcement_that_was_withdrawn_is_not_told() {
     let report = only_report("1s switchover announced\n2s switchover over\n3s probe a refused");
-    assert_eq!(report.steps, [(at_ms(3000), Step::Severed)]);
+    assert_eq!(report.steps, [(at_ms(3000), FailoverStep::Terminated)]);
 }
 
 #[test]
 fn a_change_without_a_gap_is_a_report_of_its_own() {
     let report = only_report("1s probe a primary 2");
-    assert_eq!(report.steps, [(at_ms(1000), Step::Severed), (at_ms(1000), Step::Routed(a()))]);
+    assert_eq!(
+        report.steps,
+        [(at_ms(1000), FailoverStep::Terminated), (at_ms(1000), FailoverStep::Routed(a()))]
+    );
     assert_eq!(report.to, Some((a(), Timeline(2))));
 }
 
@@ -112,8 +118,8 @@ fn a_change_without_a_gap_is_a_report_of_its_own() {
 fn only_the_last_thirty_two_reports_are_kept() {
     let restarts: String =
         (1..=40).map(|n| format!("{n}s probe a refused\n{n}.5s probe a primary 1\n")).collect();
-    let chronicle = told(&format!("0.5s key a 10 lease 60s\n{restarts}")).chronicle;
-    let epochs: Vec<u64> = chronicle.reports().map(|report| report.from_epoch.number()).collect();
+    let failover_log = told(&format!("0.5s key a 10 lease 60s\n{restarts}")).failover_log;
+    let epochs: Vec<u64> = failover_log.reports().map(|report| report.from_epoch.number()).collect();
     assert_eq!(epochs, (9..=40).collect::<Vec<u64>>());
 }
 
@@ -122,9 +128,9 @@ fn told(text: &str) -> Player {
 }
 
 fn only_report(text: &str) -> FailoverReport {
-    let chronicle = told(text).chronicle;
-    assert_eq!(chronicle.reports().count(), 1);
-    chronicle.reports().next().unwrap().clone()
+    let failover_log = told(text).failover_log;
+    assert_eq!(failover_log.reports().count(), 1);
+    failover_log.reports().next().unwrap().clone()
 }
 
 fn a() -> MemberName {

@@ -8,7 +8,7 @@ mod script;
 use std::time::Duration;
 
 use histories::judge::hold;
-use pg_leader_proxy_core::{Herald, MemberName, Moment, News, RouteEpoch, Toll};
+use pg_leader_proxy_core::{Event, Impact, MemberName, Moment, Notifier, RouteEpoch};
 use script::{Player, at_ms, parse, play};
 
 /// A healthy cluster of two, led by `a` since half a second.
@@ -23,42 +23,42 @@ const HEALTHY: &str = "
 /// What is told of a story, with the milliseconds at which it is, if every change costs twelve sessions and holds up
 /// seven clients.
 fn told(story: &str) -> Vec<(u128, String)> {
-    told_with(story, |from, to| Toll { severed: 12 * (to.number() - from.number().max(1)), held: 7 })
+    told_with(story, |from, to| Impact { terminated: 12 * (to.number() - from.number().max(1)), held: 7 })
         .into_iter()
         .map(|(at, news)| (at.since_boot().as_millis(), news.to_string()))
         .collect()
 }
 
-fn told_with(story: &str, toll: impl Fn(RouteEpoch, RouteEpoch) -> Toll) -> Vec<(Moment, News)> {
+fn told_with(story: &str, impact: impl Fn(RouteEpoch, RouteEpoch) -> Impact) -> Vec<(Moment, Event)> {
     let player = play(&parse("herald", story).unwrap().steps());
     let end = player.trail.last().unwrap().at;
-    told_of(&player, end, toll)
+    told_of(&player, end, impact)
 }
 
 /// What is told while the player's routings come one after the other, and until `end`.
 fn told_of(
     player: &Player,
     end: Moment,
-    toll: impl Fn(RouteEpoch, RouteEpoch) -> Toll,
-) -> Vec<(Moment, News)> {
-    let mut herald = Herald::new(at_ms(0));
+    impact: impl Fn(RouteEpoch, RouteEpoch) -> Impact,
+) -> Vec<(Moment, Event)> {
+    let mut notifier = Notifier::new(at_ms(0));
     let mut told = Vec::new();
-    let mut advance = |herald: &mut Herald, now: Moment| {
-        let due = herald.deadline().is_some_and(|deadline| deadline <= now);
-        let news = herald.advance(now, &toll);
+    let mut advance = |notifier: &mut Notifier, now: Moment| {
+        let due = notifier.deadline().is_some_and(|deadline| deadline <= now);
+        let news = notifier.advance(now, &impact);
         assert!(due || news.is_empty(), "{news:?} was not announced by a deadline");
-        assert!(herald.deadline().is_none_or(|deadline| deadline > now), "a deadline stays in the past");
+        assert!(notifier.deadline().is_none_or(|deadline| deadline > now), "a deadline stays in the past");
         told.extend(news.into_iter().map(|news| (now, news)));
     };
     for snapshot in &player.trail {
-        while let Some(deadline) = herald.deadline().filter(|deadline| *deadline < snapshot.at) {
-            advance(&mut herald, deadline);
+        while let Some(deadline) = notifier.deadline().filter(|deadline| *deadline < snapshot.at) {
+            advance(&mut notifier, deadline);
         }
-        herald.note(&snapshot.routing, snapshot.at);
-        advance(&mut herald, snapshot.at);
+        notifier.note(&snapshot.routing, snapshot.at);
+        advance(&mut notifier, snapshot.at);
     }
-    while let Some(deadline) = herald.deadline().filter(|deadline| *deadline <= end) {
-        advance(&mut herald, deadline);
+    while let Some(deadline) = notifier.deadline().filter(|deadline| *deadline <= end) {
+        advance(&mut notifier, deadline);
     }
     told
 }
@@ -136,12 +136,12 @@ fn a_start_without_a_leader_is_told_and_so_is_its_end() {
 #[test]
 fn the_same_leader_again_is_told_only_if_somebody_lost_something() {
     let restart = format!("{HEALTHY}2s probe a refused\n2.2s probe a primary 4\n4s tick");
-    let told = |toll| -> Vec<String> {
-        told_with(&restart, |_, _| toll).iter().skip(1).map(|(_, news)| news.to_string()).collect()
+    let told = |impact| -> Vec<String> {
+        told_with(&restart, |_, _| impact).iter().skip(1).map(|(_, news)| news.to_string()).collect()
     };
-    assert_eq!(told(Toll { severed: 0, held: 9 }), [""; 0]);
+    assert_eq!(told(Impact { terminated: 0, held: 9 }), [""; 0]);
     assert_eq!(
-        told(Toll { severed: 1, held: 9 }),
+        told(Impact { terminated: 1, held: 9 }),
         [
             "leader is a (timeline 4) again: 1 session severed, 9 clients held 200 ms; cause: a holds the leader key \
           but refuses connections"
@@ -152,7 +152,7 @@ fn the_same_leader_again_is_told_only_if_somebody_lost_something() {
 #[test]
 fn the_same_leader_after_a_fence_is_told_in_any_case() {
     let story = format!("{HEALTHY}2s probe a refused\n6s probe a primary 4\n8s tick");
-    let news = told_with(&story, |_, _| Toll::default());
+    let news = told_with(&story, |_, _| Impact::default());
     let codes: Vec<&str> = news.iter().map(|(_, news)| news.code()).collect();
     assert_eq!(codes, ["leader", "fenced", "resumed"]);
 }
@@ -164,8 +164,8 @@ fn a_leader_that_flaps_is_told_once_a_minute_and_nothing_is_forgotten() {
     let news = after_the_first(&format!("{flaps}{}", alive("a primary 4", 121..200)));
     let moments: Vec<u128> = news.iter().map(|(at, _)| *at).collect();
     assert_eq!(moments, [5500, 65_500, 125_500]);
-    let severed: Vec<&str> = news.iter().map(|(_, text)| text.split(' ').nth(6).unwrap()).collect();
-    assert_eq!(severed, ["12", "180", "168"], "twelve for each of thirty: {news:?}");
+    let terminated: Vec<&str> = news.iter().map(|(_, text)| text.split(' ').nth(6).unwrap()).collect();
+    assert_eq!(terminated, ["12", "180", "168"], "twelve for each of thirty: {news:?}");
 }
 
 #[test]
@@ -232,28 +232,28 @@ fn of_any_history_the_last_news_are_true_and_the_counts_complete() {
     hold("the last news are true", |_, player| {
         let Some(last) = player.trail.last() else { return Ok(()) };
         // Only what is told after the story's end depends on it, and nothing of that comes later than two minutes.
-        let news = told_of(player, last.at + Duration::from_secs(120), |from, to| Toll {
-            severed: to.number() - from.number(),
+        let news = told_of(player, last.at + Duration::from_secs(120), |from, to| Impact {
+            terminated: to.number() - from.number(),
             held: 0,
         });
-        let route = news.iter().rev().find(|(_, news)| matches!(news, News::Leader(_) | News::Fenced(..)));
+        let route = news.iter().rev().find(|(_, news)| matches!(news, Event::Leader(_) | Event::Fenced(..)));
         let told = match route {
-            Some((_, News::Leader(leader))) => Some(leader.epoch),
+            Some((_, Event::Leader(leader))) => Some(leader.epoch),
             _ => None,
         };
-        let standing = last.routing.write.leader().map(|leader| leader.epoch());
-        demand(told == standing, || format!("{standing:?} leads and {told:?} was told"))?;
-        let counted: u64 = news.iter().map(|(_, news)| severed(news)).sum();
+        let admission = last.routing.write.leader().map(|leader| leader.epoch());
+        demand(told == admission, || format!("{admission:?} leads and {told:?} was told"))?;
+        let counted: u64 = news.iter().map(|(_, news)| terminated(news)).sum();
         let epochs = news.iter().filter_map(|(_, news)| epoch(news)).max().unwrap_or_default();
         demand(counted == epochs.number(), || format!("{counted} of {epochs} epochs were counted"))?;
         let mut alarmed: Vec<MemberName> = Vec::new();
         for (_, news) in &news {
             match news {
-                News::TwoPrimaries(primaries) => {
+                Event::TwoPrimaries(primaries) => {
                     alarmed = primaries.iter().map(|(member, _)| member.clone()).collect();
                 }
-                News::TwoPrimariesOver => alarmed.clear(),
-                News::Leader(_) | News::Fenced(..) => {}
+                Event::TwoPrimariesResolved => alarmed.clear(),
+                Event::Leader(_) | Event::Fenced(..) => {}
             }
         }
         let alarm = &last.routing.two_primaries;
@@ -274,16 +274,16 @@ fn demand(met: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if met { Ok(()) } else { Err(why()) }
 }
 
-fn severed(news: &News) -> u64 {
+fn terminated(news: &Event) -> u64 {
     match news {
-        News::Leader(leader) => leader.toll.severed,
-        News::Fenced(..) | News::TwoPrimaries(_) | News::TwoPrimariesOver => 0,
+        Event::Leader(leader) => leader.impact.terminated,
+        Event::Fenced(..) | Event::TwoPrimaries(_) | Event::TwoPrimariesResolved => 0,
     }
 }
 
-fn epoch(news: &News) -> Option<RouteEpoch> {
+fn epoch(news: &Event) -> Option<RouteEpoch> {
     match news {
-        News::Leader(leader) => Some(leader.epoch),
-        News::Fenced(..) | News::TwoPrimaries(_) | News::TwoPrimariesOver => None,
+        Event::Leader(leader) => Some(leader.epoch),
+        Event::Fenced(..) | Event::TwoPrimaries(_) | Event::TwoPrimariesResolved => None,
     }
 }
