@@ -1,12 +1,13 @@
 //! The shape of a task's `config` block, made from the proxy's own table of settings.
 
 use nomad_plugin_proto::hclspec::Spec;
-use pg_leader_proxy::config::{BLOCKS, Block, Key, Kind, Shape};
+use pg_leader_proxy::config::{BLOCKS, Block, Key, Kind, Name, Shape};
 
 /// The key beside each `listen` that takes the label of a port instead of an address.
 pub const PORT: &str = "port";
 
-/// The schema of a task's `config` block: each block of the proxy's settings is a block, each key an attribute.
+/// The schema of a task's `config` block: each block of the proxy's settings is a block, each name of a key an attribute,
+/// old names too.
 ///
 /// Nothing in it is required. A missing key is the proxy's to judge, which knows the task's environment too.
 #[must_use]
@@ -26,17 +27,17 @@ pub fn listen(block: &Block) -> Option<&'static Key> {
 
 fn parts(block: &Block) -> impl Iterator<Item = (String, Spec)> {
     let port = listen(block).map(|_| (PORT.to_owned(), Spec::attr(PORT, "string")));
-    block.keys().map(|key| (key.name().to_owned(), part(key))).chain(port)
+    block.names().map(|name| (name.last().to_owned(), part(name))).chain(port)
 }
 
-fn part(key: &Key) -> Spec {
-    match key.kind.shape() {
-        Shape::Text => Spec::attr(key.name(), "string"),
-        Shape::Number => Spec::attr(key.name(), "number"),
-        Shape::Boolean => Spec::attr(key.name(), "bool"),
-        Shape::List => Spec::attr(key.name(), "list(string)"),
+fn part(name: Name) -> Spec {
+    match name.key.kind.shape() {
+        Shape::Text => Spec::attr(name.last(), "string"),
+        Shape::Number => Spec::attr(name.last(), "number"),
+        Shape::Boolean => Spec::attr(name.last(), "bool"),
+        Shape::List => Spec::attr(name.last(), "list(string)"),
         // Both `map { k = v }` and `map = { k = v }` fit a block of attributes; an attribute takes only the second.
-        Shape::Map => Spec::block_attrs(key.name(), "string"),
+        Shape::Map => Spec::block_attrs(name.last(), "string"),
     }
 }
 
@@ -61,7 +62,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use nomad_plugin_proto::hclspec::{Object, spec};
-    use pg_leader_proxy::config::KEYS;
+    use pg_leader_proxy::config::{Form, KEYS};
 
     use super::*;
 
@@ -96,7 +97,8 @@ mod tests {
         let all = described();
         let job: BTreeSet<&str> =
             all.keys().map(String::as_str).filter(|path| !path.ends_with(".port")).collect();
-        let file: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
+        let names = KEYS.iter().flat_map(Key::names).filter(|name| name.form != Form::Short);
+        let file: BTreeSet<&str> = names.map(|name| name.path).collect();
         assert_eq!(job, file);
     }
 
@@ -116,7 +118,9 @@ mod tests {
                 | Kind::Choice(_)
                 | Kind::Address => "string",
             };
-            assert_eq!(all[key.path], expected, "{}", key.path);
+            for name in key.names().filter(|name| name.form != Form::Short) {
+                assert_eq!(all[name.path], expected, "{}", name.path);
+            }
         }
     }
 

@@ -75,7 +75,7 @@ database = \"postgres\"
 
 [write]
 listen = [\"{write}\"]
-hold = \"30s\"
+hold_timeout = \"30s\"
 
 [read]
 listen = [\"{read}\"]

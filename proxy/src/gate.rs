@@ -34,7 +34,7 @@ pub struct GateLimits {
     /// How many clients may wait.
     pub max_held: usize,
     /// How many clients may be connecting to a server.
-    pub max_connecting: usize,
+    pub max_concurrent_logins: usize,
 }
 
 /// As many clients wait as are allowed to.
@@ -50,7 +50,7 @@ impl Drop for Entry {
         if let Some(gate) = self.0.take() {
             let mut state = gate.state();
             state.connecting -= 1;
-            state.window = state.window.saturating_add(1).min(state.limits.max_connecting);
+            state.window = state.window.saturating_add(1).min(state.limits.max_concurrent_logins);
             state.admit(&gate);
         }
     }
@@ -164,7 +164,7 @@ impl Gate {
 
 impl State {
     const fn lets_in(&self) -> bool {
-        self.open && self.connecting < self.limits.max_connecting && self.connecting < self.window
+        self.open && self.connecting < self.limits.max_concurrent_logins && self.connecting < self.window
     }
 
     fn admit(&mut self, gate: &Gate) {
@@ -184,8 +184,8 @@ impl State {
 mod tests {
     use super::*;
 
-    fn gate(max_held: usize, max_connecting: usize) -> Gate {
-        Gate::new(GateLimits { max_held, max_connecting })
+    fn gate(max_held: usize, max_concurrent_logins: usize) -> Gate {
+        Gate::new(GateLimits { max_held, max_concurrent_logins })
     }
 
     #[test]

@@ -33,7 +33,7 @@ struct Proxy {
 
 impl Proxy {
     async fn start() -> Self {
-        let gate = Gate::new(GateLimits { max_held: 10, max_connecting: 10 });
+        let gate = Gate::new(GateLimits { max_held: 10, max_concurrent_logins: 10 });
         let tally = Arc::new(Tally::default());
         let (outlets, _targets, _inquiry) = Outlets::new(gate.clone(), gate, Arc::clone(&tally));
         let (observations, observed) = mpsc::channel(OBSERVATIONS);
@@ -177,7 +177,7 @@ async fn routing_shows_the_decision_and_every_piece_of_evidence() {
     let word = b.word.as_ref().unwrap();
     assert_eq!((word.lag_bytes, word.replayed.as_deref()), (Some(1000), Some("0/FA0")));
     assert!(word.age_ms < 5000);
-    assert_eq!(routing.policy.evidence_limit_ms, 5000);
+    assert_eq!(routing.policy.max_probe_age_ms, 5000);
 
     proxy.observe([probed("b", "10.0.0.2", Err(ProbeFailure::Refused))]).await;
     let routing: RoutingAnswer = proxy.json("/routing").await;

@@ -149,7 +149,7 @@ async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
     let ProxyArguments::Config(text) = &mut proxy.arguments else { panic!("a configuration") };
     *text = text
         .replace("password_env = \"PGLP_PROBE_PASSWORD\"", &format!("password_file = \"{}\"", file.display()))
-        .replace("hold = \"30s\"", "hold = \"1s\"");
+        .replace("hold_timeout = \"30s\"", "hold_timeout = \"1s\"");
     let proxy = Proxy::launch(&proxy).unwrap();
     wait_until_listening(&proxy).await;
     let routing = wait_for_reason(&proxy, "leader_probe_failed").await;

@@ -55,10 +55,10 @@ async fn check_tells_what_would_not_work_before_it_is_deployed() {
     let missing = program(&["check", "--connect", "--config", &right], MONITOR.password);
     assert_eq!(missing.status.code(), Some(1), "one endpoint of three is down: {}", words(&missing));
 
-    let nonsense = written(&cluster, "nonsense.toml", "[write]\nhold = \"soon\"\n");
+    let nonsense = written(&cluster, "nonsense.toml", "[write]\nhold_timeout = \"soon\"\n");
     let bad = program(&["check", "--config", &nonsense], MONITOR.password);
     assert_eq!(bad.status.code(), Some(78), "{}", words(&bad));
-    assert!(words(&bad).contains("write.hold") && words(&bad).contains("soon"), "{}", words(&bad));
+    assert!(words(&bad).contains("write.hold_timeout") && words(&bad).contains("soon"), "{}", words(&bad));
 }
 
 #[tokio::test]

@@ -157,7 +157,7 @@ async fn a_frozen_server_times_out_and_is_heard_again_when_it_thaws() {
 async fn a_hung_postmaster_shows_only_over_a_fresh_connection() {
     let server = Postgres::primary(&[]).await;
     let mut both = config();
-    both.fresh_interval = Duration::from_millis(100);
+    both.connect_interval = Duration::from_millis(100);
     let mut probes = Probes::of_one(both, server.addr(), burst());
     probes.hear("a fresh word", |heard| heard.connection == ProbeConnection::New && heard.is_primary()).await;
     server.signal(Signal::STOP);

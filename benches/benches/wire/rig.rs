@@ -94,7 +94,7 @@ impl Rig {
         let (settings, settings_seen) = watch::channel(settings());
         let (suspect, suspects) = mpsc::channel(1);
         let [write_gate, read_gate] =
-            [(), ()].map(|()| Gate::new(GateLimits { max_held: 10, max_connecting: 10 }));
+            [(), ()].map(|()| Gate::new(GateLimits { max_held: 10, max_concurrent_logins: 10 }));
         write_gate.set_open(true);
         let shared = Shared {
             targets: targets_seen,
@@ -123,7 +123,7 @@ fn settings() -> Settings {
         connect_timeout: Duration::from_secs(3),
         keepalive: Duration::from_secs(15),
         user_timeout: Duration::from_secs(900),
-        drain: Duration::from_secs(30),
+        drain_timeout: Duration::from_secs(30),
         workers: 1,
     };
     Settings { session, write_hold: Duration::from_secs(30), read_hold: Duration::from_secs(30) }

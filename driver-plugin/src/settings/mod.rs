@@ -6,7 +6,7 @@ mod value;
 use std::fmt;
 
 use nomad_plugin_proto::driver::Resources;
-use pg_leader_proxy::config::{Block, Given, Key, Raw};
+use pg_leader_proxy::config::{Block, Given, Name, Raw};
 
 pub use self::value::{Unreadable, Value};
 use crate::schema::{self, PORT};
@@ -49,12 +49,14 @@ fn read_block(block: &Block, body: &Value, resources: Option<&Resources>) -> Res
     if !body.is_block() {
         return Err(format!("{} ({SOURCE}): must be a block", block.name));
     }
-    let given: Result<Vec<Option<Given>>, String> = block.keys().map(|key| setting(key, body)).collect();
+    let given: Result<Vec<Option<Given>>, String> = block.names().map(|name| setting(name, body)).collect();
     let mut given: Vec<Given> = given?.into_iter().flatten().collect();
     if let (Some(listen), Some(label)) = (schema::listen(block), body.entry(PORT).and_then(Value::text)) {
         let subject = format!("{}.{PORT} = {label:?} ({SOURCE})", block.name);
-        if given.iter().any(|setting| setting.path == listen.path) {
-            let both = listen.path;
+        let names: Vec<&str> = listen.names().map(|name| name.path).collect();
+        if let Some(both) =
+            given.iter().map(|setting| &setting.path).find(|path| names.contains(&path.as_str()))
+        {
             return Err(format!("{subject}: {both} also says where to listen; keep one of the two"));
         }
         let address = ports::address(label, resources).map_err(|problem| format!("{subject}: {problem}"))?;
@@ -63,9 +65,9 @@ fn read_block(block: &Block, body: &Value, resources: Option<&Resources>) -> Res
     Ok(given)
 }
 
-/// The value of `key`, if the block has one.
-fn setting(key: &Key, body: &Value) -> Result<Option<Given>, String> {
-    let raw = match body.entry(key.name()) {
+/// The value under `name`, if the block has one.
+fn setting(name: Name, body: &Value) -> Result<Option<Given>, String> {
+    let raw = match body.entry(name.last()) {
         None | Some(Value::Nil) => return Ok(None),
         Some(Value::Text(text)) => Some(Raw::Text(text.clone())),
         // HCL1 writes each block as a list of one map.
@@ -78,8 +80,8 @@ fn setting(key: &Key, body: &Value) -> Result<Option<Given>, String> {
         }
     };
     match raw {
-        Some(raw) => Ok(Some(Given { path: key.path.to_owned(), raw })),
-        None => Err(format!("{} ({SOURCE}): holds something that is no text", key.path)),
+        Some(raw) => Ok(Some(Given { path: name.path.to_owned(), raw })),
+        None => Err(format!("{} ({SOURCE}): holds something that is no text", name.path)),
     }
 }
 
@@ -104,20 +106,26 @@ mod tests {
         }
     }
 
-    /// `{cluster: {scope: "main", members: nil}, log: nil, write: {hold: "5s", listen: nil, max_held: 5, port: "pg"}}`
+    /// `{cluster: {scope: "main", members: nil}, log: nil, write: {hold_timeout: "5s", listen: nil, max_held: 5, port: "pg"}}`
     const JOB: &[u8] = b"\x83\xa7cluster\x82\xa7members\xc0\xa5scope\xa4main\xa3log\xc0\
-        \xa5write\x84\xa4hold\xa25s\xa6listen\xc0\xa8max_held\x05\xa4port\xa2pg";
+        \xa5write\x84\xachold_timeout\xa25s\xa6listen\xc0\xa8max_held\x05\xa4port\xa2pg";
 
     #[test]
     fn a_job_gives_the_settings_that_it_names_and_nil_names_none() {
         let given = read(JOB, Some(&resources())).unwrap();
         let expected = [
             text("cluster.scope", "main"),
-            text("write.hold", "5s"),
+            text("write.hold_timeout", "5s"),
             text("write.max_held", "5"),
             text("write.listen", "10.0.0.1:5433"),
         ];
         assert_eq!(given, expected);
+    }
+
+    #[test]
+    fn an_old_name_is_passed_on_as_it_was_given() {
+        let job = b"\x81\xa5write\x82\xa4hold\xa25s\xachold_timeout\xc0";
+        assert_eq!(read(job, None).unwrap(), [text("write.hold", "5s")]);
     }
 
     #[test]

@@ -52,8 +52,11 @@ async fn a_missing_scope_is_named() {
 
 #[tokio::test]
 async fn a_bad_duration_is_named_with_its_value_and_source() {
-    let refusal = refused(&with("write", json!({ "port": "pg", "hold": "soon" }))).await;
-    assert!(refusal.starts_with("write.hold = \"soon\" (the job's config): not a duration"), "{refusal}");
+    let refusal = refused(&with("write", json!({ "port": "pg", "hold_timeout": "soon" }))).await;
+    assert!(
+        refusal.starts_with("write.hold_timeout = \"soon\" (the job's config): not a duration"),
+        "{refusal}"
+    );
 }
 
 #[tokio::test]
@@ -80,8 +83,9 @@ async fn a_password_that_cannot_be_read_is_named() {
 
 #[tokio::test]
 async fn all_faults_are_told_at_once() {
-    let refusal = refused(&with("write", json!({ "port": "pg", "hold": "soon", "max_held": 0 }))).await;
-    assert!(refusal.contains("write.hold") && refusal.contains("write.max_held"), "{refusal}");
+    let refusal =
+        refused(&with("write", json!({ "port": "pg", "hold_timeout": "soon", "max_held": 0 }))).await;
+    assert!(refusal.contains("write.hold_timeout") && refusal.contains("write.max_held"), "{refusal}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ fn ending(exit: &Exit) -> (i32, i32, bool, Option<&str>) {
 /// A launch whose clients are held for longer than any test takes.
 fn holding(scene: &Scene, run: &str) -> Launch {
     let mut launch = scene.launch(run);
-    set(&mut launch, "write.hold", "10m");
+    set(&mut launch, "write.hold_timeout", "10m");
     launch
 }
 

@@ -55,7 +55,7 @@ impl Scene {
             ("cluster.members", "127.0.0.1:1"),
             ("probe.user", "monitor"),
             ("write.listen", &self.address.to_string()),
-            ("write.hold", "300ms"),
+            ("write.hold_timeout", "300ms"),
             ("admin.listen", "off"),
             ("session.workers", "2"),
         ];

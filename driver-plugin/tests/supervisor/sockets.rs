@@ -42,7 +42,7 @@ async fn connects_wait_for_the_next_task_which_gets_the_same_sockets() {
 async fn a_stop_leaves_those_who_come_too_late_to_the_next_task() {
     let scene = Scene::new();
     let mut launch = scene.launch("1");
-    set(&mut launch, "write.hold", "10m");
+    set(&mut launch, "write.hold_timeout", "10m");
     let first = scene.start(launch).await;
     let held = scene.connect().await.unwrap();
     until("it is accepted", || scene.sessions() == 1).await;
@@ -61,7 +61,7 @@ async fn a_stop_leaves_those_who_come_too_late_to_the_next_task() {
 async fn a_task_that_drains_yields_to_one_that_does_not_wait_for_its_end() {
     let scene = Scene::new();
     let mut launch = scene.launch("1");
-    set(&mut launch, "write.hold", "10m");
+    set(&mut launch, "write.hold_timeout", "10m");
     let first = scene.start(launch).await;
     let sockets = listening(&first.record().supervisor, scene.address);
     let held = scene.connect().await.unwrap();

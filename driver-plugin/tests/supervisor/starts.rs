@@ -34,16 +34,16 @@ async fn a_task_comes_up_and_can_be_found_by_its_record() {
 async fn a_configuration_is_refused_in_words_that_name_key_and_value() {
     let scene = Scene::new();
     let mut launch = scene.launch("1");
-    set(&mut launch, "write.hold", "soon");
-    set(&mut launch, "write.hodl", "1s");
+    set(&mut launch, "write.hold_timeout", "soon");
+    set(&mut launch, "write.hold_timeuot", "1s");
     launch.environment.insert("PGLP_PROBE_INTERVAL".to_owned(), "1h".to_owned());
     let Err(StartError::Configuration(faults)) = scene.try_start(launch).await else {
         panic!("it is refused")
     };
-    for words in ["write.hold = \"soon\"", "write.hodl", "probe.interval = \"1h\""] {
+    for words in ["write.hold_timeout = \"soon\"", "write.hold_timeuot", "probe.interval = \"1h\""] {
         assert!(faults.iter().any(|fault| fault.contains(words)), "{words} is not in {faults:?}");
         assert!(
-            scene.logged().contains(words) || scene.logged().contains("write.hodl"),
+            scene.logged().contains(words) || scene.logged().contains("write.hold_timeuot"),
             "{}",
             scene.logged()
         );
@@ -137,7 +137,7 @@ async fn a_second_start_of_the_same_task_finds_the_first() {
         async move { first.exited().await }
     });
     let mut other = scene.launch("1");
-    set(&mut other, "write.hold", "400ms");
+    set(&mut other, "write.hold_timeout", "400ms");
     let replaced = scene.start(other).await;
     assert_ne!(replaced.record(), first.record());
     let exit = soon(waiting).await.unwrap();

@@ -1,6 +1,6 @@
 # A duration that is none is refused; the key and the value are named.
 #
-#: failed write.hold
+#: failed write.hold_timeout
 #: failed soon
 
 variable "datacenters" {
@@ -41,7 +41,7 @@ job "pglp-e2e-refuses-a-bad-duration" {
         probe { user = "monitor" }
         write {
           port = "pg"
-          hold = "soon"
+          hold_timeout = "soon"
         }
         admin { listen = "off" }
       }

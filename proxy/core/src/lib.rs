@@ -46,7 +46,7 @@ pub use failover::{FailoverLog, FailoverReport, FailoverStep};
 pub use moment::{Moment, Stamped};
 pub use notifier::Notifier;
 pub use observation::{Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
-pub use policy::{OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
+pub use policy::{AgeLimit, OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
 pub use reason::Reason;
 pub use router::Router;
 pub use routing::{

@@ -80,15 +80,12 @@ impl Policy {
     /// [`PolicyError`] when a limit is too short for two questions, which would fence a healthy leader now and then.
     pub fn new(options: PolicyOptions) -> Result<Self, PolicyError> {
         let least = options.probe_interval * 2;
-        if options.max_probe_age < least {
-            return Err(PolicyError { limit: "max_probe_age", is: options.max_probe_age, least });
-        }
-        if options.max_member_probe_age < least {
-            return Err(PolicyError {
-                limit: "max_member_probe_age",
-                is: options.max_member_probe_age,
-                least,
-            });
+        for (limit, is) in
+            [(AgeLimit::Leader, options.max_probe_age), (AgeLimit::AnyMember, options.max_member_probe_age)]
+        {
+            if is < least {
+                return Err(PolicyError { limit, is, least });
+            }
         }
         Ok(Self(options))
     }
@@ -106,12 +103,33 @@ impl Default for Policy {
     }
 }
 
+/// A limit on the age of a probe's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AgeLimit {
+    /// [`PolicyOptions::max_probe_age`].
+    Leader,
+    /// [`PolicyOptions::max_member_probe_age`].
+    AnyMember,
+}
+
+impl fmt::Display for AgeLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leader => "max_probe_age",
+            Self::AnyMember => "max_member_probe_age",
+        })
+    }
+}
+
 /// A limit that leaves no room for two probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyError {
-    limit: &'static str,
-    is: Duration,
-    least: Duration,
+    /// Which limit.
+    pub limit: AgeLimit,
+    /// Its value.
+    pub is: Duration,
+    /// The least value that leaves room for two probes.
+    pub least: Duration,
 }
 
 impl fmt::Display for PolicyError {
@@ -135,7 +153,8 @@ mod tests {
     fn a_limit_too_short_for_two_questions_is_named() {
         let options =
             PolicyOptions { max_member_probe_age: Duration::from_millis(900), ..PolicyOptions::default() };
-        let error = Policy::new(options).unwrap_err().to_string();
-        assert_eq!(error, "max_member_probe_age is 900ms, shorter than two probe intervals (1s)");
+        let error = Policy::new(options).unwrap_err();
+        assert_eq!(error.limit, AgeLimit::AnyMember);
+        assert_eq!(error.to_string(), "max_member_probe_age is 900ms, shorter than two probe intervals (1s)");
     }
 }

@@ -56,7 +56,7 @@ pub struct LeaderAnswer {
     pub timeline: u32,
     /// The epoch that sessions of this leader belong to.
     pub epoch: u64,
-    /// Which rule confirmed it: `lease` or `evidence`.
+    /// Which rule confirmed it: `lease` or `all_members`.
     pub basis: String,
 }
 
@@ -213,14 +213,14 @@ pub struct FailureAnswer {
 pub struct PolicyAnswer {
     /// `etcd and servers`, or `servers` alone.
     pub witnesses: String,
-    /// `evidence` or `fence`.
+    /// `all_members` or `fence`.
     pub on_dcs_loss: String,
     /// How long before the end of a lease it is no longer trusted.
     pub lease_margin_ms: u64,
     /// How old the leader's own word may be.
-    pub evidence_limit_ms: u64,
+    pub max_probe_age_ms: u64,
     /// How old any member's word may be under the all-members rule.
-    pub rival_limit_ms: u64,
+    pub max_member_probe_age_ms: u64,
     /// How often each server is asked.
     pub probe_interval_ms: u64,
     /// How many bytes of log a replica of the read route may be behind.

@@ -117,7 +117,7 @@ fn leader_answer(leader: &Leader) -> LeaderAnswer {
         epoch: leader.epoch().number(),
         basis: match leader.basis() {
             Basis::Lease => "lease",
-            Basis::AllMembers => "evidence",
+            Basis::AllMembers => "all_members",
         }
         .to_owned(),
     }
@@ -190,13 +190,13 @@ fn policy(policy: &Policy) -> PolicyAnswer {
         }
         .to_owned(),
         on_dcs_loss: match policy.options().on_dcs_loss {
-            OnDcsLoss::AllMembers => "evidence",
+            OnDcsLoss::AllMembers => "all_members",
             OnDcsLoss::Fence => "fence",
         }
         .to_owned(),
         lease_margin_ms: ms(lease_margin),
-        evidence_limit_ms: ms(max_probe_age),
-        rival_limit_ms: ms(max_member_probe_age),
+        max_probe_age_ms: ms(max_probe_age),
+        max_member_probe_age_ms: ms(max_member_probe_age),
         probe_interval_ms: ms(probe_interval),
         max_lag_bytes: policy.options().max_lag_bytes,
         read_fallback: match policy.options().read_fallback {

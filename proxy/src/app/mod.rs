@@ -123,6 +123,7 @@ impl App {
         handed: Vec<std::net::TcpListener>,
         news: Option<mpsc::Sender<News>>,
     ) -> Result<Self> {
+        warn_of_old_names(&config);
         let kept = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let listeners = listeners(&config, &[], handed)?;
         let tally = Arc::new(Tally::default());
@@ -185,7 +186,7 @@ impl App {
                 }
                 asked = asking.next() => match asked {
                     Asked::Reload => self.reload(reload()).await,
-                    Asked::Stop => break self.config.session.drain,
+                    Asked::Stop => break self.config.session.drain_timeout,
                     Asked::Drain(patience) => break patience,
                     Asked::Abandon => {
                         error!("whoever held this process is gone, and nobody could stop it any more: stopping");
@@ -229,6 +230,7 @@ impl App {
     /// Puts another configuration in force. Everything that can fail comes first, so that it is taken whole or not at
     /// all, and no open session notices.
     async fn apply(&mut self, config: Config) -> Result<()> {
+        warn_of_old_names(&config);
         check_reloadable(&self.config, &config, &self.kept)?;
         let before = routes(&self.config);
         let listeners = listeners(&config, &before, Vec::new())?;
@@ -262,6 +264,12 @@ impl App {
         for listener in listeners {
             self.workers.listen(listener).await;
         }
+    }
+}
+
+fn warn_of_old_names(config: &Config) {
+    for renamed in &config.renamed {
+        warn!("configuration: {renamed}");
     }
 }
 

@@ -24,15 +24,15 @@ pub(super) fn etcd_config(config: &Config) -> Option<config::Etcd> {
 pub(super) fn settings(config: &Config) -> Settings {
     Settings {
         session: config.session,
-        write_hold: config.write.hold,
-        read_hold: config.read.as_ref().map_or(config.write.hold, |read| read.hold),
+        write_hold: config.write.hold_timeout,
+        read_hold: config.read.as_ref().map_or(config.write.hold_timeout, |read| read.hold_timeout),
     }
 }
 
 pub(super) fn gate_limits(config: &Config) -> [GateLimits; 2] {
     [Some(&config.write), config.read.as_ref()].map(|route| {
         let route = route.unwrap_or(&config.write);
-        GateLimits { max_held: route.max_held, max_connecting: route.max_connecting }
+        GateLimits { max_held: route.max_held, max_concurrent_logins: route.max_concurrent_logins }
     })
 }
 

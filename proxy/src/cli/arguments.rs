@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::config::{BLOCKS, FILE_VARIABLE, KEYS, Key, Kind, Origins, Shape};
+use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
 
 const ABOUT: &str = "Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.";
 
@@ -63,20 +63,27 @@ fn with_settings(command: Command) -> Command {
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
         .help(format!("The configuration file (TOML) [env: {FILE_VARIABLE}]"));
-    BLOCKS
-        .iter()
-        .flat_map(|block| block.keys())
-        .fold(command.arg(file), |command, key| command.arg(flag(key)))
+    let names = BLOCKS.iter().flat_map(Block::keys).flat_map(Key::names);
+    names
+        .filter(|name| name.form != Form::Short)
+        .fold(command.arg(file), |command, name| command.arg(flag(name)))
 }
 
-/// The flag of a key. Its value stays text, because file and variables go through the same parser later.
-fn flag(key: &'static Key) -> Arg {
-    let arg = Arg::new(key.path)
-        .long(key.flag())
+/// The flag for a name of a key; an old name is not in the help. Its value stays text, because file and variables go
+/// through the same parser later.
+fn flag(name: Name) -> Arg {
+    let key = name.key;
+    let arg = Arg::new(name.path)
+        .long(name.flag())
         .value_name(key.kind.placeholder())
         .help_heading(format!("[{}]", key.block()))
         .help(explanation(key))
-        .action(ArgAction::Append);
+        .action(ArgAction::Append)
+        .hide(name.form == Form::Old);
+    let arg = match (name.form, key.short_name()) {
+        (Form::Present, Some(short)) => arg.visible_alias(short.flag()),
+        _ => arg,
+    };
     match key.kind.shape() {
         Shape::Boolean => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Shape::Text | Shape::Number | Shape::List | Shape::Map => arg.num_args(1),
@@ -99,9 +106,10 @@ fn explanation(key: &Key) -> String {
 /// Where the settings come from, by these arguments.
 pub fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Origins {
     let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let flags = KEYS.iter().filter_map(|key| {
-        let values: Vec<String> = matches.get_many::<String>(key.path)?.cloned().collect();
-        Some((key.path, values))
+    let names = KEYS.iter().flat_map(Key::names).filter(|name| name.form != Form::Short);
+    let flags = names.filter_map(|name| {
+        let values: Vec<String> = matches.get_many::<String>(name.path)?.cloned().collect();
+        Some((name.path, values))
     });
     Origins {
         file: matches.get_one::<PathBuf>("config").cloned().or(named),

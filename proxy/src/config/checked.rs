@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use pg_leader_proxy_core::{Policy, ServerAddr};
 
+use super::renamed::Renamed;
+
 /// Everything an operator can choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -27,6 +29,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// How to log.
     pub log: Log,
+    /// The old names that were used to say all this.
+    pub renamed: Vec<Renamed>,
 }
 
 /// How the leader is learned.
@@ -80,9 +84,9 @@ pub struct Probe {
     /// How often each server is asked when nothing is happening.
     pub interval: Duration,
     /// How often a server is asked on whose word clients wait.
-    pub burst_interval: Duration,
+    pub fast_interval: Duration,
     /// How often a fresh connection is tried beside the kept one.
-    pub fresh_interval: Duration,
+    pub connect_interval: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
     /// Whether to speak TLS, and what to verify.
@@ -112,11 +116,11 @@ pub struct Route {
     /// The addresses to listen on; at least one.
     pub listen: Vec<SocketAddr>,
     /// How long a client waits for a server.
-    pub hold: Duration,
+    pub hold_timeout: Duration,
     /// How many clients may wait at once.
     pub max_held: usize,
-    /// How many server connections may be in the making at once; the others wait in the order of their arrival.
-    pub max_connecting: usize,
+    /// How many clients may log in to servers at once; the others wait in the order in which they arrived.
+    pub max_concurrent_logins: usize,
 }
 
 /// What holds for every session.
@@ -134,7 +138,7 @@ pub struct Session {
     /// too, so this also bounds how long a client may pause in the middle of a result.
     pub user_timeout: Duration,
     /// How long sessions may go on after a request to stop.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// How many threads relay.
     pub workers: usize,
 }

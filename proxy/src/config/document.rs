@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use super::environment::FILE_VARIABLE;
 use super::keys::{Block, Key, Kind};
-use super::settings::FILE_VARIABLE;
 use super::table::{BLOCKS, KEYS};
 use super::values::show_duration;
 
@@ -21,7 +21,7 @@ password_env = "PGLP_PROBE_PASSWORD"   # or password_file
 
 [write]
 listen = ["0.0.0.0:5433"]
-hold = "30s"
+hold_timeout = "30s"
 
 [read]                          # optional
 listen = ["0.0.0.0:5434"]

@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::fmt;
 
-use super::settings::Source;
+use super::source::Source;
 
 /// One fault of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// What is at fault: a key as `write.hold`, or a file.
+    /// What is at fault: a key such as `write.listen`, or a file.
     pub subject: String,
     /// Its value, where it can be shown and helps.
     pub value: Option<String>,

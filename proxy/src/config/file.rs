@@ -8,12 +8,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
-use super::keys::{Block, Key, Kind, Shape};
-use super::settings::{Raw, Setting, Source};
+use super::keys::{Block, Kind, Shape};
+use super::names::Name;
+use super::raw::{Named, Raw};
+use super::source::Source;
 use super::unknown;
 
 /// The settings of the file at `path`; what cannot be one is added to `errors`.
-pub(super) fn read(path: &Path, errors: &mut Vec<ConfigError>) -> Vec<(&'static Key, Setting)> {
+pub(super) fn read(path: &Path, errors: &mut Vec<ConfigError>) -> Vec<Named> {
     match fs::read_to_string(path) {
         Ok(text) => {
             let mut reading = Reading { name: Arc::from(path.display().to_string()), text: &text, errors };
@@ -38,7 +40,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn document(&mut self) -> Vec<(&'static Key, Setting)> {
+    fn document(&mut self) -> Vec<Named> {
         let document = match DeTable::parse(self.text) {
             Ok(document) => document.into_inner(),
             Err(error) => {
@@ -48,25 +50,25 @@ impl Reading<'_> {
                 return Vec::new();
             }
         };
-        let mut settings = Vec::new();
+        let mut named = Vec::new();
         for (name, value) in in_order(&document) {
-            self.block(name, value, &mut settings);
+            self.block(name, value, &mut named);
         }
-        settings
+        named
     }
 
     fn block(
         &mut self,
         name: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
-        settings: &mut Vec<(&'static Key, Setting)>,
+        named: &mut Vec<Named>,
     ) {
         let word: &str = name.get_ref();
         let at = name.span().start;
         match (Block::find(word), value.get_ref()) {
             (Some(_), DeValue::Table(table)) => {
                 for (key, value) in in_order(table) {
-                    self.key(&format!("{word}.{}", key.get_ref()), key.span().start, value, settings);
+                    self.key(&format!("{word}.{}", key.get_ref()), key.span().start, value, named);
                 }
             }
             (Some(_), _) => {
@@ -81,16 +83,10 @@ impl Reading<'_> {
         }
     }
 
-    fn key(
-        &mut self,
-        path: &str,
-        at: usize,
-        value: &Spanned<DeValue<'_>>,
-        settings: &mut Vec<(&'static Key, Setting)>,
-    ) {
-        let Some(key) = Key::find(path) else { return self.unknown(unknown::key(path), at) };
-        match raw(key.kind, value.get_ref()) {
-            Ok(raw) => settings.push((key, Setting { raw, source: self.source(at) })),
+    fn key(&mut self, path: &str, at: usize, value: &Spanned<DeValue<'_>>, named: &mut Vec<Named>) {
+        let Some(name) = Name::find(path) else { return self.unknown(unknown::key(path), at) };
+        match raw(name.key.kind, value.get_ref()) {
+            Ok(raw) => named.push(Named { name, raw, source: self.source(at) }),
             Err(problem) => self.fault(path, at, problem),
         }
     }

@@ -1,30 +1,32 @@
-//! What an orchestrator's job said: settings by their paths, held against the table of keys.
+//! The settings of an orchestrator's job, looked up in the table of keys.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::ConfigError;
-use super::keys::{Key, Shape};
-use super::settings::{Raw, Setting, Source};
+use super::keys::Shape;
+use super::names::Name;
+use super::raw::{Named, Raw};
+use super::source::Source;
 use super::unknown;
 
-/// A setting as a job gives it. Whoever reads the job's own language passes the value on and judges nothing.
+/// A setting as a job gives it. The reader of the job's own language passes the value on without checking it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Given {
-    /// The path of the key, such as `write.hold`.
+    /// The path of the key, such as `write.hold_timeout`.
     pub path: String,
     /// The value. A text also stands for a list or a map, as in a flag: `a,b` and `from=to,from=to`.
     pub raw: Raw,
 }
 
-/// The settings of a job; what cannot be one is added to `errors`. Of a key that is given twice, the last holds.
-pub(super) fn read(given: &[Given], errors: &mut Vec<ConfigError>) -> Vec<(&'static Key, Setting)> {
-    let mut settings = Vec::new();
+/// The settings of a job; what cannot be one is added to `errors`. If a key is given twice, the last one counts.
+pub(super) fn read(given: &[Given], errors: &mut Vec<ConfigError>) -> Vec<Named> {
+    let mut named = Vec::new();
     for Given { path, raw } in given {
-        let (subject, problem) = match Key::find(path) {
+        let (subject, problem) = match Name::find(path) {
             None => unknown::key(path),
-            Some(key) => match fitted(key.kind.shape(), raw) {
+            Some(name) => match fitted(name.key.kind.shape(), raw) {
                 Ok(raw) => {
-                    settings.push((key, Setting { raw, source: Source::Given }));
+                    named.push(Named { name, raw, source: Source::Given });
                     continue;
                 }
                 Err(problem) => (path.clone(), problem),
@@ -32,7 +34,7 @@ pub(super) fn read(given: &[Given], errors: &mut Vec<ConfigError>) -> Vec<(&'sta
         };
         errors.push(ConfigError { subject, value: None, source: Some(Source::Given), problem });
     }
-    settings
+    named
 }
 
 /// The value in the form that its key wants.

@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use super::table::{BLOCKS, KEYS};
-
 /// A group of settings: a table of the file, a block of a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Block {
@@ -14,19 +12,6 @@ pub struct Block {
     pub name: &'static str,
     /// What it is about, in one sentence.
     pub doc: &'static str,
-}
-
-impl Block {
-    /// The block of that name.
-    pub fn find(name: &str) -> Option<&'static Self> {
-        BLOCKS.iter().find(|block| block.name == name)
-    }
-
-    /// The keys of this block, in the order in which they are explained.
-    pub fn keys(&self) -> impl Iterator<Item = &'static Key> + use<> {
-        let name = self.name;
-        KEYS.iter().filter(move |key| key.block() == name)
-    }
 }
 
 /// One setting.
@@ -42,13 +27,18 @@ pub struct Key {
     pub required: bool,
     /// What it does, in one sentence.
     pub doc: &'static str,
-    short_name: Option<&'static str>,
+    /// A shorter name for its flag and its variable.
+    pub(super) short: Option<&'static str>,
+    /// Its paths in earlier versions.
+    pub(super) old_names: &'static [&'static str],
+    /// Words of earlier versions, each with the present word for it.
+    pub(super) old_words: &'static [(&'static str, &'static str)],
 }
 
 impl Key {
     /// A key without a default.
     pub(super) const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { path, kind, default: None, required: false, doc, short_name: None }
+        Self { path, kind, default: None, required: false, doc, short: None, old_names: &[], old_words: &[] }
     }
 
     /// The key with a default, written as for a flag.
@@ -63,15 +53,22 @@ impl Key {
         Self { required: true, ..self }
     }
 
-    /// The key with a flag and a variable that are shorter than its path.
+    /// The key with a short form of its flag and its variable.
     #[must_use]
-    pub(super) const fn named(self, short_name: &'static str) -> Self {
-        Self { short_name: Some(short_name), ..self }
+    pub(super) const fn short(self, short: &'static str) -> Self {
+        Self { short: Some(short), ..self }
     }
 
-    /// The key at that path.
-    pub fn find(path: &str) -> Option<&'static Self> {
-        KEYS.iter().find(|key| key.path == path)
+    /// The key with its paths in earlier versions, which still work.
+    #[must_use]
+    pub(super) const fn formerly(self, old_names: &'static [&'static str]) -> Self {
+        Self { old_names, ..self }
+    }
+
+    /// The key with words of earlier versions, which still work, each with the present word for it.
+    #[must_use]
+    pub(super) const fn renamed_words(self, old_words: &'static [(&'static str, &'static str)]) -> Self {
+        Self { old_words, ..self }
     }
 
     /// The first part of the path.
@@ -86,13 +83,23 @@ impl Key {
 
     /// The flag, without its two dashes: `write-listen`.
     pub fn flag(&self) -> String {
-        self.short_name.unwrap_or(self.path).replace(['.', '_'], "-")
+        flag(self.path)
     }
 
     /// The environment variable: `PGLP_WRITE_LISTEN`.
     pub fn variable(&self) -> String {
-        format!("PGLP_{}", self.flag().replace('-', "_").to_uppercase())
+        variable(self.path)
     }
+}
+
+/// The flag for a path: `write-listen` for `write.listen`.
+pub(super) fn flag(path: &str) -> String {
+    path.replace(['.', '_'], "-")
+}
+
+/// The environment variable for a path: `PGLP_WRITE_LISTEN` for `write.listen`.
+pub(super) fn variable(path: &str) -> String {
+    format!("PGLP_{}", path.replace('.', "_").to_uppercase())
 }
 
 /// What the value of a key must look like.
@@ -180,42 +187,6 @@ impl Kind {
             Self::Servers => "HOST:PORT",
             Self::Urls => "URL",
             Self::ServerMap => "FROM=TO",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn flag_and_variable_follow_from_the_path() {
-        let key = Key::find("write.max_held").unwrap();
-        assert_eq!((key.block(), key.name()), ("write", "max_held"));
-        assert_eq!(key.flag(), "write-max-held");
-        assert_eq!(key.variable(), "PGLP_WRITE_MAX_HELD");
-    }
-
-    #[test]
-    fn members_are_given_by_a_flag_that_can_be_repeated() {
-        assert_eq!(Key::find("cluster.members").unwrap().flag(), "member");
-    }
-
-    #[test]
-    fn no_two_keys_share_a_name_and_each_belongs_to_a_block() {
-        let paths: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
-        let flags: BTreeSet<String> = KEYS.iter().map(Key::flag).collect();
-        assert_eq!((paths.len(), flags.len()), (KEYS.len(), KEYS.len()));
-        assert!(KEYS.iter().all(|key| Block::find(key.block()).is_some()));
-        assert_eq!(BLOCKS.iter().flat_map(Block::keys).count(), KEYS.len());
-    }
-
-    #[test]
-    fn each_key_is_explained_by_a_sentence() {
-        for key in KEYS {
-            assert!(key.doc.ends_with('.') && key.doc.len() > 20, "{}: {}", key.path, key.doc);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The nearest known name to one that is not known, for "did you mean".
 
+use super::keys::Key;
+use super::names::Name;
 use super::table::{BLOCKS, KEYS};
 
 /// What Patroni, HAProxy, PgBouncer and etcd's own tools call the same thing.
@@ -25,21 +27,28 @@ const ELSEWHERE: &[(&str, &str)] = &[
 
 /// The key that was probably meant by `path`, which may lack its block.
 pub(super) fn key(path: &str) -> Option<&'static str> {
-    let (block, name) = path.split_once('.').unwrap_or(("", path));
-    let paths = || KEYS.iter().map(|key| key.path);
-    let in_block = || KEYS.iter().filter(|key| key.block() == block);
-    in_block()
-        .map(|key| key.path)
-        .filter(|known| close(known, path))
-        .min_by_key(|known| strsim::damerau_levenshtein(known, path))
+    let (block, last) = path.split_once('.').unwrap_or(("", path));
+    let names = || KEYS.iter().flat_map(Key::names);
+    let in_block = || names().filter(|name| name.block() == Some(block));
+    closest(path, in_block())
         .or_else(|| {
-            let elsewhere = ELSEWHERE.iter().filter(|(word, _)| *word == name).map(|(_, path)| *path);
-            let sibling =
-                elsewhere.clone().map(last).find_map(|name| in_block().find(|key| key.name() == name));
-            sibling.map(|key| key.path).or_else(|| elsewhere.into_iter().next())
+            let elsewhere = ELSEWHERE.iter().filter(|(word, _)| *word == last).map(|(_, path)| *path);
+            let sibling = elsewhere
+                .clone()
+                .filter_map(Key::find)
+                .find_map(|key| in_block().find(|name| name.last() == key.name()));
+            sibling.map(|name| name.key.path).or_else(|| elsewhere.into_iter().next())
         })
-        .or_else(|| KEYS.iter().find(|key| key.name() == name).map(|key| key.path))
-        .or_else(|| nearest(path, paths()))
+        .or_else(|| names().find(|name| name.last() == last).map(|name| name.key.path))
+        .or_else(|| closest(path, names()))
+}
+
+/// The present name of the key one of whose names is closest to `path`.
+fn closest(path: &str, names: impl Iterator<Item = Name>) -> Option<&'static str> {
+    names
+        .filter(|name| close(name.path, path))
+        .min_by_key(|name| strsim::damerau_levenshtein(name.path, path))
+        .map(|name| name.key.path)
 }
 
 /// The block that was probably meant.
@@ -50,10 +59,6 @@ pub(super) fn block(name: &str) -> Option<&'static str> {
 /// The variable that was probably meant.
 pub(super) fn variable<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     nearest(name, known.iter().map(String::as_str))
-}
-
-fn last(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
 }
 
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
@@ -74,6 +79,7 @@ mod tests {
         assert_eq!(key("etcd.endpoint"), Some("etcd.endpoints"));
         assert_eq!(key("wirte.listen"), Some("write.listen"));
         assert_eq!(key("write.max_lag"), Some("read.max_lag"));
+        assert_eq!(key("sesion.drain"), Some("session.drain_timeout"));
         assert_eq!(key("scope"), Some("cluster.scope"));
         assert_eq!(key("etcd.hosts"), Some("etcd.endpoints"));
         assert_eq!(key("etcd.username"), Some("etcd.user"));

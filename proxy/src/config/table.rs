@@ -56,7 +56,7 @@ pub const KEYS: &[Key] = &[
         Kind::Servers,
         "All members of the cluster, for a cluster that is followed without etcd.",
     )
-    .named("member"),
+    .short("member"),
     Key::new("etcd.endpoints", Kind::Urls, "The etcd servers, each as `http://host:2379` or `https://host:2379`."),
     Key::new("etcd.user", Kind::Text, "The etcd user; it needs to read the keys below the cluster's prefix."),
     Key::new("etcd.password_file", Kind::Path, "A file that holds the password of `etcd.user`."),
@@ -83,17 +83,19 @@ pub const KEYS: &[Key] = &[
     Key::new("probe.database", Kind::Text, "The database to connect to.").or("postgres"),
     Key::new("probe.interval", INTERVAL, "How often each server is asked while nothing happens.").or("500ms"),
     Key::new(
-        "probe.burst_interval",
+        "probe.fast_interval",
         duration(Duration::from_millis(1), Duration::from_secs(1)),
         "How often a new leader is asked whether it has left recovery, while clients wait for it.",
     )
-    .or("2ms"),
+    .or("2ms")
+    .formerly(&["probe.burst_interval"]),
     Key::new(
-        "probe.fresh_interval",
+        "probe.connect_interval",
         duration(Duration::from_millis(100), Duration::from_secs(60)),
         "How often a new connection is tried beside the kept one, to notice a server that takes none.",
     )
-    .or("3s"),
+    .or("3s")
+    .formerly(&["probe.fresh_interval"]),
     Key::new("probe.timeout", PATIENCE, "How long an answer may take.").or("2s"),
     Key::new(
         "probe.sslmode",
@@ -104,28 +106,51 @@ pub const KEYS: &[Key] = &[
     Key::new("probe.ca_file", Kind::Path, "The authority (PEM) that signed the servers' certificates; the system's without it."),
     Key::new(
         "policy.on_dcs_loss",
-        Kind::Choice(&["evidence", "fence"]),
-        "After etcd was silent for longer than the lease: `evidence` goes on while every member answers and only the \
-         last leader is out of recovery, as Patroni's failsafe mode does; `fence` forwards nothing.",
+        Kind::Choice(&["all_members", "fence"]),
+        "After etcd was silent for longer than the lease: `all_members` goes on while every member answers and only \
+         the last leader is out of recovery, as Patroni's failsafe mode does; `fence` forwards nothing.",
     )
-    .or("evidence"),
+    .or("all_members")
+    .renamed_words(&[("evidence", "all_members")]),
     Key::new("policy.lease_margin", HOLD, "How long before the end of a lease it is no longer trusted.").or("2s"),
-    Key::new("policy.evidence_limit", LIMIT, "How old the leader's own word may be.").or("5s"),
-    Key::new("policy.rival_limit", LIMIT, "How old any member's word may be while etcd is silent or not used.")
-        .or("2s"),
+    Key::new("policy.max_probe_age", LIMIT, "How old the leader's last answer to a probe may be.")
+        .or("5s")
+        .formerly(&["policy.evidence_limit"]),
+    Key::new(
+        "policy.max_member_probe_age",
+        LIMIT,
+        "How old any member's last answer to a probe may be while etcd is silent or not used.",
+    )
+    .or("2s")
+    .formerly(&["policy.rival_limit"]),
     Key::new("write.listen", Kind::Addresses, "The addresses to listen on.").or("0.0.0.0:5433"),
-    Key::new("write.hold", HOLD, "How long a client waits for a leader before it is told why there is none.").or("30s"),
+    Key::new(
+        "write.hold_timeout",
+        HOLD,
+        "How long a client waits for a leader before it is told why there is none.",
+    )
+    .or("30s")
+    .formerly(&["write.hold"]),
     Key::new("write.max_held", PLACES, "How many clients may wait at once; the next one is told at once.").or("10000"),
     Key::new(
-        "write.max_connecting",
+        "write.max_concurrent_logins",
         PLACES,
-        "How many connections to the leader may be in the making at once, so that a new leader is not flooded.",
+        "How many clients may log in to the leader at once, so that a new leader is not flooded.",
     )
-    .or("64"),
+    .or("64")
+    .formerly(&["write.max_connecting"]),
     Key::new("read.listen", Kind::Addresses, "The addresses to listen on; none switches the route off."),
-    Key::new("read.hold", HOLD, "How long a client waits for a replica before it is told why there is none.").or("30s"),
+    Key::new(
+        "read.hold_timeout",
+        HOLD,
+        "How long a client waits for a replica before it is told why there is none.",
+    )
+    .or("30s")
+    .formerly(&["read.hold"]),
     Key::new("read.max_held", PLACES, "How many clients may wait at once; the next one is told at once.").or("10000"),
-    Key::new("read.max_connecting", PLACES, "How many connections to replicas may be in the making at once.").or("64"),
+    Key::new("read.max_concurrent_logins", PLACES, "How many clients may log in to replicas at once.")
+        .or("64")
+        .formerly(&["read.max_connecting"]),
     Key::new(
         "read.max_lag",
         Kind::Size,
@@ -154,7 +179,9 @@ pub const KEYS: &[Key] = &[
          Linux also lets keepalive questions go unanswered for as long.",
     )
     .or("15m"),
-    Key::new("session.drain", HOLD, "How long sessions may go on after a request to stop (SIGTERM).").or("30s"),
+    Key::new("session.drain_timeout", HOLD, "How long sessions may go on after a request to stop (SIGTERM).")
+        .or("30s")
+        .formerly(&["session.drain"]),
     Key::new("session.workers", Kind::Count(0, 1024), "How many threads relay; 0 means one for each processor core.")
         .or("0"),
     Key::new(
@@ -170,4 +197,32 @@ pub const KEYS: &[Key] = &[
 
 const fn duration(least: Duration, most: Duration) -> Kind {
     Kind::Duration(least, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_belongs_to_a_block_and_every_block_has_keys() {
+        assert_eq!(BLOCKS.iter().flat_map(Block::keys).count(), KEYS.len());
+        assert!(BLOCKS.iter().all(|block| block.keys().next().is_some()));
+    }
+
+    #[test]
+    fn an_old_word_stands_for_a_present_one_and_is_none_itself() {
+        for key in KEYS {
+            for (old, new) in key.old_words {
+                let Kind::Choice(words) = key.kind else { panic!("{}: no choice", key.path) };
+                assert!(words.contains(new) && !words.contains(old), "{}: {old}", key.path);
+            }
+        }
+    }
+
+    #[test]
+    fn each_key_is_explained_by_a_sentence() {
+        for key in KEYS {
+            assert!(key.doc.ends_with('.') && key.doc.len() > 20, "{}: {}", key.path, key.doc);
+        }
+    }
 }

@@ -190,7 +190,7 @@ mod tests {
             connect_timeout: BOUND,
             keepalive: Duration::from_secs(9),
             user_timeout: Duration::from_secs(20),
-            drain: BOUND,
+            drain_timeout: BOUND,
             workers: 1,
         };
         let (sender, settings) = watch::channel(Settings { session, write_hold: BOUND, read_hold: BOUND });

@@ -38,16 +38,22 @@ fn every_key_is_the_same_in_a_job_as_in_the_file() {
 
 #[test]
 fn a_job_goes_before_the_default_and_behind_variables_and_flags() {
-    let given =
-        job(&[("cluster.members", list(&["a:5432"])), ("probe.user", text("m")), ("write.hold", text("1s"))]);
+    let given = job(&[
+        ("cluster.members", list(&["a:5432"])),
+        ("probe.user", text("m")),
+        ("write.hold_timeout", text("1s")),
+    ]);
     let hold = |environment: &[(&str, &str)], flags: Vec<(&'static str, Vec<String>)>| {
         let environment = variables(environment);
         let origins = Origins { given: given.clone(), environment, flags, ..Origins::default() };
-        Config::load(&origins).unwrap().write.hold.as_secs()
+        Config::load(&origins).unwrap().write.hold_timeout.as_secs()
     };
     assert_eq!(hold(&[], vec![]), 1);
-    assert_eq!(hold(&[("PGLP_WRITE_HOLD", "2s")], vec![]), 2);
-    assert_eq!(hold(&[("PGLP_WRITE_HOLD", "2s")], vec![("write.hold", vec!["3s".to_owned()])]), 3);
+    assert_eq!(hold(&[("PGLP_WRITE_HOLD_TIMEOUT", "2s")], vec![]), 2);
+    assert_eq!(
+        hold(&[("PGLP_WRITE_HOLD_TIMEOUT", "2s")], vec![("write.hold_timeout", vec!["3s".to_owned()])]),
+        3
+    );
 }
 
 #[test]
@@ -64,13 +70,13 @@ fn the_faults_of_a_job_name_key_value_and_remedy() {
         ("write.max_held", list(&["1", "2"])),
         ("write.listen", map),
         ("cluster.address_map", text("a:1")),
-        ("write.hold", text("soon")),
+        ("write.hold_timeout", text("soon")),
         ("read.listen", list(&["*:5434"])),
     ]);
     assert_eq!(
         told,
         "unknown key `etcd.endpoint` (the job's config): did you mean `etcd.endpoints`?\n\
-         unknown key `sesion.drain` (the job's config): did you mean `session.drain`?\n\
+         unknown key `sesion.drain` (the job's config): did you mean `session.drain_timeout`?\n\
          unknown key `tomatoes` (the job's config): names no setting\n\
          probe.password (the job's config): a password does not stand in a configuration, which is shown and copied \
          more often than a secret should be; give the name of a file or of an environment variable: \
@@ -81,7 +87,7 @@ fn the_faults_of_a_job_name_key_value_and_remedy() {
          etcd.endpoints: says where Patroni's keys are, and is missing; without etcd, name every member in \
          `cluster.members` (`--member`) instead; set it in the job's config or by `PGLP_ETCD_ENDPOINTS`\n\
          probe.user: is missing; set it in the job's config or by `PGLP_PROBE_USER`\n\
-         write.hold = \"soon\" (the job's config): not a duration (expected number at 0); write it like \"30s\", \
+         write.hold_timeout = \"soon\" (the job's config): not a duration (expected number at 0); write it like \"30s\", \
          \"250ms\" or \"1h\"\n\
          read.listen = \"*:5434\" (the job's config): write \"0.0.0.0:5434\" for every IPv4 address of this machine, \
          \"[::]:5434\" for every IPv6 address"
@@ -93,7 +99,7 @@ fn the_faults_of_a_job_name_key_value_and_remedy() {
 fn given_settings_survive_the_way_to_another_process() {
     let map = Raw::Map(vec![("b:1".to_owned(), "c:1".to_owned()), ("a:1".to_owned(), "d:1".to_owned())]);
     for raw in [text("1s"), list(&["a", "b"]), list(&[]), map, Raw::Map(Vec::new())] {
-        let given = Given { path: "write.hold".to_owned(), raw };
+        let given = Given { path: "write.hold_timeout".to_owned(), raw };
         let line = serde_json::to_string(&given).unwrap();
         assert_eq!(serde_json::from_str::<Given>(&line).unwrap(), given, "{line}");
     }

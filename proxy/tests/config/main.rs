@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod job;
+mod renamed;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use pg_leader_proxy::cli;
 use pg_leader_proxy::config::{
-    Config, ConfigErrors, KEYS, Key, LogFormat, Origins, Settings, Shape, Source, SslMode, Witnesses,
+    Config, ConfigErrors, KEYS, Key, Kind, LogFormat, Origins, Settings, Shape, Source, SslMode, Witnesses,
     document,
 };
 use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Sources};
@@ -41,8 +42,8 @@ fn sample(key: &Key, existing_file: &str) -> String {
         "log.format" => "json",
         "log.filter" => "debug",
         path if path.ends_with("_file") => existing_file,
-        path if path.contains(".max_") => "77",
-        "probe.burst_interval" => "7ms",
+        _ if matches!(key.kind, Kind::Count(..)) => "77",
+        "probe.fast_interval" => "7ms",
         "probe.interval" => "700ms",
         _ => "4s",
     }
@@ -71,10 +72,13 @@ impl Desk {
         Self(tempfile::tempdir().unwrap())
     }
 
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
     fn file(&self, name: &str, text: &str) -> String {
-        let path = self.0.path().join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
+        fs::write(self.path(name), text).unwrap();
+        self.path(name)
     }
 
     fn load(&self, text: &str) -> Result<Config, ConfigErrors> {
@@ -157,8 +161,8 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((probe.user.as_str(), probe.database.as_str()), ("monitor", "monitoring"));
     assert_eq!(probe.password.as_ref().unwrap().expose(), "hunter2");
     assert_eq!(probe.interval, Duration::from_millis(700));
-    assert_eq!(probe.burst_interval, Duration::from_millis(7));
-    assert_eq!((probe.fresh_interval, probe.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
+    assert_eq!(probe.fast_interval, Duration::from_millis(7));
+    assert_eq!((probe.connect_interval, probe.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
     assert_eq!((probe.sslmode, &probe.ca_file), (SslMode::VerifyFull, &Some(PathBuf::from(&existing))));
     let options = config.policy.options();
     assert_eq!((options.sources, options.on_dcs_loss), (Sources::DcsAndServers, OnDcsLoss::Fence));
@@ -173,12 +177,12 @@ fn every_key_arrives_where_it_belongs() {
     let read = config.read.unwrap();
     assert_eq!(read.listen, ["127.0.0.1:6434".parse().unwrap()]);
     for route in [&config.write, &read] {
-        assert_eq!((route.hold, route.max_held, route.max_connecting), (four, 77, 77));
+        assert_eq!((route.hold_timeout, route.max_held, route.max_concurrent_logins), (four, 77, 77));
     }
     let session = config.session;
     assert_eq!((session.max_sessions, session.workers), (77, 3));
     assert_eq!((session.startup_timeout, session.connect_timeout), (four, four));
-    assert_eq!((session.keepalive, session.user_timeout, session.drain), (four, four, four));
+    assert_eq!((session.keepalive, session.user_timeout, session.drain_timeout), (four, four, four));
     assert_eq!(config.admin, Some("127.0.0.1:6435".parse().unwrap()));
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Json, "debug"));
 }
@@ -200,19 +204,24 @@ fn without_etcd_two_kinds_of_flags_are_enough() {
 #[test]
 fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
     let desk = Desk::new();
-    let file = desk
-        .file("proxy.toml", "[probe]\nuser = \"m\"\n[write]\nhold = \"1s\"\n[cluster]\nmembers = \"a:1\"");
-    let named = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD", "")];
-    assert_eq!(typed(&[], &named).unwrap().write.hold, Duration::from_secs(1));
-    let both = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD", "2s")];
-    assert_eq!(typed(&[], &both).unwrap().write.hold, Duration::from_secs(2));
-    assert_eq!(typed(&["--write-hold", "3s"], &both).unwrap().write.hold, Duration::from_secs(3));
+    let file = desk.file(
+        "proxy.toml",
+        "[probe]\nuser = \"m\"\n[write]\nhold_timeout = \"1s\"\n[cluster]\nmembers = \"a:1\"",
+    );
+    let named = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD_TIMEOUT", "")];
+    assert_eq!(typed(&[], &named).unwrap().write.hold_timeout, Duration::from_secs(1));
+    let both = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD_TIMEOUT", "2s")];
+    assert_eq!(typed(&[], &both).unwrap().write.hold_timeout, Duration::from_secs(2));
+    assert_eq!(
+        typed(&["--write-hold-timeout", "3s"], &both).unwrap().write.hold_timeout,
+        Duration::from_secs(3)
+    );
 }
 
 #[test]
 fn all_errors_come_at_once_with_key_value_source_and_remedy() {
     let desk = Desk::new();
-    let text = "[cluster]\nscope = \"main\"\n[etcd]\nendpoint = \"x\"\n[write]\nhold = 30\nmax_held = 0\n[foo]\n\
+    let text = "[cluster]\nscope = \"main\"\n[etcd]\nendpoint = \"x\"\n[write]\nhold_timeout = 30\nmax_held = 0\n[foo]\n\
                 [sesion]\n[probe]\nuser = \"m\"\npassword = \"hunter2\"\nsslmode = \"always\"\n[log]\nfilter = 5\n";
     assert_eq!(
         desk.errors(text),
@@ -228,25 +237,26 @@ fn all_errors_come_at_once_with_key_value_source_and_remedy() {
          `PGLP_ETCD_ENDPOINTS`\n\
          probe.sslmode = \"always\" (proxy.toml line 13): must be \"disable\", \"prefer\", \"require\", \"verify-ca\" or \
          \"verify-full\"\n\
-         write.hold = \"30\" (proxy.toml line 6): a duration needs a unit, such as \"30s\" or \"30ms\"\n\
+         write.hold_timeout = \"30\" (proxy.toml line 6): a duration needs a unit, such as \"30s\" or \"30ms\"\n\
          write.max_held = \"0\" (proxy.toml line 7): must be a whole number from 1 to 1000000"
     );
 }
 
 #[test]
 fn syntax_errors_have_a_line() {
-    let errors = Desk::new().errors("[write]\nlisten = [\"0.0.0.0:5433\"\nhold = \"1s\"\n");
+    let errors = Desk::new().errors("[write]\nlisten = [\"0.0.0.0:5433\"\nhold_timeout = \"1s\"\n");
     assert!(errors.starts_with("syntax (proxy.toml line 3): "), "{errors}");
 }
 
 #[test]
 fn a_misspelt_variable_is_refused_and_a_foreign_one_is_not() {
     let flags = ["--member", "a:5432", "--probe-user", "m"];
-    let errors = typed(&flags, &[("PGLP_WRITE_HOLDS", "1s"), ("PGLP_MEMBERS", "b:5432")]).unwrap_err();
+    let errors =
+        typed(&flags, &[("PGLP_WRITE_HOLD_TIMEOUTS", "1s"), ("PGLP_MEMBERS", "b:5432")]).unwrap_err();
     assert_eq!(
         errors.to_string(),
         "environment variable `PGLP_MEMBERS`: names no setting: did you mean `PGLP_MEMBER`?\n\
-         environment variable `PGLP_WRITE_HOLDS`: names no setting: did you mean `PGLP_WRITE_HOLD`?"
+         environment variable `PGLP_WRITE_HOLD_TIMEOUTS`: names no setting: did you mean `PGLP_WRITE_HOLD_TIMEOUT`?"
     );
     assert!(
         typed(&flags, &[("PGLP_SERVICE_HOST", "10.0.0.9"), ("PGLP_PORT", "tcp://10.0.0.9:5433")]).is_ok()
@@ -276,19 +286,19 @@ fn each_contradiction_is_named() {
         (with_members("cluster.scope = \"x\""), "has no effect without `etcd.endpoints`"),
         ("probe.user = \"m\"".to_owned(), "without etcd, name every member"),
         ("etcd.endpoints = \"http://a:1\"\nprobe.user = \"m\"".to_owned(), "cluster.scope: is missing"),
-        (with_members("write.hold = \"2h\""), "too long; at most 1h"),
+        (with_members("write.hold_timeout = \"2h\""), "too long; at most 1h"),
         (with_members("admin.listen = \"0.0.0.0:5433\""), "`write.listen` listens on 0.0.0.0:5433 as well"),
         (with_members("read.listen = \"127.0.0.1:5433\""), "which includes 127.0.0.1:5433"),
         (with_members("write.listen = \"[::1]:1,[::1]:1\""), "`write.listen` listens on [::1]:1 as well"),
         (with_members("write.listen = []"), "names no address"),
-        (with_members("policy.evidence_limit = \"900ms\""), "shorter than two probe intervals"),
-        (with_members("policy.rival_limit = \"900ms\""), "policy.rival_limit = \"900ms\""),
-        (with_members("probe.timeout = \"6s\""), "longer than `policy.evidence_limit`, which is 5s"),
-        (with_members("probe.burst_interval = \"600ms\""), "longer than `probe.interval`, which is 500ms"),
+        (with_members("policy.max_probe_age = \"900ms\""), "shorter than two probe intervals"),
+        (with_members("policy.max_member_probe_age = \"900ms\""), "policy.max_member_probe_age = \"900ms\""),
+        (with_members("probe.timeout = \"6s\""), "longer than `policy.max_probe_age`, which is 5s"),
+        (with_members("probe.fast_interval = \"600ms\""), "longer than `probe.interval`, which is 500ms"),
         (with_members("probe.sslmode = \"verify-ca\""), "needs `probe.ca_file`"),
         (with_members(&format!("probe.ca_file = {file:?}")), "has no effect unless `probe.sslmode`"),
         (with_members("probe.ca_file = \"/nowhere\""), "cannot be read: No such file"),
-        (with_members("read.hold = \"5s\""), "has no effect without `read.listen`"),
+        (with_members("read.hold_timeout = \"5s\""), "has no effect without `read.listen`"),
         (with_etcd("policy.lease_margin = \"11s\""), "little would be left of a lease"),
         (with_etcd("etcd.timeout = \"14s\""), "could not be confirmed before it ends"),
         (with_etcd(&format!("etcd.ca_file = {file:?}")), "no endpoint begins with \"https://\""),
@@ -370,7 +380,7 @@ fn a_missing_file_is_named() {
 fn the_documentation_is_made_from_the_table_and_its_example_works() {
     let written =
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
-    assert_eq!(written, document(), "run `pg-leader-proxy document > docs/configuration.md`");
+    assert!(written == document(), "run `pg-leader-proxy document > docs/configuration.md`");
     let example = written.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let desk = Desk::new();
     let origins = Origins {

@@ -96,10 +96,10 @@ async fn leader_cut_off_from_everybody() {
 }
 
 #[tokio::test]
-async fn proxy_cut_off_from_etcd_goes_on_by_the_evidence_rule() {
+async fn proxy_cut_off_from_etcd_goes_on_by_the_all_members_rule() {
     let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Paused).unwrap();
-    scene.wait_until_routed_by("evidence").await;
+    scene.wait_until_routed_by("all_members").await;
     scene.writes_flow().await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Open).unwrap();
     scene.wait_until_routed_by("lease").await;
@@ -122,7 +122,7 @@ async fn proxy_cut_off_from_etcd_fences_where_the_policy_says_so() {
 async fn etcd_without_quorum_and_back() {
     let scene = Scene::set(ClusterOptions { failsafe_mode: true, ..ClusterOptions::default() }).await;
     scene.cluster.lose_etcd_quorum().unwrap();
-    scene.wait_until_routed_by("evidence").await;
+    scene.wait_until_routed_by("all_members").await;
     scene.writes_flow().await;
     scene.cluster.start_etcd().await.unwrap();
     scene.wait_until_routed_by("lease").await;
@@ -156,7 +156,7 @@ async fn proxy_frozen_through_a_failover_wakes_up_without_trusting_the_old_leade
 async fn sessions_from_before_a_reload_are_severed_at_the_next_failover() {
     let scene = Scene::set(ClusterOptions::default()).await;
     let config = std::fs::read_to_string(scene.proxy.directory().join("proxy.toml")).unwrap();
-    scene.proxy.write_config(&config.replace("hold = \"80s\"", "hold = \"81s\"")).unwrap();
+    scene.proxy.write_config(&config.replace("hold_timeout = \"80s\"", "hold_timeout = \"81s\"")).unwrap();
     scene.proxy.reload();
     scene.wait_for_log("configuration reloaded").await;
     scene.nobody_was_severed().await;
@@ -168,12 +168,12 @@ async fn sessions_from_before_a_reload_are_severed_at_the_next_failover() {
 }
 
 #[tokio::test]
-async fn maintenance_mode_without_a_leader_key_goes_on_by_the_evidence_rule() {
+async fn maintenance_mode_without_a_leader_key_goes_on_by_the_all_members_rule() {
     let scene = Scene::set(ClusterOptions::default()).await;
     scene.cluster.set_pause(true).await.unwrap();
     scene.wait_until_paused().await;
     scene.cluster.kill_patroni("a").unwrap();
-    scene.wait_until_routed_by("evidence").await;
+    scene.wait_until_routed_by("all_members").await;
     scene.writes_flow().await;
     scene.cluster.start_member("a").unwrap();
     scene.wait_until_routed_by("lease").await;

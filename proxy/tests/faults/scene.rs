@@ -51,7 +51,10 @@ impl Scene {
         let keys = KeyWatch::start(&cluster).await.unwrap();
         let mut proxy = cluster.proxy_command("proxy").unwrap();
         // Longer than any downtime here, so every client that arrives meanwhile must be served.
-        let config = cluster.proxy_config("proxy").unwrap().replace("hold = \"30s\"", "hold = \"80s\"");
+        let config = cluster
+            .proxy_config("proxy")
+            .unwrap()
+            .replace("hold_timeout = \"30s\"", "hold_timeout = \"80s\"");
         proxy.arguments = ProxyArguments::Config(format!("{config}\n{more}"));
         // More than one on any machine, so that every fault meets sessions on several threads.
         proxy.environment.push(("PGLP_SESSION_WORKERS".to_owned(), "2".to_owned()));

@@ -82,7 +82,7 @@ pub(crate) fn session() -> Session {
         connect_timeout: Duration::from_secs(2),
         keepalive: Duration::from_secs(15),
         user_timeout: Duration::from_secs(20),
-        drain: Duration::from_secs(1),
+        drain_timeout: Duration::from_secs(1),
         workers: 1,
     }
 }
@@ -129,8 +129,12 @@ impl Rig {
 
     /// A rig with a second of hold and wide limits.
     pub(crate) async fn usual() -> Self {
-        Self::start(session(), Duration::from_secs(5), GateLimits { max_held: 100, max_connecting: 100 })
-            .await
+        Self::start(
+            session(),
+            Duration::from_secs(5),
+            GateLimits { max_held: 100, max_concurrent_logins: 100 },
+        )
+        .await
     }
 
     /// Makes `server` the leader, in a new epoch, for as long as the returned pass is valid.

@@ -11,4 +11,4 @@ mod waiting;
 use pg_leader_proxy::gate::GateLimits;
 
 /// A gate that keeps nobody waiting.
-const WIDE: GateLimits = GateLimits { max_held: 100, max_connecting: 100 };
+const WIDE: GateLimits = GateLimits { max_held: 100, max_concurrent_logins: 100 };

@@ -46,7 +46,7 @@ async fn a_client_that_leaves_gives_its_place_up() {
 
 #[tokio::test]
 async fn no_more_clients_wait_than_are_allowed_to() {
-    let limits = GateLimits { max_held: 1, max_connecting: 1 };
+    let limits = GateLimits { max_held: 1, max_concurrent_logins: 1 };
     let rig = Rig::start(session(), Duration::from_secs(5), limits).await;
     let mut first = rig.client().await;
     first.write_all(STARTUP).await.unwrap();

@@ -36,7 +36,7 @@ impl Job {
         let config = json!({
             "cluster": { "scope": null, "members": ["127.0.0.1:1"] },
             "probe": { "user": "monitor" },
-            "write": { "port": "pg", "listen": null, "hold": "5s" },
+            "write": { "port": "pg", "listen": null, "hold_timeout": "5s" },
             "read": null,
             "admin": { "listen": "off" },
         });

@@ -39,6 +39,9 @@ pub(super) fn check(
     };
     let mut findings = Findings::new(out);
     findings.fine("configuration", "nothing is wrong with it")?;
+    for renamed in &config.renamed {
+        findings.doubtful("configuration", &renamed.to_string())?;
+    }
     if !connect {
         return Ok(Exit::Fine);
     }

@@ -75,16 +75,16 @@ fn leads_to(member: &ServerAddr, listen: SocketAddr) -> bool {
 fn probe(reader: &mut Reader<'_>, config: &Config) {
     let probe = &config.probe;
     let limit = config.policy.options().max_probe_age;
-    if probe.burst_interval > probe.interval {
+    if probe.fast_interval > probe.interval {
         let interval = show_duration(probe.interval);
-        reader.fault("probe.burst_interval", format!("is longer than `probe.interval`, which is {interval}"));
+        reader.fault("probe.fast_interval", format!("is longer than `probe.interval`, which is {interval}"));
     }
     if probe.timeout > limit {
         let limit = show_duration(limit);
         reader.fault(
             "probe.timeout",
             format!(
-                "is longer than `policy.evidence_limit`, which is {limit}: so late an answer would be too old"
+                "is longer than `policy.max_probe_age`, which is {limit}: so late an answer would be too old"
             ),
         );
     }

@@ -7,12 +7,13 @@ mod witnesses;
 
 use std::num::NonZero;
 
-use pg_leader_proxy_core::{OnDcsLoss, Policy, PolicyOptions, ReadFallback, Sources};
+use pg_leader_proxy_core::{AgeLimit, OnDcsLoss, Policy, PolicyOptions, ReadFallback, Sources};
 use tracing_subscriber::EnvFilter;
 
 use super::checked::{Config, Log, LogFormat, Probe, Session, SslMode, Witnesses};
 use super::error::ConfigErrors;
 use super::settings::{Origins, Settings};
+use super::values::show_duration;
 use reader::{Invalid, Reader};
 
 impl Config {
@@ -50,6 +51,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
         session: session?,
         admin: admin?,
         log: log?,
+        renamed: reader.renamed(),
     })
 }
 
@@ -58,8 +60,8 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
     let password = reader.password("probe");
     let database = reader.text("probe.database");
     let interval = reader.duration("probe.interval");
-    let burst_interval = reader.duration("probe.burst_interval");
-    let fresh_interval = reader.duration("probe.fresh_interval");
+    let fast_interval = reader.duration("probe.fast_interval");
+    let connect_interval = reader.duration("probe.connect_interval");
     let timeout = reader.duration("probe.timeout");
     let sslmode = reader.choice("probe.sslmode").map(|word| match word {
         "disable" => SslMode::Disable,
@@ -74,8 +76,8 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
         password: password?,
         database: database?,
         interval: interval?,
-        burst_interval: burst_interval?,
-        fresh_interval: fresh_interval?,
+        fast_interval: fast_interval?,
+        connect_interval: connect_interval?,
         timeout: timeout?,
         sslmode: sslmode?,
         ca_file: ca_file?,
@@ -92,8 +94,8 @@ fn policy(
         _ => OnDcsLoss::AllMembers,
     });
     let lease_margin = reader.duration("policy.lease_margin");
-    let evidence_limit = reader.duration("policy.evidence_limit");
-    let rival_limit = reader.duration("policy.rival_limit");
+    let max_probe_age = reader.duration("policy.max_probe_age");
+    let max_member_probe_age = reader.duration("policy.max_member_probe_age");
     let max_lag_bytes = reader.size("read.max_lag");
     let read_fallback = reader.choice("read.fallback").map(|word| match word {
         "leader" => ReadFallback::Leader,
@@ -105,17 +107,23 @@ fn policy(
             Witnesses::Members(_) => Sources::ServersOnly,
         },
         lease_margin: lease_margin?,
-        max_probe_age: evidence_limit?,
-        max_member_probe_age: rival_limit?,
+        max_probe_age: max_probe_age?,
+        max_member_probe_age: max_member_probe_age?,
         probe_interval: probe.ok_or(Invalid)?.interval,
         on_dcs_loss: on_dcs_loss?,
         max_lag_bytes: max_lag_bytes?,
         read_fallback: read_fallback?,
     };
     Policy::new(options).map_err(|error| {
-        let rival = error.to_string().starts_with("max_member_probe_age");
-        let key = if rival { "policy.rival_limit" } else { "policy.evidence_limit" };
-        reader.fault(key, format!("{error}; make it longer, or `probe.interval` shorter"))
+        let key = match error.limit {
+            AgeLimit::Leader => "policy.max_probe_age",
+            AgeLimit::AnyMember => "policy.max_member_probe_age",
+        };
+        let (is, least) = (show_duration(error.is), show_duration(error.least));
+        let problem = format!(
+            "{is} is shorter than two probe intervals ({least}); make it longer, or `probe.interval` shorter"
+        );
+        reader.fault(key, problem)
     })
 }
 
@@ -125,7 +133,7 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
     let connect_timeout = reader.duration("session.connect_timeout");
     let keepalive = reader.duration("session.keepalive");
     let user_timeout = reader.duration("session.user_timeout");
-    let drain = reader.duration("session.drain");
+    let drain_timeout = reader.duration("session.drain_timeout");
     let workers = reader.count("session.workers");
     Ok(Session {
         max_sessions: max_sessions?,
@@ -133,7 +141,7 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
         connect_timeout: connect_timeout?,
         keepalive: keepalive?,
         user_timeout: user_timeout?,
-        drain: drain?,
+        drain_timeout: drain_timeout?,
         workers: match workers? {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::super::checked::Secret;
 use super::super::error::ConfigError;
 use super::super::keys::{Key, Kind};
-use super::super::settings::{Origins, Raw, Setting, Settings, Source};
+use super::super::raw::{Raw, Setting};
+use super::super::renamed::Renamed;
+use super::super::settings::{Origins, Settings};
+use super::super::source::Source;
 use super::super::values;
 
 /// The value cannot be used; why is among the errors already.
@@ -31,6 +34,11 @@ impl<'a> Reader<'a> {
         self.errors
     }
 
+    /// The old names that were used.
+    pub(super) fn renamed(&self) -> Vec<Renamed> {
+        self.settings.renamed().to_vec()
+    }
+
     /// Whether somebody gave a value for this key.
     pub(super) fn is_given(&self, path: &str) -> bool {
         self.settings.given(path).is_some()
@@ -40,7 +48,7 @@ impl<'a> Reader<'a> {
     pub(super) fn fault(&mut self, path: &str, problem: String) -> Invalid {
         let setting = self.settings.find(path);
         self.errors.push(ConfigError {
-            subject: path.to_owned(),
+            subject: setting.map_or(path, |setting| setting.path).to_owned(),
             value: setting.map(|setting| setting.raw.to_string()),
             source: setting.map(|setting| setting.source.clone()),
             problem,
@@ -50,8 +58,13 @@ impl<'a> Reader<'a> {
 
     /// Adds a fault of the value at `path`, without showing the value.
     pub(super) fn fault_unshown(&mut self, path: &str, problem: String) -> Invalid {
-        let source = self.settings.find(path).map(|setting| setting.source.clone());
-        self.errors.push(ConfigError { subject: path.to_owned(), value: None, source, problem });
+        let setting = self.settings.find(path);
+        self.errors.push(ConfigError {
+            subject: setting.map_or(path, |setting| setting.path).to_owned(),
+            value: None,
+            source: setting.map(|setting| setting.source.clone()),
+            problem,
+        });
         Invalid
     }
 
@@ -153,7 +166,7 @@ impl<'a> Reader<'a> {
         path: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, Invalid> {
-        let Some(Setting { raw: Raw::List(items), source }) = self.settings.find(path) else {
+        let Some(Setting { raw: Raw::List(items), source, path: subject }) = self.settings.find(path) else {
             return Ok(Vec::new());
         };
         let mut values = Vec::new();
@@ -163,7 +176,7 @@ impl<'a> Reader<'a> {
                 Ok(value) => values.push(value),
                 Err(problem) => {
                     self.errors.push(ConfigError {
-                        subject: path.to_owned(),
+                        subject: (*subject).to_owned(),
                         value: (!item.contains('@')).then(|| item.clone()),
                         source: Some(source.clone()),
                         problem,

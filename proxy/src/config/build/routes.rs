@@ -39,8 +39,13 @@ pub(super) fn admin(reader: &mut Reader<'_>) -> Result<Option<SocketAddr>, Inval
 
 fn route(reader: &mut Reader<'_>, block: &str) -> Result<Route, Invalid> {
     let listen = reader.list(&format!("{block}.listen"), values::listen);
-    let hold = reader.duration(&format!("{block}.hold"));
+    let hold_timeout = reader.duration(&format!("{block}.hold_timeout"));
     let max_held = reader.count(&format!("{block}.max_held"));
-    let max_connecting = reader.count(&format!("{block}.max_connecting"));
-    Ok(Route { listen: listen?, hold: hold?, max_held: max_held?, max_connecting: max_connecting? })
+    let max_concurrent_logins = reader.count(&format!("{block}.max_concurrent_logins"));
+    Ok(Route {
+        listen: listen?,
+        hold_timeout: hold_timeout?,
+        max_held: max_held?,
+        max_concurrent_logins: max_concurrent_logins?,
+    })
 }

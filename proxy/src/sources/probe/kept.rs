@@ -146,7 +146,7 @@ impl<'a> Kept<'a> {
     /// The earliest moment at which the member may be bothered again.
     fn soonest(&self, last: Last) -> Instant {
         match last {
-            Last::Question { answered, .. } => answered + self.worker.connector.config.burst_interval,
+            Last::Question { answered, .. } => answered + self.worker.connector.config.fast_interval,
             Last::Attempt { began } => began + SHORTEST_RECONNECT,
         }
     }

@@ -31,8 +31,8 @@ impl Urgency {
     pub(super) fn pause(self, config: &config::Probe) -> Duration {
         match self {
             Self::Normal => config.interval,
-            Self::Elevated => (config.interval / 10).max(config.burst_interval),
-            Self::Burst => config.burst_interval,
+            Self::Elevated => (config.interval / 10).max(config.fast_interval),
+            Self::Burst => config.fast_interval,
         }
     }
 

@@ -41,7 +41,7 @@ impl Worker {
     async fn ask_afresh(&self) -> ProbeError {
         let config = &self.connector.config;
         let mut voice = Voice::new(ProbeConnection::New);
-        let mut ticks = interval(config.fresh_interval);
+        let mut ticks = interval(config.connect_interval);
         ticks.reset();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -1,0 +1,52 @@
+//! Environment variables: those that are settings, and those that look like one and are none.
+
+use std::collections::BTreeMap;
+
+use super::error::ConfigError;
+use super::keys::Key;
+use super::names::Name;
+use super::nearest;
+use super::raw::Named;
+use super::source::Source;
+use super::table::{BLOCKS, KEYS};
+
+/// The variable that names the configuration file.
+pub const FILE_VARIABLE: &str = "PGLP_CONFIG";
+
+/// The settings that variables give; what cannot be one is added to `errors`.
+pub(super) fn read(environment: &BTreeMap<String, String>, errors: &mut Vec<ConfigError>) -> Vec<Named> {
+    let given = KEYS.iter().flat_map(Key::names).filter_map(|name| {
+        let variable = name.variable();
+        // A template that has nothing to fill in leaves an empty variable: it means "not set".
+        let text = environment.get(&variable).filter(|text| !text.trim().is_empty())?;
+        Named::from_texts(name, std::slice::from_ref(text), Source::Variable(variable), errors)
+    });
+    given.collect()
+}
+
+/// A misspelt variable must not be ignored silently. Only names that look like ours are judged, because orchestrators
+/// add variables of their own, such as `PGLP_SERVICE_HOST`. `passwords` names the variables that hold passwords.
+pub(super) fn refuse_unknown(
+    environment: &BTreeMap<String, String>,
+    passwords: &[String],
+    errors: &mut Vec<ConfigError>,
+) {
+    let known: Vec<String> = KEYS.iter().flat_map(Key::names).map(|name| Name::variable(&name)).collect();
+    for name in environment.keys().filter(|name| name.starts_with("PGLP_")) {
+        if known.contains(name) || passwords.contains(name) || name == FILE_VARIABLE {
+            continue;
+        }
+        let in_block =
+            BLOCKS.iter().any(|block| name.starts_with(&format!("PGLP_{}_", block.name.to_uppercase())));
+        let near = nearest::variable(name, &known);
+        if in_block || near.is_some() {
+            let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
+            errors.push(ConfigError {
+                subject: format!("environment variable `{name}`"),
+                value: None,
+                source: None,
+                problem: format!("names no setting{hint}"),
+            });
+        }
+    }
+}
