@@ -17,6 +17,7 @@ demo: install ## Start a real cluster and the proxy, and run a switchover and a 
 
 test: install ## Prove it: the core, the sessions, every fault on a real cluster, every client and server version, the Nomad driver
 	clients/install
+	nomad/tests/install
 	cargo build -p pg-leader-proxy
 	cargo test --workspace --no-fail-fast
 	$(MAKE) conformance
