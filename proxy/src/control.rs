@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::counters::{Counters, RouteKind};
+use crate::events::{self, EventRecord, Outbox};
 use crate::gate::Gate;
-use crate::news::{self, News, Outbox};
-use crate::pass::{Pass, Severance};
-use crate::sources::Inquiry;
-use crate::tally::{RouteKind, Tally};
+use crate::grant::{DisconnectReason, Grant};
+use crate::sources::ProbePlan;
 use crate::targets::{Target, Targets, hold_reason};
 
 /// How many observations may wait for the router. Sources wait when it is full, so none is lost.
@@ -90,35 +90,35 @@ impl ControlHandle {
 
 /// What control publishes to.
 #[derive(Debug)]
-pub struct Outlets {
+pub struct Outputs {
     /// Where sessions go.
     pub targets: watch::Sender<Arc<Targets>>,
     /// Whom the probes ask.
-    pub inquiry: watch::Sender<Arc<Inquiry>>,
+    pub probe_plan: watch::Sender<Arc<ProbePlan>>,
     /// The gate of the write route.
     pub write_gate: Gate,
     /// The gate of the read route.
     pub read_gate: Gate,
     /// What is counted.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<Counters>,
     /// Whom to tell what is worth telling.
-    pub news: Outbox,
+    pub events: Outbox,
 }
 
-impl Outlets {
+impl Outputs {
     /// Outlets to which nothing was published yet, and where to read them.
     pub fn new(
         write_gate: Gate,
         read_gate: Gate,
-        tally: Arc<Tally>,
-    ) -> (Self, watch::Receiver<Arc<Targets>>, watch::Receiver<Arc<Inquiry>>) {
+        counters: Arc<Counters>,
+    ) -> (Self, watch::Receiver<Arc<Targets>>, watch::Receiver<Arc<ProbePlan>>) {
         let nobody = Targets { write: Err(Reason::Starting), read: Err(Reason::Starting) };
         let nothing =
-            Inquiry { members: BTreeMap::new(), attention: pg_leader_proxy_core::ProbeUrgency::Elevated };
+            ProbePlan { members: BTreeMap::new(), attention: pg_leader_proxy_core::ProbeUrgency::Elevated };
         let (targets, targets_seen) = watch::channel(Arc::new(nobody));
-        let (inquiry, inquiry_seen) = watch::channel(Arc::new(nothing));
+        let (probe_plan, inquiry_seen) = watch::channel(Arc::new(nothing));
         (
-            Self { targets, inquiry, write_gate, read_gate, tally, news: Outbox::default() },
+            Self { targets, probe_plan, write_gate, read_gate, counters, events: Outbox::default() },
             targets_seen,
             inquiry_seen,
         )
@@ -130,7 +130,7 @@ impl Outlets {
 pub struct Control {
     router: Router,
     failover_log: FailoverLog,
-    outlets: Outlets,
+    outputs: Outputs,
     requests: mpsc::Receiver<Request>,
     observations: mpsc::Receiver<Observation>,
     notifier: Notifier,
@@ -142,13 +142,13 @@ impl Control {
     pub fn new(
         policy: Policy,
         observations: mpsc::Receiver<Observation>,
-        outlets: Outlets,
+        outputs: Outputs,
     ) -> (Self, ControlHandle) {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let control = Self {
             router: Router::new(policy),
             failover_log: FailoverLog::default(),
-            outlets,
+            outputs,
             requests,
             observations,
             notifier: Notifier::new(clock::now()),
@@ -168,10 +168,10 @@ impl Control {
                 biased;
                 Some(observation) = self.observations.recv() => self.observe(observation),
                 Some(request) = self.requests.recv() => self.answer(request),
-                () = self.outlets.news.forward(), if self.outlets.news.is_waiting() => {}
+                () = self.outputs.events.forward(), if self.outputs.events.is_waiting() => {}
                 () = tokio::time::sleep(wait) => self.update(None, |router, now| { router.advance(now); }),
             }
-            self.tell_news();
+            self.send_events();
         }
     }
 
@@ -216,12 +216,12 @@ impl Control {
         change(&mut self.router, now);
         let after = self.router.routing().clone();
         self.failover_log.note(fact, &before.write, &after.write, now);
-        self.ask(&after);
+        self.publish_probe_plan(&after);
         if self.stopped {
             return;
         }
         if before != after {
-            announce(&before.write, &after.write);
+            log_route_change(&before.write, &after.write);
             self.notifier.note(&after, now);
             self.publish(&after);
         }
@@ -230,26 +230,26 @@ impl Control {
 
     /// Every probe moves the end of the passes, and nothing else.
     fn extend_passes(&self) {
-        let targets = self.outlets.targets.borrow();
+        let targets = self.outputs.targets.borrow();
         for target in targets.all(RouteKind::Write) {
-            self.router.valid_until().into_iter().for_each(|until| target.pass.extend(until));
+            self.router.valid_until().into_iter().for_each(|until| target.grant.extend(until));
         }
         for target in targets.all(RouteKind::Read) {
             self.router
                 .read_valid_until(&target.member)
                 .into_iter()
-                .for_each(|until| target.pass.extend(until));
+                .for_each(|until| target.grant.extend(until));
         }
     }
 
-    fn ask(&self, routing: &Routing) {
+    fn publish_probe_plan(&self, routing: &Routing) {
         let known = self.router.evidence().servers();
         let members = known.iter().map(|(name, testimony)| (name.clone(), testimony.addr.clone())).collect();
-        let inquiry = Inquiry { members, attention: routing.probe_urgency.clone() };
-        self.outlets.inquiry.send_if_modified(|asked| {
-            let other = **asked != inquiry;
+        let probe_plan = ProbePlan { members, attention: routing.probe_urgency.clone() };
+        self.outputs.probe_plan.send_if_modified(|asked| {
+            let other = **asked != probe_plan;
             if other {
-                *asked = Arc::new(inquiry);
+                *asked = Arc::new(probe_plan);
             }
             other
         });
@@ -257,28 +257,28 @@ impl Control {
 
     /// Ends the passes that no longer hold, before anybody can read of new ones.
     fn publish(&self, routing: &Routing) {
-        let known = Arc::clone(&self.outlets.targets.borrow());
+        let known = Arc::clone(&self.outputs.targets.borrow());
         let targets =
             Targets { write: self.write_target(&known, routing), read: self.read_targets(&known, routing) };
         for old in known.all(RouteKind::Write) {
-            if targets.all(RouteKind::Write).iter().all(|new| !Arc::ptr_eq(&new.pass, &old.pass)) {
-                old.pass.revoke(match &targets.write {
-                    Ok(_) => Severance::NewLeader,
-                    Err(reason) => Severance::Route(reason.clone()),
+            if targets.all(RouteKind::Write).iter().all(|new| !Arc::ptr_eq(&new.grant, &old.grant)) {
+                old.grant.revoke(match &targets.write {
+                    Ok(_) => DisconnectReason::NewLeader,
+                    Err(reason) => DisconnectReason::Route(reason.clone()),
                 });
-                old.tally.iter().for_each(|tally| tally.end(clock::now()));
+                old.counters.iter().for_each(|counters| counters.end(clock::now()));
             }
         }
         for old in known.all(RouteKind::Read) {
-            if targets.all(RouteKind::Read).iter().all(|new| !Arc::ptr_eq(&new.pass, &old.pass)) {
-                old.pass.revoke(Severance::Route(Reason::NoReplica));
+            if targets.all(RouteKind::Read).iter().all(|new| !Arc::ptr_eq(&new.grant, &old.grant)) {
+                old.grant.revoke(DisconnectReason::Route(Reason::NoReplica));
             }
         }
         let write_open = targets.choose(RouteKind::Write).is_ok();
         let read_open = targets.choose(RouteKind::Read).is_ok();
-        self.outlets.targets.send_replace(Arc::new(targets));
-        self.outlets.write_gate.set_open(write_open);
-        self.outlets.read_gate.set_open(read_open);
+        self.outputs.targets.send_replace(Arc::new(targets));
+        self.outputs.write_gate.set_open(write_open);
+        self.outputs.read_gate.set_open(read_open);
     }
 
     fn write_target(&self, known: &Targets, routing: &Routing) -> Result<Target, Reason> {
@@ -293,9 +293,9 @@ impl Control {
                 member: leader.member().clone(),
                 addr: leader.addr().clone(),
                 epoch: leader.epoch(),
-                pass: Arc::new(Pass::until(self.router.valid_until().unwrap_or_default())),
+                grant: Arc::new(Grant::until(self.router.valid_until().unwrap_or_default())),
                 hold_reason,
-                tally: Some(self.outlets.tally.begin_epoch(leader.epoch())),
+                counters: Some(self.outputs.counters.begin_epoch(leader.epoch())),
                 sessions: Arc::default(),
             }),
         }
@@ -322,9 +322,11 @@ impl Control {
                 member: server.member.clone(),
                 addr: server.addr.clone(),
                 epoch: server.epoch,
-                pass: Arc::new(Pass::until(self.router.read_valid_until(&server.member).unwrap_or_default())),
+                grant: Arc::new(Grant::until(
+                    self.router.read_valid_until(&server.member).unwrap_or_default(),
+                )),
                 hold_reason,
-                tally: None,
+                counters: None,
                 sessions: Arc::default(),
             },
         }
@@ -332,29 +334,29 @@ impl Control {
 
     fn stop(&mut self) {
         self.stopped = true;
-        self.outlets.write_gate.close_for_good();
-        self.outlets.read_gate.close_for_good();
-        let known = Arc::clone(&self.outlets.targets.borrow());
+        self.outputs.write_gate.close_for_good();
+        self.outputs.read_gate.close_for_good();
+        let known = Arc::clone(&self.outputs.targets.borrow());
         for target in RouteKind::ALL.iter().flat_map(|route| known.all(*route)) {
-            target.pass.revoke(Severance::Stopping);
+            target.grant.revoke(DisconnectReason::Stopping);
         }
     }
 
     /// Tells what is worth telling by now: to the log, and to whoever wants to hear it.
-    fn tell_news(&mut self) {
+    fn send_events(&mut self) {
         if self.stopped {
             return;
         }
-        let tally = Arc::clone(&self.outlets.tally);
-        for told in self.notifier.advance(clock::now(), |from, to| tally.toll(from, to)) {
-            news::log(&told);
-            self.outlets.news.send(News::from(&told));
+        let counters = Arc::clone(&self.outputs.counters);
+        for told in self.notifier.advance(clock::now(), |from, to| counters.impact(from, to)) {
+            events::log(&told);
+            self.outputs.events.send(EventRecord::from(&told));
         }
     }
 }
 
 /// Logs each step of the write route, also those that are too small to be news.
-fn announce(before: &WriteRoute, after: &WriteRoute) {
+fn log_route_change(before: &WriteRoute, after: &WriteRoute) {
     match (before, after) {
         (WriteRoute::Forward(lost), WriteRoute::Hold(reason)) => {
             warn!(member = %lost.member(), epoch = %lost.epoch(), reason = reason.code(), "holding: {reason}");

@@ -24,8 +24,8 @@ struct State {
     connecting: usize,
     /// How many may be connecting by now.
     window: usize,
-    arrivals: u64,
-    waiting: BTreeMap<u64, oneshot::Sender<Entry>>,
+    next_number: u64,
+    waiting: BTreeMap<u64, oneshot::Sender<Permit>>,
 }
 
 /// The bounds of a gate.
@@ -43,9 +43,9 @@ pub struct TooManyHeld;
 
 /// The right to connect to a server and log in; dropping it lets the next client in.
 #[derive(Debug)]
-pub struct Entry(Option<Gate>);
+pub struct Permit(Option<Gate>);
 
-impl Drop for Entry {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(gate) = self.0.take() {
             let mut state = gate.state();
@@ -58,20 +58,20 @@ impl Drop for Entry {
 
 /// A place in the queue, given up when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct Ticket {
     gate: Gate,
-    arrival: u64,
+    number: u64,
     /// `None` once it has told that this client may enter, or that the gate was closed for good.
-    entry: Option<oneshot::Receiver<Entry>>,
+    permit: Option<oneshot::Receiver<Permit>>,
 }
 
-impl Place {
+impl Ticket {
     /// Enters if the gate has let this client in already.
-    pub fn entry_now(&mut self) -> Option<Entry> {
-        match self.entry.as_mut()?.try_recv() {
+    pub fn try_permit(&mut self) -> Option<Permit> {
+        match self.permit.as_mut()?.try_recv() {
             Err(TryRecvError::Empty) => None,
             told => {
-                self.entry = None;
+                self.permit = None;
                 told.ok()
             }
         }
@@ -79,17 +79,17 @@ impl Place {
 
     /// Waits for the gate to let this client in; `None` when it was closed for good. Can be called again after it was
     /// dropped half way.
-    pub async fn entry(&mut self) -> Option<Entry> {
-        let told = self.entry.as_mut()?.await;
-        self.entry = None;
+    pub async fn permit(&mut self) -> Option<Permit> {
+        let told = self.permit.as_mut()?.await;
+        self.permit = None;
         told.ok()
     }
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
         // The sender goes after the lock: an entry that was sent but not received gives itself back on drop.
-        let left = self.gate.state().waiting.remove(&self.arrival);
+        let left = self.gate.state().waiting.remove(&self.number);
         drop(left);
     }
 }
@@ -103,7 +103,7 @@ impl Gate {
             limits,
             connecting: 0,
             window: FIRST_CONNECTING,
-            arrivals: 0,
+            next_number: 0,
             waiting: BTreeMap::new(),
         })))
     }
@@ -112,20 +112,20 @@ impl Gate {
     ///
     /// # Errors
     /// [`TooManyHeld`] when the queue is full.
-    pub fn arrive(&self) -> Result<Place, TooManyHeld> {
+    pub fn enqueue(&self) -> Result<Ticket, TooManyHeld> {
         let mut state = self.state();
         if state.waiting.len() >= state.limits.max_held && !state.lets_in() {
             return Err(TooManyHeld);
         }
-        let (sender, entry) = oneshot::channel();
-        let arrival = state.arrivals;
-        state.arrivals += 1;
+        let (sender, permit) = oneshot::channel();
+        let number = state.next_number;
+        state.next_number += 1;
         if !state.closed_for_good {
-            state.waiting.insert(arrival, sender);
+            state.waiting.insert(number, sender);
             state.admit(self);
         }
         drop(state);
-        Ok(Place { gate: self.clone(), arrival, entry: Some(entry) })
+        Ok(Ticket { gate: self.clone(), number, permit: Some(permit) })
     }
 
     /// Opens the gate, or closes it until it is opened again.
@@ -171,7 +171,7 @@ impl State {
         while self.lets_in() {
             let Some((_, next)) = self.waiting.pop_first() else { return };
             self.connecting += 1;
-            if let Err(mut unclaimed) = next.send(Entry(Some(gate.clone()))) {
+            if let Err(mut unclaimed) = next.send(Permit(Some(gate.clone()))) {
                 // Its client is gone. The lock is held, so the entry must not give itself back.
                 unclaimed.0 = None;
                 self.connecting -= 1;
@@ -191,24 +191,24 @@ mod tests {
     #[test]
     fn clients_enter_in_the_order_of_arrival_a_few_at_a_time() {
         let gate = gate(10, 2);
-        let mut places: Vec<Place> = (0..4).map(|_| gate.arrive().unwrap()).collect();
-        assert!(places.iter_mut().all(|place| place.entry_now().is_none()), "the gate is closed");
+        let mut tickets: Vec<Ticket> = (0..4).map(|_| gate.enqueue().unwrap()).collect();
+        assert!(tickets.iter_mut().all(|ticket| ticket.try_permit().is_none()), "the gate is closed");
 
         gate.set_open(true);
-        let first = places[0].entry_now().unwrap();
-        let _second = places[1].entry_now().unwrap();
-        assert!(places[2].entry_now().is_none(), "two are connecting");
+        let first = tickets[0].try_permit().unwrap();
+        let _second = tickets[1].try_permit().unwrap();
+        assert!(tickets[2].try_permit().is_none(), "two are connecting");
 
         drop(first);
-        assert!(places[2].entry_now().is_some());
-        assert!(places[3].entry_now().is_some(), "the third gave its entry back");
+        assert!(tickets[2].try_permit().is_some());
+        assert!(tickets[3].try_permit().is_some(), "the third gave its entry back");
     }
 
     #[test]
     fn a_gate_that_has_just_opened_starts_slowly() {
         let gate = gate(100, 100);
-        let mut places: Vec<Place> = (0..20).map(|_| gate.arrive().unwrap()).collect();
-        let mut enter = || places.iter_mut().filter_map(Place::entry_now).collect::<Vec<Entry>>();
+        let mut tickets: Vec<Ticket> = (0..20).map(|_| gate.enqueue().unwrap()).collect();
+        let mut enter = || tickets.iter_mut().filter_map(Ticket::try_permit).collect::<Vec<Permit>>();
         gate.set_open(true);
         let first = enter();
         assert_eq!(first.len(), FIRST_CONNECTING);
@@ -220,45 +220,45 @@ mod tests {
     #[test]
     fn who_leaves_the_queue_is_passed_over() {
         let gate = gate(10, 1);
-        let gone = gate.arrive().unwrap();
-        let mut next = gate.arrive().unwrap();
+        let gone = gate.enqueue().unwrap();
+        let mut next = gate.enqueue().unwrap();
         drop(gone);
         gate.set_open(true);
-        assert!(next.entry_now().is_some());
+        assert!(next.try_permit().is_some());
     }
 
     #[test]
     fn an_entry_nobody_received_is_given_back() {
         let gate = gate(10, 1);
-        let unlucky = gate.arrive().unwrap();
-        let mut next = gate.arrive().unwrap();
+        let unlucky = gate.enqueue().unwrap();
+        let mut next = gate.enqueue().unwrap();
         gate.set_open(true);
         drop(unlucky);
-        assert!(next.entry_now().is_some());
+        assert!(next.try_permit().is_some());
     }
 
     #[test]
     fn the_queue_is_bounded_but_an_open_gate_is_not() {
         let gate = gate(1, 1);
-        let _held = gate.arrive().unwrap();
-        assert_eq!(gate.arrive().err(), Some(TooManyHeld));
+        let _held = gate.enqueue().unwrap();
+        assert_eq!(gate.enqueue().err(), Some(TooManyHeld));
     }
 
     #[test]
     fn a_gate_without_a_queue_still_lets_in() {
         let gate = gate(0, 1);
         gate.set_open(true);
-        assert!(gate.arrive().unwrap().entry_now().is_some());
+        assert!(gate.enqueue().unwrap().try_permit().is_some());
     }
 
     #[tokio::test]
     async fn a_gate_closed_for_good_sends_everybody_away() {
         let gate = gate(2, 2);
-        let mut waiting = gate.arrive().unwrap();
+        let mut waiting = gate.enqueue().unwrap();
         gate.close_for_good();
-        assert!(waiting.entry().await.is_none());
-        let mut late = gate.arrive().unwrap();
-        assert!(late.entry_now().is_none());
-        assert!(late.entry().await.is_none(), "it can be asked again");
+        assert!(waiting.permit().await.is_none());
+        let mut late = gate.enqueue().unwrap();
+        assert!(late.try_permit().is_none());
+        assert!(late.permit().await.is_none(), "it can be asked again");
     }
 }

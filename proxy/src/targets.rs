@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pg_leader_proxy_core::{Admission, MemberName, Reason, RouteEpoch, ServerAddr};
 
-use crate::pass::Pass;
-use crate::tally::{EpochTally, RouteKind};
+use crate::counters::{EpochCounters, RouteKind};
+use crate::grant::Grant;
 
 /// Where sessions of each route go at present.
 #[derive(Clone, Debug)]
@@ -27,23 +27,23 @@ pub struct Target {
     /// The epoch of the route that the pass belongs to.
     pub epoch: RouteEpoch,
     /// The right to pass bytes.
-    pub pass: Arc<Pass>,
+    pub grant: Arc<Grant>,
     /// Why new sessions must wait although open ones go on.
     pub hold_reason: Option<Reason>,
     /// What is counted of its epoch, on the write route.
-    pub tally: Option<Arc<EpochTally>>,
+    pub counters: Option<Arc<EpochCounters>>,
     /// How many sessions it has.
     pub sessions: Arc<AtomicUsize>,
 }
 
 impl Target {
     /// Counts one session more, until what is returned is dropped.
-    pub fn occupy(&self) -> Occupied {
+    pub fn add_session(&self) -> SessionGuard {
         self.sessions.fetch_add(1, Relaxed);
-        Occupied {
+        SessionGuard {
             member: self.member.clone(),
             epoch: self.epoch,
-            tally: self.tally.clone(),
+            counters: self.counters.clone(),
             sessions: Arc::clone(&self.sessions),
         }
     }
@@ -51,17 +51,17 @@ impl Target {
 
 /// One session of a target, and what it needs to know of it as long as it lasts.
 #[derive(Debug)]
-pub struct Occupied {
+pub struct SessionGuard {
     /// Who the server is.
     pub member: MemberName,
     /// The epoch of the route.
     pub epoch: RouteEpoch,
     /// What is counted of the epoch, on the write route.
-    pub tally: Option<Arc<EpochTally>>,
+    pub counters: Option<Arc<EpochCounters>>,
     sessions: Arc<AtomicUsize>,
 }
 
-impl Drop for Occupied {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.sessions.fetch_sub(1, Relaxed);
     }

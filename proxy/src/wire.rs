@@ -22,7 +22,7 @@ const TLS_HANDSHAKE: u8 = 0x16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstPacket {
     /// A session in plaintext.
-    Startup(Startup),
+    StartupMessage(StartupMessage),
     /// TLS, if the server has it.
     SslRequest,
     /// GSSAPI encryption, if the server has it.
@@ -35,7 +35,7 @@ pub enum FirstPacket {
 
 /// What a plaintext start-up message says of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Startup {
+pub struct StartupMessage {
     /// The `user` parameter.
     pub user: Option<String>,
     /// The `database` parameter.
@@ -46,11 +46,11 @@ pub struct Startup {
 
 /// How far a first packet has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum Parsed {
     /// More bytes are needed.
     Partial,
     /// The packet is whole and takes up this many bytes.
-    Whole(FirstPacket, usize),
+    Complete(FirstPacket, usize),
 }
 
 /// A first packet that PostgreSQL would not take either.
@@ -90,16 +90,16 @@ impl FirstPacket {
     ///
     /// # Errors
     /// [`BadPacket`] as soon as the bytes cannot become a packet.
-    pub fn parse(bytes: &[u8]) -> Result<Progress, BadPacket> {
+    pub fn parse(bytes: &[u8]) -> Result<Parsed, BadPacket> {
         if bytes.first() == Some(&TLS_HANDSHAKE) {
-            return Ok(Progress::Whole(Self::DirectTls, bytes.len()));
+            return Ok(Parsed::Complete(Self::DirectTls, bytes.len()));
         }
-        let Some(length) = read_u32(bytes, 0) else { return Ok(Progress::Partial) };
+        let Some(length) = read_u32(bytes, 0) else { return Ok(Parsed::Partial) };
         let size = usize::try_from(length).unwrap_or(usize::MAX);
         if !(8..=STARTUP_MAX).contains(&size) {
             return Err(BadPacket::Length(length));
         }
-        let Some(code) = read_u32(bytes, 4) else { return Ok(Progress::Partial) };
+        let Some(code) = read_u32(bytes, 4) else { return Ok(Parsed::Partial) };
         if code >> 16 != 3 && ![SSL_CODE, GSSENC_CODE, CANCEL_CODE].contains(&code) {
             return Err(BadPacket::Protocol(code));
         }
@@ -107,15 +107,15 @@ impl FirstPacket {
             return Err(BadPacket::Length(length));
         }
         if bytes.len() < size {
-            return Ok(Progress::Partial);
+            return Ok(Parsed::Partial);
         }
         let packet = match code {
             SSL_CODE => Self::SslRequest,
             GSSENC_CODE => Self::GssEncRequest,
             CANCEL_CODE => Self::CancelRequest,
-            _ => Self::Startup(Startup::parse(&bytes[8..size])?),
+            _ => Self::StartupMessage(StartupMessage::parse(&bytes[8..size])?),
         };
-        Ok(Progress::Whole(packet, size))
+        Ok(Parsed::Complete(packet, size))
     }
 }
 
@@ -128,7 +128,7 @@ fn size_fits(code: u32, size: usize) -> bool {
     }
 }
 
-impl Startup {
+impl StartupMessage {
     fn parse(parameters: &[u8]) -> Result<Self, BadPacket> {
         let mut startup = Self::default();
         let mut rest = parameters;
@@ -219,14 +219,14 @@ mod tests {
     #[test]
     fn a_startup_message_tells_who_the_client_is() {
         let bytes = packet(196_608, b"user\0anna\0database\0shop\0application_name\0psql\0\0");
-        let startup = Startup {
+        let startup = StartupMessage {
             user: Some("anna".to_owned()),
             database: Some("shop".to_owned()),
             application_name: Some("psql".to_owned()),
         };
         assert_eq!(
             FirstPacket::parse(&bytes),
-            Ok(Progress::Whole(FirstPacket::Startup(startup), bytes.len()))
+            Ok(Parsed::Complete(FirstPacket::StartupMessage(startup), bytes.len()))
         );
     }
 
@@ -234,13 +234,13 @@ mod tests {
     fn every_request_is_told_apart() {
         assert_eq!(
             FirstPacket::parse(&packet(SSL_CODE, b"")),
-            Ok(Progress::Whole(FirstPacket::SslRequest, 8))
+            Ok(Parsed::Complete(FirstPacket::SslRequest, 8))
         );
         assert_eq!(
             FirstPacket::parse(&packet(GSSENC_CODE, b"")),
-            Ok(Progress::Whole(FirstPacket::GssEncRequest, 8))
+            Ok(Parsed::Complete(FirstPacket::GssEncRequest, 8))
         );
-        assert_eq!(FirstPacket::parse(&[0x16, 3, 1]), Ok(Progress::Whole(FirstPacket::DirectTls, 3)));
+        assert_eq!(FirstPacket::parse(&[0x16, 3, 1]), Ok(Parsed::Complete(FirstPacket::DirectTls, 3)));
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             let bytes = packet(CANCEL_CODE, &vec![7; 4 + key]);
             assert_eq!(
                 FirstPacket::parse(&bytes),
-                Ok(Progress::Whole(FirstPacket::CancelRequest, bytes.len()))
+                Ok(Parsed::Complete(FirstPacket::CancelRequest, bytes.len()))
             );
         }
         for key in [0, 3, 257] {
@@ -266,7 +266,7 @@ mod tests {
             packet(CANCEL_CODE, b"\0\0\0\x01abcd"),
         ] {
             for length in 0..whole.len() {
-                assert_eq!(FirstPacket::parse(&whole[..length]), Ok(Progress::Partial), "{length} bytes");
+                assert_eq!(FirstPacket::parse(&whole[..length]), Ok(Parsed::Partial), "{length} bytes");
             }
         }
     }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use pg_leader_proxy::admin::answers::{FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer};
 use pg_leader_proxy::admin::{self, Admin};
 use pg_leader_proxy::app::Phase;
-use pg_leader_proxy::control::{Control, OBSERVATIONS, Outlets};
+use pg_leader_proxy::control::{Control, OBSERVATIONS, Outputs};
+use pg_leader_proxy::counters::{Counters, RejectionKind, RouteKind};
 use pg_leader_proxy::gate::{Gate, GateLimits};
-use pg_leader_proxy::tally::{RefusalKind, RouteKind, Tally};
 use pg_leader_proxy::{cli, clock};
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Observation, Policy, ProbeConnection, ProbeFailure, ProbeReply,
@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 struct Proxy {
     addr: SocketAddr,
     observations: mpsc::Sender<Observation>,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     phase: watch::Sender<Phase>,
     _parts: JoinSet<std::convert::Infallible>,
 }
@@ -34,8 +34,8 @@ struct Proxy {
 impl Proxy {
     async fn start() -> Self {
         let gate = Gate::new(GateLimits { max_held: 10, max_concurrent_logins: 10 });
-        let tally = Arc::new(Tally::default());
-        let (outlets, _targets, _inquiry) = Outlets::new(gate.clone(), gate, Arc::clone(&tally));
+        let counters = Arc::new(Counters::default());
+        let (outlets, _targets, _inquiry) = Outputs::new(gate.clone(), gate, Arc::clone(&counters));
         let (observations, observed) = mpsc::channel(OBSERVATIONS);
         let (control, handle) = Control::new(Policy::default(), observed, outlets);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -43,14 +43,14 @@ impl Proxy {
         let phase = watch::Sender::new(Phase::Serving);
         let admin = Admin {
             view: handle.viewer(),
-            tally: Arc::clone(&tally),
+            counters: Arc::clone(&counters),
             phase: phase.subscribe(),
             started: clock::now(),
         };
         let mut parts = JoinSet::new();
         parts.spawn(control.run());
         parts.spawn(admin::serve(listener, admin));
-        Self { addr, observations, tally, phase, _parts: parts }
+        Self { addr, observations, counters, phase, _parts: parts }
     }
 
     async fn observe(&self, observations: impl IntoIterator<Item = Observation>) {
@@ -213,10 +213,10 @@ async fn a_failover_is_told_step_by_step() {
 async fn metrics_can_be_read_back() {
     let proxy = Proxy::with_leader().await;
     fail_over(&proxy).await;
-    let write = proxy.tally.route(RouteKind::Write);
+    let write = proxy.counters.route(RouteKind::Write);
     write.accepted.add(3);
-    write.open.up();
-    write.refusals(RefusalKind::TooManyHeld).add(2);
+    write.open.increment();
+    write.rejections(RejectionKind::TooManyHeld).add(2);
     write.bytes_to_client.add(4096);
     let metrics = proxy.metrics().await;
     let expected = [

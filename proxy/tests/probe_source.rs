@@ -23,7 +23,7 @@ mod probes;
 #[path = "probe_source/server.rs"]
 mod server;
 
-use probes::{Probes, config, inquiry};
+use probes::{Probes, config, probe_plan};
 use server::Postgres;
 
 fn burst() -> ProbeUrgency {
@@ -132,7 +132,7 @@ async fn the_end_of_the_kept_connection_is_evidence_at_once() {
 
     // A postmaster that is killed takes its backends with it, without a word.
     server.start().await;
-    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], burst()));
+    probes.probe_plan.send_replace(probe_plan(&[("a", server.addr())], burst()));
     probes.hear("its word", probes::Heard::is_primary).await;
     server.signal(Signal::KILL);
     probes.failure(ProbeFailure::Refused).await;
@@ -203,9 +203,11 @@ async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
     probes.wake.send(MemberName::new("a")).await.unwrap();
     let woken = probes.next().await;
     assert!(first.is_primary() && woken.is_primary() && woken.sent > first.sent);
-    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], ProbeUrgency::Burst(MemberName::new("b"))));
+    probes
+        .probe_plan
+        .send_replace(probe_plan(&[("a", server.addr())], ProbeUrgency::Burst(MemberName::new("b"))));
     assert!(probes.next().await.is_primary());
-    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], burst()));
+    probes.probe_plan.send_replace(probe_plan(&[("a", server.addr())], burst()));
     for _ in 0..20 {
         assert!(probes.next().await.is_primary());
     }
@@ -215,13 +217,13 @@ async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
 async fn members_come_move_and_leave() {
     let server = Postgres::primary(&["listen_addresses = '*'"]).await;
     let elsewhere = ServerAddr::new("127.0.0.1", 1);
-    let mut probes = Probes::start(config(), inquiry(&[], ProbeUrgency::Normal));
-    probes.inquiry.send_replace(inquiry(&[("a", elsewhere.clone())], ProbeUrgency::Normal));
+    let mut probes = Probes::start(config(), probe_plan(&[], ProbeUrgency::Normal));
+    probes.probe_plan.send_replace(probe_plan(&[("a", elsewhere.clone())], ProbeUrgency::Normal));
     assert_eq!(probes.next().await.addr, elsewhere);
-    probes.inquiry.send_replace(inquiry(&[("a", server.addr())], ProbeUrgency::Normal));
+    probes.probe_plan.send_replace(probe_plan(&[("a", server.addr())], ProbeUrgency::Normal));
     let moved = probes.next().await;
     assert!(moved.addr == server.addr() && moved.is_primary());
-    probes.inquiry.send_replace(inquiry(&[], ProbeUrgency::Elevated));
+    probes.probe_plan.send_replace(probe_plan(&[], ProbeUrgency::Elevated));
     let connections =
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg-leader-proxy probe'";
     for _ in 0..600 {

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use pg_leader_proxy::config::Session;
+use pg_leader_proxy::counters::{Counters, RouteKind};
 use pg_leader_proxy::gate::{Gate, GateLimits};
+use pg_leader_proxy::grant::Grant;
 use pg_leader_proxy::net;
-use pg_leader_proxy::pass::Pass;
-use pg_leader_proxy::session::{Settings, Shared};
-use pg_leader_proxy::tally::{RouteKind, Tally};
+use pg_leader_proxy::session::{SessionSettings, Shared};
 use pg_leader_proxy::targets::{Target, Targets};
-use pg_leader_proxy::worker::{Keeper, Listener, Workers};
+use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
     Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, SystemId, Timeline,
@@ -75,7 +75,7 @@ fn serve(mut client: TcpStream, bulk: &[u8]) -> std::io::Result<()> {
 /// A worker without a control, whose leader is one server for ever.
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
-    _held: (Workers, watch::Sender<Arc<Targets>>, watch::Sender<Settings>, mpsc::Receiver<MemberName>),
+    _held: (Workers, watch::Sender<Arc<Targets>>, watch::Sender<SessionSettings>, mpsc::Receiver<MemberName>),
 }
 
 impl Rig {
@@ -84,15 +84,15 @@ impl Rig {
             member: MemberName::new("a"),
             addr: ServerAddr::new(&server.ip().to_string(), server.port()),
             epoch: epoch(),
-            pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
+            grant: Arc::new(Grant::until(Moment::from_boot(Duration::MAX))),
             hold_reason: None,
-            tally: None,
+            counters: None,
             sessions: Arc::default(),
         };
         let (targets, targets_seen) =
             watch::channel(Arc::new(Targets { write: Ok(target), read: Err(Reason::NoReplica) }));
         let (settings, settings_seen) = watch::channel(settings());
-        let (suspect, suspects) = mpsc::channel(1);
+        let (recheck, rechecks) = mpsc::channel(1);
         let [write_gate, read_gate] =
             [(), ()].map(|()| Gate::new(GateLimits { max_held: 10, max_concurrent_logins: 10 }));
         write_gate.set_open(true);
@@ -101,22 +101,22 @@ impl Rig {
             settings: settings_seen,
             write_gate,
             read_gate,
-            tally: Arc::new(Tally::default()),
-            suspect,
+            counters: Arc::new(Counters::default()),
+            recheck,
         };
         let workers = Workers::start(1, shared).expect("the system has a thread");
         let socket = net::listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback has a port");
         let address = socket.local_addr().expect("the socket is bound");
-        let keeper = Keeper::Us;
-        let listener = Listener { route: RouteKind::Write, addr: address, socket, keeper };
+        let owner = ListenerOwner::Process;
+        let listener = Listener { route: RouteKind::Write, addr: address, socket, owner };
         let runtime = runtime::Builder::new_current_thread().build().expect("a runtime needs nothing");
         runtime.block_on(workers.listen(listener));
-        Self { address, _held: (workers, targets, settings, suspects) }
+        Self { address, _held: (workers, targets, settings, rechecks) }
     }
 }
 
 /// The proxy's defaults, as far as a relay looks at them.
-fn settings() -> Settings {
+fn settings() -> SessionSettings {
     let session = Session {
         max_sessions: 10,
         startup_timeout: Duration::from_secs(10),
@@ -126,7 +126,7 @@ fn settings() -> Settings {
         drain_timeout: Duration::from_secs(30),
         workers: 1,
     };
-    Settings { session, write_hold: Duration::from_secs(30), read_hold: Duration::from_secs(30) }
+    SessionSettings { session, write_hold: Duration::from_secs(30), read_hold: Duration::from_secs(30) }
 }
 
 /// Only a router numbers epochs, so one is made to elect a leader.

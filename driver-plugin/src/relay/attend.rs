@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy::app::{self, News};
+use pg_leader_proxy::app::{self, EventRecord};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -19,9 +19,9 @@ pub(super) struct Attendant {
     /// To and from the supervisor.
     pub(super) channel: Channel,
     /// To the proxy. Its end tells the proxy that the supervisor is gone.
-    pub(super) orders: mpsc::Sender<app::Order>,
+    pub(super) orders: mpsc::Sender<app::SupervisorCommand>,
     /// From the proxy.
-    pub(super) news: mpsc::Receiver<News>,
+    pub(super) news: mpsc::Receiver<EventRecord>,
 }
 
 /// The proxy has ended.
@@ -65,8 +65,8 @@ impl Attendant {
     /// An order that the proxy has no room for is one of many that it does not obey: it will be killed.
     fn obey(&self, order: &Order) {
         let order = match *order {
-            Order::Drain(patience) => app::Order::Drain(patience),
-            Order::Reload => app::Order::Reload,
+            Order::Drain(patience) => app::SupervisorCommand::Drain(patience),
+            Order::Reload => app::SupervisorCommand::Reload,
             // They belong to the time before it was the proxy.
             Order::Settle(_) | Order::Sockets(_) => return,
         };

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use pg_leader_proxy::app::{self, Reload, Ties};
+use pg_leader_proxy::app::{self, Reload, SupervisorLink};
 use pg_leader_proxy::cli::Exit;
 use pg_leader_proxy::config::{Config, ConfigErrors, FILE_VARIABLE, Given, Origins};
 use pg_leader_proxy::logging::{self, Logging};
@@ -162,7 +162,7 @@ fn relay(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<Exit>
         .name("supervised".to_owned())
         .spawn(move || runtime.block_on(attendant.attend(up_in, ending_in)))
         .context("cannot start a thread")?;
-    let ties = Ties { listeners, orders: Some(orders_in), news: Some(news), up: Some(up) };
+    let ties = SupervisorLink { listeners, commands: Some(orders_in), events: Some(news), ready: Some(up) };
     let ran = app::run(config, Reload::new(move || reload(&origins, &logging)), ties);
     let problem = ran.as_ref().err().map(|error| format!("{error:#}"));
     // A thread that has panicked took the supervisor's hold with it, and there is nobody to tell.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use pg_leader_proxy::app::News;
+use pg_leader_proxy::app::EventRecord;
 
 use super::protocol::Dispatch;
 use crate::clock;
@@ -19,7 +19,7 @@ pub(super) struct Board {
 
 impl Board {
     /// Keeps a piece of news. If there are too many, the oldest is forgotten.
-    pub(super) fn post(&mut self, news: News) {
+    pub(super) fn post(&mut self, news: EventRecord) {
         self.last += 1;
         if self.waiting.len() == KEPT {
             self.waiting.pop_front();
@@ -44,8 +44,8 @@ mod tests {
 
     use super::*;
 
-    fn news(number: usize) -> News {
-        News { kind: "leader".to_owned(), message: number.to_string(), annotations: BTreeMap::new() }
+    fn news(number: usize) -> EventRecord {
+        EventRecord { kind: "leader".to_owned(), message: number.to_string(), annotations: BTreeMap::new() }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use pg_leader_proxy::app::News;
+use pg_leader_proxy::app::EventRecord;
 use pg_leader_proxy::config::Given;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ pub struct Dispatch {
     /// When the supervisor heard of it.
     pub at: SystemTime,
     /// What the relay said.
-    pub news: News,
+    pub news: EventRecord,
 }
 
 /// What a supervisor tells its relay.
@@ -132,5 +132,5 @@ pub enum Report {
     /// It cannot start, and ends.
     NotStarted(StartError),
     /// Something worth telling an operator.
-    News(News),
+    News(EventRecord),
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use futures_util::stream::{self, Stream};
 use nomad_plugin_proto::driver::DriverTaskEvent;
-use pg_leader_proxy::app::News;
+use pg_leader_proxy::app::EventRecord;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::clock;
@@ -46,7 +46,7 @@ impl Events {
     }
 
     /// Tells what the relay said at `at`, and returns when an agent has taken it, which can take for ever.
-    pub async fn deliver(&self, task: &TaskName, at: SystemTime, news: News) {
+    pub async fn deliver(&self, task: &TaskName, at: SystemTime, news: EventRecord) {
         let (taken, delivered) = oneshot::channel();
         let mut event = event(task, at, news.message);
         event.annotations.extend(news.annotations);
@@ -114,7 +114,7 @@ mod tests {
     async fn a_delivery_is_over_when_an_agent_has_taken_it() {
         let events = Events::default();
         let task = task();
-        let news = News {
+        let news = EventRecord {
             kind: "leader".into(),
             message: "a leads".into(),
             annotations: [("member".to_owned(), "a".to_owned())].into(),

@@ -5,13 +5,13 @@ use pg_leader_proxy_core::{FailoverReport, FailoverStep, MemberName, Moment, Rou
 use super::answers::{FailoverAnswer, FailoversAnswer, PrimaryAnswer, StepAnswer};
 use super::routing::{ms, reason};
 use crate::control::View;
-use crate::tally::Tally;
+use crate::counters::Counters;
 
 /// Every report that is remembered, merged with what was counted for the epochs before and after.
-pub(super) fn failovers(view: &View, tally: &Tally) -> FailoversAnswer {
+pub(super) fn failovers(view: &View, counters: &Counters) -> FailoversAnswer {
     FailoversAnswer {
         total: ended_epochs(view),
-        failovers: view.reports.iter().map(|report| failover(report, tally, view.now)).collect(),
+        failovers: view.reports.iter().map(|report| failover(report, counters, view.now)).collect(),
     }
 }
 
@@ -23,12 +23,12 @@ fn ended_epochs(view: &View) -> u64 {
     }
 }
 
-fn failover(report: &FailoverReport, tally: &Tally, now: Moment) -> FailoverAnswer {
+fn failover(report: &FailoverReport, counters: &Counters, now: Moment) -> FailoverAnswer {
     let severed_at = report.terminated().unwrap_or_default();
-    let before = tally.epoch(report.from_epoch);
-    let after = report.to_epoch.and_then(|epoch| tally.epoch(epoch));
-    let last_passed = before.as_ref().and_then(|epoch| epoch.last_passed());
-    let first_served = after.as_ref().and_then(|epoch| epoch.first_served());
+    let before = counters.epoch(report.from_epoch);
+    let after = report.to_epoch.and_then(|epoch| counters.epoch(epoch));
+    let last_passed = before.as_ref().and_then(|epoch| epoch.last_byte_at());
+    let first_served = after.as_ref().and_then(|epoch| epoch.first_byte_at());
     let stopped = last_passed.unwrap_or(severed_at);
     let went_on = first_served.or_else(|| report.routed());
     FailoverAnswer {
@@ -39,7 +39,7 @@ fn failover(report: &FailoverReport, tally: &Tally, now: Moment) -> FailoverAnsw
         cause: reason(&report.cause),
         age_ms: ms(now.since(severed_at)),
         gap_ms: went_on.map(|went_on| ms(went_on.since(stopped))),
-        severed: before.map_or(0, |epoch| epoch.severed()),
+        severed: before.map_or(0, |epoch| epoch.terminated()),
         waited: after.map_or(0, |epoch| epoch.waited.value()),
         steps: steps(report, last_passed, first_served)
             .into_iter()

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::app::Phase;
 use crate::control::{View, ViewHandle};
-use crate::tally::Tally;
+use crate::counters::Counters;
 use answers::{FailoversAnswer, RoutingAnswer};
 use routing::Process;
 
@@ -50,7 +50,7 @@ pub struct Admin {
     /// Asks control.
     pub view: ViewHandle,
     /// What is counted.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<Counters>,
     /// What the process is doing.
     pub phase: watch::Receiver<Phase>,
     /// When the process started.
@@ -64,8 +64,9 @@ impl Admin {
 
     async fn answers(&self) -> Result<(RoutingAnswer, FailoversAnswer), Unavailable> {
         let view = self.view().await?;
-        let process = Process { tally: &self.tally, phase: *self.phase.borrow(), started: self.started };
-        Ok((routing::routing(&view, process), failovers::failovers(&view, &self.tally)))
+        let process =
+            Process { counters: &self.counters, phase: *self.phase.borrow(), started: self.started };
+        Ok((routing::routing(&view, process), failovers::failovers(&view, &self.counters)))
     }
 }
 

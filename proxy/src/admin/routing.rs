@@ -15,12 +15,12 @@ use super::answers::{
 use super::members;
 use crate::app::Phase;
 use crate::control::View;
-use crate::tally::{RefusalKind, RouteKind, Tally};
+use crate::counters::{Counters, RejectionKind, RouteKind};
 
 /// What the process as a whole adds to what control knows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process<'a> {
-    pub(super) tally: &'a Tally,
+    pub(super) counters: &'a Counters,
     pub(super) phase: Phase,
     pub(super) started: Moment,
 }
@@ -42,7 +42,7 @@ pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
         evidence: evidence(view),
         policy: policy(&view.policy),
         sessions: RouteKind::ALL
-            .map(|kind| (kind.code().to_owned(), sessions(process.tally, kind)))
+            .map(|kind| (kind.code().to_owned(), sessions(process.counters, kind)))
             .into_iter()
             .collect(),
     }
@@ -207,11 +207,11 @@ fn policy(policy: &Policy) -> PolicyAnswer {
     }
 }
 
-fn sessions(tally: &Tally, kind: RouteKind) -> SessionsAnswer {
-    let route = tally.route(kind);
-    let refusals: BTreeMap<String, u64> = RefusalKind::ALL
+fn sessions(counters: &Counters, kind: RouteKind) -> SessionsAnswer {
+    let route = counters.route(kind);
+    let refusals: BTreeMap<String, u64> = RejectionKind::ALL
         .into_iter()
-        .map(|kind| (kind.code().to_owned(), route.refusals(kind).value()))
+        .map(|kind| (kind.code().to_owned(), route.rejections(kind).value()))
         .collect();
     SessionsAnswer {
         open: route.open.value(),
@@ -219,7 +219,7 @@ fn sessions(tally: &Tally, kind: RouteKind) -> SessionsAnswer {
         accepted: route.accepted.value(),
         waited: route.waited.value(),
         connected: route.connected.value(),
-        severed: route.severed.value(),
+        severed: route.terminated.value(),
         connect_failures: route.connect_failures.value(),
         cancels: route.cancels.value(),
         bytes_to_server: route.bytes_to_server.value(),

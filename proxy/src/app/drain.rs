@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info};
 
-use super::asked::{Asked, Asking};
-use super::plan::routes;
+use super::commands::{Command, Commands};
+use super::settings::routes;
 use super::{App, Phase};
 
 /// How long severed sessions may take to be gone before the process ends anyway.
@@ -18,10 +18,10 @@ const DRAIN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl App {
     /// Accepts nobody any more, lets the sessions go on for a while, and severs what is left.
-    pub(super) async fn drain(&self, patience: Duration, asking: &mut Asking) {
+    pub(super) async fn drain(&self, patience: Duration, commands: &mut Commands) {
         self.phase.send_replace(Phase::Draining);
         info!(
-            sessions = self.tally.open_sessions(),
+            sessions = self.counters.open_sessions(),
             ?patience,
             "draining; a second signal ends the sessions"
         );
@@ -29,16 +29,16 @@ impl App {
             self.workers.unlisten(route, addr).await;
         }
         if !patience.is_zero() {
-            self.wait_for_sessions(patience, asking).await;
+            self.wait_for_sessions(patience, commands).await;
         }
-        info!(sessions = self.tally.open_sessions(), "stopping");
+        info!(sessions = self.counters.open_sessions(), "stopping");
         self.control.stop().await;
         // What is still there then is blocked in a write of its last words.
         let _ = timeout(SEVER_TIME, self.sessions_ended()).await;
     }
 
     /// Waits until the last session has ended, the time is over, or somebody wants it to end at once.
-    async fn wait_for_sessions(&self, patience: Duration, asking: &mut Asking) {
+    async fn wait_for_sessions(&self, patience: Duration, commands: &mut Commands) {
         let after = |patience: Duration| Instant::now() + patience.min(DRAIN_MAX);
         let mut deadline = after(patience);
         let ended = self.sessions_ended();
@@ -47,11 +47,11 @@ impl App {
             tokio::select! {
                 () = &mut ended => return,
                 () = sleep_until(deadline) => return,
-                asked = asking.next() => match asked {
-                    Asked::Reload => info!("a draining process does not read its configuration again"),
-                    Asked::Drain(patience) => deadline = deadline.min(after(patience)),
-                    Asked::Stop => return,
-                    Asked::Abandon => {
+                command = commands.next() => match command {
+                    Command::Reload => info!("a draining process does not read its configuration again"),
+                    Command::Drain(patience) => deadline = deadline.min(after(patience)),
+                    Command::Stop => return,
+                    Command::SupervisorGone => {
                         error!("whoever held this process is gone: the sessions end now");
                         return;
                     }

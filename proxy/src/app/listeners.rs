@@ -4,11 +4,11 @@ use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, bail};
 
-use super::plan::routes;
+use super::settings::routes;
 use crate::config::Config;
+use crate::counters::RouteKind;
 use crate::net;
-use crate::tally::RouteKind;
-use crate::worker::{Keeper, Listener};
+use crate::worker::{Listener, ListenerOwner};
 
 /// The sockets of every address that is not in `bound` yet.
 ///
@@ -26,12 +26,17 @@ pub(super) fn listeners(
     let mut listeners = Vec::new();
     for (route, addr) in routes(config).into_iter().filter(|known| !bound.contains(known)) {
         let before = listeners.len();
-        let kept = handed.extract_if(.., |(of, _)| *of == addr);
-        listeners.extend(kept.map(|(_, socket)| Listener { route, addr, socket, keeper: Keeper::Holder }));
+        let inherited = handed.extract_if(.., |(of, _)| *of == addr);
+        listeners.extend(inherited.map(|(_, socket)| Listener {
+            route,
+            addr,
+            socket,
+            owner: ListenerOwner::Supervisor,
+        }));
         if listeners.len() == before {
             let socket = net::listen(addr)
                 .with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()))?;
-            listeners.push(Listener { route, addr, socket, keeper: Keeper::Us });
+            listeners.push(Listener { route, addr, socket, owner: ListenerOwner::Process });
         }
     }
     if let Some((addr, _)) = handed.first() {
@@ -87,7 +92,7 @@ mod tests {
             let (addr, handed) = sockets(handed_in);
             let named: BTreeSet<PathBuf> = handed.iter().map(socket).collect();
             let accepted = listeners(&config(&[addr]), &[], handed).unwrap();
-            assert!(accepted.iter().all(|one| one.keeper == Keeper::Holder && one.addr == addr));
+            assert!(accepted.iter().all(|one| one.owner == ListenerOwner::Supervisor && one.addr == addr));
             let accepted: BTreeSet<PathBuf> = accepted.iter().map(|one| socket(&one.socket)).collect();
             assert_eq!(accepted, named);
         }
@@ -95,11 +100,11 @@ mod tests {
 
     #[test]
     fn an_address_without_a_handed_socket_is_bound() {
-        let (kept, handed) = sockets(1);
+        let (inherited, handed) = sockets(1);
         let (own, _) = sockets(1);
-        let listeners = listeners(&config(&[kept, own]), &[], handed).unwrap();
-        let keepers: Vec<_> = listeners.iter().map(|one| (one.addr, one.keeper)).collect();
-        assert_eq!(keepers, [(kept, Keeper::Holder), (own, Keeper::Us)]);
+        let listeners = listeners(&config(&[inherited, own]), &[], handed).unwrap();
+        let owners: Vec<_> = listeners.iter().map(|one| (one.addr, one.owner)).collect();
+        assert_eq!(owners, [(inherited, ListenerOwner::Supervisor), (own, ListenerOwner::Process)]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The process: starts every part, reloads, drains, and stops.
 
-mod asked;
+mod commands;
 mod drain;
-mod feeds;
 mod listeners;
-mod plan;
-mod ties;
+mod settings;
+mod source_tasks;
+mod supervisor_link;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,25 +22,25 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use self::asked::{Asked, Asking};
-use self::feeds::{ask_servers, follow_etcd};
+use self::commands::{Command, Commands};
 use self::listeners::listeners;
-use self::plan::{check_reloadable, etcd_config, gate_limits, routes, settings, static_member};
-pub use self::ties::{Order, Ties};
+use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings, static_member};
+use self::source_tasks::{ask_servers, follow_etcd};
+pub use self::supervisor_link::{SupervisorCommand, SupervisorLink};
 use crate::admin::{self, Admin};
 use crate::clock;
 use crate::config::{self, Config, ConfigErrors, Witnesses};
-use crate::control::{Control, ControlHandle, OBSERVATIONS, Outlets};
+use crate::control::{Control, ControlHandle, OBSERVATIONS, Outputs};
+use crate::counters::Counters;
+pub use crate::events::EventRecord;
+use crate::events::Outbox;
 use crate::gate::Gate;
 use crate::net;
-pub use crate::news::News;
-use crate::news::Outbox;
-use crate::session::{Settings, Shared};
-use crate::tally::Tally;
+use crate::session::{SessionSettings, Shared};
 use crate::worker::{Listener, Workers};
 
 /// How many broken connections may wait to be told to the probes; more tell nothing new.
-const SUSPECTS: usize = 64;
+const RECHECKS: usize = 64;
 /// Reads the configuration again, as it was read at the start.
 pub struct Reload(Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>);
 
@@ -71,19 +71,19 @@ pub enum Phase {
 /// # Errors
 /// When an address cannot be listened on, when a socket was handed in whose address no route wants, or when the
 /// operating system refuses a thread.
-pub fn run(config: Config, reload: Reload, ties: Ties) -> Result<()> {
+pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
     raise_descriptor_limit();
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let Ties { listeners, orders, news, up } = ties;
-        let mut asking = Asking::new(orders).context("cannot watch for signals")?;
-        let mut app = App::start(config, listeners, news).await?;
-        if let Some(up) = up {
+        let SupervisorLink { listeners, commands, events, ready } = link;
+        let mut commands = Commands::new(commands).context("cannot watch for signals")?;
+        let mut app = App::start(config, listeners, events).await?;
+        if let Some(ready) = ready {
             // Whoever wanted to know may be gone, which the orders tell better.
-            let _ = up.send(());
+            let _ = ready.send(());
         }
-        app.serve(reload, &mut asking).await
+        app.serve(reload, &mut commands).await
     })
 }
 
@@ -104,14 +104,14 @@ fn raise_descriptor_limit() {
 struct App {
     config: Config,
     /// The addresses whose sockets somebody else keeps as well.
-    kept: Vec<SocketAddr>,
+    inherited: Vec<SocketAddr>,
     control: ControlHandle,
     observations: mpsc::Sender<Observation>,
     etcd: watch::Sender<Option<config::Etcd>>,
     probe: watch::Sender<config::Probe>,
-    settings: watch::Sender<Settings>,
+    settings: watch::Sender<SessionSettings>,
     gates: [Gate; 2],
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     workers: Workers,
     phase: watch::Sender<Phase>,
     parts: JoinSet<Infallible>,
@@ -121,28 +121,28 @@ impl App {
     async fn start(
         config: Config,
         handed: Vec<std::net::TcpListener>,
-        news: Option<mpsc::Sender<News>>,
+        events: Option<mpsc::Sender<EventRecord>>,
     ) -> Result<Self> {
         warn_of_old_names(&config);
-        let kept = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let inherited = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let listeners = listeners(&config, &[], handed)?;
-        let tally = Arc::new(Tally::default());
+        let counters = Arc::new(Counters::default());
         let gates = gate_limits(&config).map(Gate::new);
         let [write_gate, read_gate] = gates.clone();
         let (observations, observed) = mpsc::channel(OBSERVATIONS);
-        let (mut outlets, targets, inquiry) =
-            Outlets::new(write_gate.clone(), read_gate.clone(), Arc::clone(&tally));
-        outlets.news = Outbox::new(news);
-        let (control, handle) = Control::new(config.policy, observed, outlets);
+        let (mut outputs, targets, probe_plan) =
+            Outputs::new(write_gate.clone(), read_gate.clone(), Arc::clone(&counters));
+        outputs.events = Outbox::new(events);
+        let (control, handle) = Control::new(config.policy, observed, outputs);
         let (settings, settings_seen) = watch::channel(settings(&config));
-        let (suspect, suspects) = mpsc::channel(SUSPECTS);
+        let (recheck, rechecks) = mpsc::channel(RECHECKS);
         let shared = Shared {
             targets,
             settings: settings_seen,
             write_gate,
             read_gate,
-            tally: Arc::clone(&tally),
-            suspect,
+            counters: Arc::clone(&counters),
+            recheck,
         };
         let workers = Workers::start(config.session.workers, shared).context("cannot start the workers")?;
         let (etcd, etcd_seen) = watch::channel(etcd_config(&config));
@@ -150,16 +150,16 @@ impl App {
         let mut parts = JoinSet::new();
         parts.spawn(control.run());
         parts.spawn(follow_etcd(etcd_seen, observations.clone()));
-        parts.spawn(ask_servers(probe_seen, inquiry, observations.clone(), suspects));
+        parts.spawn(ask_servers(probe_seen, probe_plan, observations.clone(), rechecks));
         let mut app = Self {
-            kept,
+            inherited,
             control: handle,
             observations,
             etcd,
             probe,
             settings,
             gates,
-            tally,
+            counters,
             workers,
             phase: watch::Sender::new(Phase::Serving),
             parts,
@@ -171,12 +171,12 @@ impl App {
         app.serve_admin()?;
         app.listen(listeners).await;
         for (route, addr) in routes(&app.config) {
-            info!(route = route.code(), %addr, kept = app.kept.contains(&addr), "listening");
+            info!(route = route.code(), %addr, inherited = app.inherited.contains(&addr), "listening");
         }
         Ok(app)
     }
 
-    async fn serve(&mut self, reload: Reload, asking: &mut Asking) -> Result<()> {
+    async fn serve(&mut self, reload: Reload, commands: &mut Commands) -> Result<()> {
         let Reload(mut reload) = reload;
         let patience = loop {
             tokio::select! {
@@ -184,18 +184,18 @@ impl App {
                     // A part never ends of itself, so it panicked: better to be started anew than to go on half alive.
                     return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
                 }
-                asked = asking.next() => match asked {
-                    Asked::Reload => self.reload(reload()).await,
-                    Asked::Stop => break self.config.session.drain_timeout,
-                    Asked::Drain(patience) => break patience,
-                    Asked::Abandon => {
+                command = commands.next() => match command {
+                    Command::Reload => self.reload(reload()).await,
+                    Command::Stop => break self.config.session.drain_timeout,
+                    Command::Drain(patience) => break patience,
+                    Command::SupervisorGone => {
                         error!("whoever held this process is gone, and nobody could stop it any more: stopping");
                         break Duration::ZERO;
                     }
                 },
             }
         };
-        self.drain(patience, asking).await;
+        self.drain(patience, commands).await;
         Ok(())
     }
 
@@ -219,7 +219,7 @@ impl App {
         info!(%addr, "admin page");
         let admin = Admin {
             view: self.control.viewer(),
-            tally: Arc::clone(&self.tally),
+            counters: Arc::clone(&self.counters),
             phase: self.phase.subscribe(),
             started: clock::now(),
         };
@@ -231,7 +231,7 @@ impl App {
     /// all, and no open session notices.
     async fn apply(&mut self, config: Config) -> Result<()> {
         warn_of_old_names(&config);
-        check_reloadable(&self.config, &config, &self.kept)?;
+        check_reloadable(&self.config, &config, &self.inherited)?;
         let before = routes(&self.config);
         let listeners = listeners(&config, &before, Vec::new())?;
         let after = routes(&config);

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use super::Exit;
-use crate::app::{self, Reload, Ties};
+use crate::app::{self, Reload, SupervisorLink};
 use crate::config::{Config, ConfigErrors, Origins};
 use crate::logging::{self, Logging};
 
@@ -21,7 +21,7 @@ pub(super) fn run(origins: Origins) -> anyhow::Result<Exit> {
     };
     drop(temporary);
     let logging = logging::start(&config.log).context("logging cannot be started")?;
-    app::run(config, Reload::new(move || reload(&origins, &logging)), Ties::default())?;
+    app::run(config, Reload::new(move || reload(&origins, &logging)), SupervisorLink::default())?;
     Ok(Exit::Fine)
 }
 

@@ -3,14 +3,14 @@
 /// Where in the server's byte stream a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Boundary {
-    place: Place,
+    position: Position,
     logged_in: bool,
     /// The type of the message that came last.
     last: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// The client asked for encryption, and the server answers with single bytes until it is settled.
     Negotiating,
     /// Inside the five bytes of type and length: this many of them have passed, which are these.
@@ -31,27 +31,27 @@ const ERROR_RESPONSE: u8 = b'E';
 impl Boundary {
     /// The start of a stream of whole messages.
     pub(crate) const fn messages() -> Self {
-        Self { place: Place::message(), logged_in: false, last: 0 }
+        Self { position: Position::message(), logged_in: false, last: 0 }
     }
 
     /// The start of a stream in which encryption is settled first.
     pub(crate) const fn negotiating() -> Self {
-        Self { place: Place::Negotiating, logged_in: false, last: 0 }
+        Self { position: Position::Negotiating, logged_in: false, last: 0 }
     }
 
     /// A stream that nobody can follow.
     pub(crate) const fn unknown() -> Self {
-        Self { place: Place::Unknown, logged_in: false, last: 0 }
+        Self { position: Position::Unknown, logged_in: false, last: 0 }
     }
 
     /// Whether the bytes that passed are whole messages.
     pub(crate) const fn between_messages(&self) -> bool {
-        matches!(self.place, Place::Header(0, _))
+        matches!(self.position, Position::Header(0, _))
     }
 
     /// Whether the server has let the client in, or nobody will be able to tell.
     pub(crate) const fn logged_in_or_unknown(&self) -> bool {
-        self.logged_in || matches!(self.place, Place::Unknown)
+        self.logged_in || matches!(self.position, Position::Unknown)
     }
 
     /// Whether the last whole message is an error. Other errors than those that end a session are followed by the word
@@ -67,25 +67,25 @@ impl Boundary {
                 bytes = self.follow_messages(bytes);
             }
             let Some(first) = bytes.first() else { return };
-            match &mut self.place {
-                Place::Unknown => return,
-                Place::Negotiating => {
+            match &mut self.position {
+                Position::Unknown => return,
+                Position::Negotiating => {
                     match first {
                         // Refused: the client may ask for the other encryption, or go on in plaintext.
                         b'N' => bytes = &bytes[1..],
-                        b'S' | b'G' => self.place = Place::Unknown,
-                        _ => self.place = Place::message(),
+                        b'S' | b'G' => self.position = Position::Unknown,
+                        _ => self.position = Position::message(),
                     }
                 }
-                Place::Body(missing) => {
+                Position::Body(missing) => {
                     let passed = bytes.len().min(*missing as usize);
                     bytes = &bytes[passed..];
                     *missing -= passed as u32;
                     if *missing == 0 {
-                        self.place = Place::message();
+                        self.position = Position::message();
                     }
                 }
-                Place::Header(have, header) => {
+                Position::Header(have, header) => {
                     let missing = &mut header[usize::from(*have)..];
                     let passed = bytes.len().min(missing.len());
                     missing[..passed].copy_from_slice(&bytes[..passed]);
@@ -94,7 +94,7 @@ impl Boundary {
                     if usize::from(*have) == HEADER {
                         let header = *header;
                         self.note(header);
-                        self.place = Place::after_header(header);
+                        self.position = Position::after_header(header);
                     }
                 }
             }
@@ -112,11 +112,11 @@ impl Boundary {
         while let Some((header, body)) = bytes.split_first_chunk::<HEADER>() {
             self.note(*header);
             let Some(length) = body_length(*header) else {
-                self.place = Place::Unknown;
+                self.position = Position::Unknown;
                 return body;
             };
             let Some(rest) = body.get(length as usize..) else {
-                self.place = Place::Body(length);
+                self.position = Position::Body(length);
                 return body;
             };
             bytes = rest;
@@ -125,7 +125,7 @@ impl Boundary {
     }
 }
 
-impl Place {
+impl Position {
     const fn message() -> Self {
         Self::Header(0, [0; HEADER])
     }

@@ -7,8 +7,8 @@ use tracing::debug;
 use super::Shared;
 use crate::clock;
 use crate::config;
+use crate::counters::RouteKind;
 use crate::net;
-use crate::tally::RouteKind;
 use crate::targets::Target;
 
 /// Passes `packet` to the servers of `route` and returns when they have taken it.
@@ -18,7 +18,7 @@ use crate::targets::Target;
 pub(super) async fn forward(shared: &Shared, route: RouteKind, session: &config::Session, packet: &[u8]) {
     let targets: Vec<Target> = shared.targets.borrow().all(route).to_vec();
     let deliveries = targets.iter().map(async |target| {
-        shared.tally.route(route).cancels.up();
+        shared.counters.route(route).cancels.increment();
         if let Err(error) = net::within(session.connect_timeout, deliver(target, session, packet)).await {
             debug!(member = %target.member, %error, "cancel request not delivered");
         }
@@ -28,7 +28,7 @@ pub(super) async fn forward(shared: &Shared, route: RouteKind, session: &config:
 
 async fn deliver(target: &Target, session: &config::Session, packet: &[u8]) -> std::io::Result<()> {
     let mut server = net::connect(&target.addr, session).await?;
-    if !target.pass.allows(clock::now()) {
+    if !target.grant.allows(clock::now()) {
         return Ok(());
     }
     server.write_all(packet).await?;

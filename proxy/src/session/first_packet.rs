@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::reading::Desk;
-use super::refusal::Refusal;
+use super::read_buffer::ReadBuffer;
+use super::rejection::Rejection;
 
 use crate::net;
-use crate::wire::{FirstPacket, Progress, SqlState};
+use crate::wire::{FirstPacket, Parsed, SqlState};
 
 /// A first packet, and every byte that the client has sent so far.
-pub(super) struct Opening {
+pub(super) struct ReceivedPacket {
     pub(super) packet: FirstPacket,
     pub(super) bytes: Vec<u8>,
 }
@@ -24,21 +24,21 @@ pub(super) struct Opening {
 /// A [`Refusal`] when the packet makes no sense or is not whole within `bound`.
 pub(super) async fn read(
     client: &mut TcpStream,
-    desk: &Desk,
+    read_buffer: &ReadBuffer,
     bound: Duration,
-) -> Result<Option<Opening>, Refusal> {
+) -> Result<Option<ReceivedPacket>, Rejection> {
     let deadline = Instant::now() + bound;
     // A client that sends nothing costs no buffer.
     let mut bytes = Vec::new();
     loop {
-        let read = timeout_at(deadline, desk.read(client, &mut bytes)).await;
+        let read = timeout_at(deadline, read_buffer.read(client, &mut bytes)).await;
         let expired = read.is_err();
         let read = match read {
             Ok(read) => read,
             // A process that was stopped finds timers expired whose bytes have come long ago: it asks the socket itself.
-            Err(_) => match desk.read_now(client, &mut bytes) {
+            Err(_) => match read_buffer.read_now(client, &mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(Refusal::silent(bound));
+                    return Err(Rejection::silent(bound));
                 }
                 read => read,
             },
@@ -47,10 +47,10 @@ pub(super) async fn read(
             return Ok(None);
         }
         match FirstPacket::parse(&bytes) {
-            Ok(Progress::Partial) if expired => return Err(Refusal::silent(bound)),
-            Ok(Progress::Partial) => {}
-            Ok(Progress::Whole(packet, _)) => return Ok(Some(Opening { packet, bytes })),
-            Err(error) => return Err(Refusal::bad_packet(error)),
+            Ok(Parsed::Partial) if expired => return Err(Rejection::silent(bound)),
+            Ok(Parsed::Partial) => {}
+            Ok(Parsed::Complete(packet, _)) => return Ok(Some(ReceivedPacket { packet, bytes })),
+            Err(error) => return Err(Rejection::bad_packet(error)),
         }
     }
 }
@@ -59,9 +59,13 @@ pub(super) async fn read(
 ///
 /// # Errors
 /// When the connection ends before the first byte.
-pub(super) async fn answer(server: &mut TcpStream, desk: &Desk, bound: Duration) -> io::Result<Vec<u8>> {
+pub(super) async fn answer(
+    server: &mut TcpStream,
+    read_buffer: &ReadBuffer,
+    bound: Duration,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    match net::within(bound, desk.read(server, &mut bytes)).await {
+    match net::within(bound, read_buffer.read(server, &mut bytes)).await {
         Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
         Err(error) if error.kind() != io::ErrorKind::TimedOut => Err(error),
         Ok(_) | Err(_) => Ok(bytes),

@@ -1,13 +1,13 @@
 //! A session: the life of one client connection, from its first packet to the end of its relay.
 
-mod arrival;
 mod boundary;
 mod cancel;
 mod first_packet;
-mod reading;
-mod refusal;
+mod read_buffer;
+mod rejection;
 mod relay;
 mod scratch;
+mod startup;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use pg_leader_proxy_core::MemberName;
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
-pub(crate) use self::arrival::Arrivals;
 pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
+pub(crate) use self::startup::StartupContext;
 use crate::clock;
 use crate::config;
+use crate::counters::{Counters, RouteCounters, RouteKind};
 use crate::gate::Gate;
-use crate::tally::{RouteKind, RouteTally, Tally};
-use crate::targets::{Occupied, Targets};
-use crate::worker::Seat;
+use crate::targets::{SessionGuard, Targets};
+use crate::worker::LoadGuard;
 
 /// The settings that sessions look at; new ones take effect at the next look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct SessionSettings {
     /// What holds for every session.
     pub session: config::Session,
     /// How long a client of the write route waits for a server.
@@ -38,7 +38,7 @@ pub struct Settings {
     pub read_hold: Duration,
 }
 
-impl Settings {
+impl SessionSettings {
     const fn hold(&self, route: RouteKind) -> Duration {
         match route {
             RouteKind::Write => self.write_hold,
@@ -53,97 +53,102 @@ pub struct Shared {
     /// Where sessions go.
     pub targets: watch::Receiver<Arc<Targets>>,
     /// The settings in force.
-    pub settings: watch::Receiver<Settings>,
+    pub settings: watch::Receiver<SessionSettings>,
     /// Where clients of the write route wait.
     pub write_gate: Gate,
     /// Where clients of the read route wait.
     pub read_gate: Gate,
     /// What is counted.
-    pub tally: Arc<Tally>,
+    pub counters: Arc<Counters>,
     /// Tells the probes that a connection to this member broke.
-    pub suspect: mpsc::Sender<MemberName>,
+    pub recheck: mpsc::Sender<MemberName>,
 }
 
 impl Shared {
     /// Has the probes ask a server that may have failed.
-    fn suspect(&self, member: &MemberName) {
+    fn recheck(&self, member: &MemberName) {
         // A full channel means that the probes are being told already.
-        let _ = self.suspect.try_send(member.clone());
+        let _ = self.recheck.try_send(member.clone());
     }
 }
 
 /// A client that was accepted; it counts as open until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct AcceptedClient {
     shared: Arc<Shared>,
     route: RouteKind,
     peer: SocketAddr,
-    seat: Seat,
+    load_guard: LoadGuard,
 }
 
-impl Visit {
-    pub(crate) fn new(shared: Arc<Shared>, route: RouteKind, peer: SocketAddr, seat: Seat) -> Self {
-        let counts = shared.tally.route(route);
-        counts.accepted.up();
-        counts.open.up();
-        Self { shared, route, peer, seat }
+impl AcceptedClient {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        route: RouteKind,
+        peer: SocketAddr,
+        load_guard: LoadGuard,
+    ) -> Self {
+        let counts = shared.counters.route(route);
+        counts.accepted.increment();
+        counts.open.increment();
+        Self { shared, route, peer, load_guard }
     }
 
-    fn counts(&self) -> &RouteTally {
-        self.shared.tally.route(self.route)
+    fn counts(&self) -> &RouteCounters {
+        self.shared.counters.route(self.route)
     }
 }
 
-impl Drop for Visit {
+impl Drop for AcceptedClient {
     fn drop(&mut self) {
-        self.counts().open.down();
+        self.counts().open.decrement();
     }
 }
 
 /// A client and the server that answered it.
 pub(crate) struct Session {
-    visit: Visit,
-    place: Occupied,
+    accepted: AcceptedClient,
+    target: SessionGuard,
     pub(crate) relay: Relay,
 }
 
 impl Session {
     /// Has it counted with another worker.
-    pub(crate) fn change_seat(&mut self, seat: Seat) {
-        self.visit.seat = seat;
+    pub(crate) fn set_load_guard(&mut self, load_guard: LoadGuard) {
+        self.accepted.load_guard = load_guard;
     }
 
     /// Counts it among those that have a server.
     pub(crate) fn begin(&self) {
-        self.visit.counts().connected.up();
-        if let Some(tally) = &self.place.tally {
-            tally.connected.up();
-            tally.served(clock::now());
+        self.accepted.counts().connected.increment();
+        if let Some(counters) = &self.target.counters {
+            counters.connected.increment();
+            counters.record_first_byte(clock::now());
         }
     }
 
     /// Closes both connections, and tells whom it concerns how it ended.
     pub(crate) fn end(self, end: &End) {
-        let Self { visit, place, relay } = self;
-        debug!(peer = %visit.peer, member = %place.member, epoch = %place.epoch, %end, "session ended");
-        let counts = visit.counts();
+        let Self { accepted, target, relay } = self;
+        debug!(peer = %accepted.peer, member = %target.member, epoch = %target.epoch, %end, "session ended");
+        let counts = accepted.counts();
         let (to_server, to_client) = relay.passed();
         counts.bytes_to_server.add(to_server);
         counts.bytes_to_client.add(to_client);
         match end {
-            End::Severed => {
-                counts.severed.up();
-                if let Some(tally) = &place.tally {
-                    tally.cut.up();
-                    relay.last_passed().into_iter().for_each(|at| tally.passed(at));
+            End::Terminated => {
+                counts.terminated.increment();
+                if let Some(counters) = &target.counters {
+                    counters.terminated_by_proxy.increment();
+                    relay.last_passed().into_iter().for_each(|at| counters.record_last_byte(at));
                 }
-                relay.sever();
+                relay.terminate();
             }
-            End::Finished | End::ServerBroke(_) | End::ClientBroke(_) if relay.server_ended(end) => {
-                place.tally.iter().for_each(|tally| tally.lost(clock::now()));
-                visit.shared.suspect(&place.member);
+            End::Finished | End::ServerFailed(_) | End::ClientFailed(_) if relay.server_ended(end) => {
+                target.counters.iter().for_each(|counters| counters.record_lost(clock::now()));
+                accepted.shared.recheck(&target.member);
             }
-            End::Finished | End::ServerBroke(_) | End::ClientBroke(_) => {}
+            End::Finished | End::ServerFailed(_) | End::ClientFailed(_) => {}
         }
     }
 }

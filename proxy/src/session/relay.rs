@@ -18,11 +18,11 @@ use mio::{Interest, Registry, Token};
 use pg_leader_proxy_core::Moment;
 
 use super::boundary::Boundary;
-use super::scratch::{Scratch, Spares};
+use super::scratch::{BufferPool, Scratch};
 use crate::clock;
-use crate::gate::Entry;
+use crate::gate::Permit;
+use crate::grant::Grant;
 use crate::net;
-use crate::pass::Pass;
 use crate::wire::{self, SqlState};
 
 /// How many times a direction may fill the scratch buffer before other sessions get their turn.
@@ -34,20 +34,20 @@ pub(crate) enum End {
     /// The server closed the connection after its last byte, or both sides did.
     Finished,
     /// The pass was revoked, or ran out and nobody extended it.
-    Severed,
+    Terminated,
     /// The client's connection broke.
-    ClientBroke(io::Error),
+    ClientFailed(io::Error),
     /// The server's connection broke.
-    ServerBroke(io::Error),
+    ServerFailed(io::Error),
 }
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => f.write_str("the server closed it"),
-            Self::Severed => f.write_str("severed"),
-            Self::ClientBroke(error) => write!(f, "the client's connection broke: {error}"),
-            Self::ServerBroke(error) => write!(f, "the server's connection broke: {error}"),
+            Self::Terminated => f.write_str("severed"),
+            Self::ClientFailed(error) => write!(f, "the client's connection broke: {error}"),
+            Self::ServerFailed(error) => write!(f, "the server's connection broke: {error}"),
         }
     }
 }
@@ -56,11 +56,11 @@ impl fmt::Display for End {
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// For one of its sockets.
-    Waits,
+    Blocked,
     /// For its next turn: there is more to do, but others have waited long enough.
     Unfinished,
     /// For control to extend or to revoke the pass, which has run out.
-    PassRanOut,
+    GrantExpired,
     /// For nothing any more.
     Ended(End),
 }
@@ -76,19 +76,19 @@ pub(crate) enum Side {
 pub(crate) struct Relay {
     client: TcpStream,
     server: TcpStream,
-    pass: Arc<Pass>,
-    to_server: Flow,
-    to_client: Flow,
+    grant: Arc<Grant>,
+    to_server: Direction,
+    to_client: Direction,
     boundary: Boundary,
     /// Held while the client logs in.
-    entry: Option<Entry>,
+    permit: Option<Permit>,
     settles_at: Option<Instant>,
-    watches_writing: bool,
+    write_interest: bool,
 }
 
 /// One direction.
 #[derive(Debug)]
-struct Flow {
+struct Direction {
     /// What was read but not taken by the other side; no allocation while it is empty.
     unsent: Vec<u8>,
     /// How many of these went out since; half a word, since they all fit into the scratch buffer.
@@ -107,9 +107,9 @@ struct Flow {
 }
 
 /// How far a direction came.
-enum Course {
+enum DirectionState {
     /// It waits for its source or its sink.
-    Waits,
+    Blocked,
     /// It has had its rounds.
     Unfinished,
     /// All is passed on and no more will come.
@@ -118,7 +118,7 @@ enum Course {
 
 /// Why a direction stopped.
 enum Stop {
-    PassRanOut,
+    GrantExpired,
     Source(io::Error),
     Sink(io::Error),
 }
@@ -131,16 +131,16 @@ impl Relay {
     /// who waited for a leader log in at once: it is the login that costs both sides the most.
     pub(crate) fn new(
         [client, server]: [std::net::TcpStream; 2],
-        pass: Arc<Pass>,
+        grant: Arc<Grant>,
         (mut boundary, answer): (Boundary, Vec<u8>),
-        entry: (Entry, Instant),
+        permit: (Permit, Instant),
     ) -> Self {
         boundary.follow(&answer);
         let [client, server] = [client, server].map(TcpStream::from_std);
-        let (to_server, to_client) = (Flow::new(Vec::new()), Flow::new(answer));
-        let (entry, settles_at) = (Some(entry.0), Some(entry.1));
-        let watches_writing = false;
-        Self { client, server, pass, to_server, to_client, boundary, entry, settles_at, watches_writing }
+        let (to_server, to_client) = (Direction::new(Vec::new()), Direction::new(answer));
+        let (permit, settles_at) = (Some(permit.0), Some(permit.1));
+        let write_interest = false;
+        Self { client, server, grant, to_server, to_client, boundary, permit, settles_at, write_interest }
     }
 
     /// Has epoll tell when the sockets have bytes. Hardly any session ever waits to write, so it is asked about that later.
@@ -149,7 +149,7 @@ impl Relay {
     /// What epoll says: the operating system has no memory left for it.
     pub(crate) fn register(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
         let interest = Interest::READABLE;
-        let interest = if self.watches_writing { interest | Interest::WRITABLE } else { interest };
+        let interest = if self.write_interest { interest | Interest::WRITABLE } else { interest };
         for (socket, token) in [&mut self.client, &mut self.server].into_iter().zip(tokens) {
             registry.register(socket, token, interest)?;
         }
@@ -166,25 +166,25 @@ impl Relay {
     }
 
     /// Whether a socket takes no more at the moment, of which epoll was not asked to tell when it does.
-    pub(crate) const fn is_stuck(&self) -> bool {
-        !(self.watches_writing || self.to_server.may_write && self.to_client.may_write)
+    pub(crate) const fn needs_write_interest(&self) -> bool {
+        !(self.write_interest || self.to_server.may_write && self.to_client.may_write)
     }
 
     /// Has epoll tell also when the sockets take bytes, from now on.
     ///
     /// # Errors
     /// What epoll says.
-    pub(crate) fn watch_writing(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
+    pub(crate) fn add_write_interest(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
         for (socket, token) in [&mut self.client, &mut self.server].into_iter().zip(tokens) {
             registry.reregister(socket, token, Interest::READABLE | Interest::WRITABLE)?;
         }
-        self.watches_writing = true;
+        self.write_interest = true;
         Ok(())
     }
 
     /// The right by which it passes bytes.
-    pub(crate) const fn pass(&self) -> &Arc<Pass> {
-        &self.pass
+    pub(crate) const fn grant(&self) -> &Arc<Grant> {
+        &self.grant
     }
 
     /// When the session counts as settled, whether its client has logged in or not; nothing once it does.
@@ -194,7 +194,7 @@ impl Relay {
 
     /// Counts it as settled: a client that takes its time for a login keeps nobody waiting.
     pub(crate) fn settle(&mut self) {
-        self.entry = None;
+        self.permit = None;
         self.settles_at = None;
     }
 
@@ -216,47 +216,49 @@ impl Relay {
     /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
     /// suspended with us, is about to extend the pass or to revoke it.
     pub(crate) fn advance(&mut self, scratch: &mut Scratch) -> Progress {
-        if self.pass.is_revoked() {
-            return Progress::Ended(End::Severed);
+        if self.grant.is_revoked() {
+            return Progress::Ended(End::Terminated);
         }
-        let Self { client, server, pass, to_server, to_client, boundary, entry, .. } = self;
+        let Self { client, server, grant, to_server, to_client, boundary, permit, .. } = self;
         let mut unfinished = false;
         if !to_server.closed {
-            match to_server.advance((client, server), pass, (scratch, &mut Boundary::unknown())) {
-                Ok(Course::Waits) => {}
-                Ok(Course::Unfinished) => unfinished = true,
-                Ok(Course::Done) => {
+            match to_server.advance((client, server), grant, (scratch, &mut Boundary::unknown())) {
+                Ok(DirectionState::Blocked) => {}
+                Ok(DirectionState::Unfinished) => unfinished = true,
+                Ok(DirectionState::Done) => {
                     // A client may close its half and still read the answers. The server may have closed first, which is no
                     // failure.
                     let _ = server.shutdown(Shutdown::Write);
                     to_server.closed = true;
                 }
-                Err(Stop::PassRanOut) => return Progress::PassRanOut,
-                Err(Stop::Source(error)) => return Progress::Ended(End::ClientBroke(error)),
+                Err(Stop::GrantExpired) => return Progress::GrantExpired,
+                Err(Stop::Source(error)) => return Progress::Ended(End::ClientFailed(error)),
                 // A server that takes no more may have said why: its last words are still to be read.
                 Err(Stop::Sink(_)) => to_server.closed = true,
             }
         }
-        let course = to_client.advance((server, client), pass, (scratch, boundary));
+        let state = to_client.advance((server, client), grant, (scratch, boundary));
         if boundary.logged_in_or_unknown() {
-            *entry = None;
+            *permit = None;
         }
-        match course {
-            Ok(Course::Waits) if !unfinished => Progress::Waits,
-            Ok(Course::Waits | Course::Unfinished) => Progress::Unfinished,
+        match state {
+            Ok(DirectionState::Blocked) if !unfinished => Progress::Blocked,
+            Ok(DirectionState::Blocked | DirectionState::Unfinished) => Progress::Unfinished,
             // A server that has said its last word takes no more either, so its end is the end of the session.
-            Ok(Course::Done) => Progress::Ended(End::Finished),
-            Err(Stop::PassRanOut) => Progress::PassRanOut,
-            Err(Stop::Source(error)) => Progress::Ended(End::ServerBroke(error)),
-            Err(Stop::Sink(error)) => Progress::Ended(End::ClientBroke(error)),
+            Ok(DirectionState::Done) => Progress::Ended(End::Finished),
+            Err(Stop::GrantExpired) => Progress::GrantExpired,
+            Err(Stop::Source(error)) => Progress::Ended(End::ServerFailed(error)),
+            Err(Stop::Sink(error)) => Progress::Ended(End::ClientFailed(error)),
         }
     }
 
     /// Cuts both connections at once. A plaintext client that has received only whole messages is told why first.
-    pub(crate) fn sever(self) {
+    pub(crate) fn terminate(self) {
         net::reset_on_close(&self.server);
-        let why =
-            self.pass.severance().map_or_else(|| "its lease has run out".to_owned(), ToString::to_string);
+        let why = self
+            .grant
+            .disconnect_reason()
+            .map_or_else(|| "its lease has run out".to_owned(), ToString::to_string);
         let told = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
             let error = wire::fatal(
                 SqlState::AdminShutdown,
@@ -277,9 +279,9 @@ impl Relay {
     /// it does not read the client's last word.
     pub(crate) const fn server_ended(&self, end: &End) -> bool {
         match end {
-            End::Finished | End::ServerBroke(_) => !self.to_server.at_end || self.boundary.ends_with_error(),
-            End::ClientBroke(_) => self.boundary.ends_with_error(),
-            End::Severed => false,
+            End::Finished | End::ServerFailed(_) => !self.to_server.at_end || self.boundary.ends_with_error(),
+            End::ClientFailed(_) => self.boundary.ends_with_error(),
+            End::Terminated => false,
         }
     }
 
@@ -294,7 +296,7 @@ impl Relay {
     }
 }
 
-impl Flow {
+impl Direction {
     /// A direction in which these bytes are to go first.
     const fn new(unsent: Vec<u8>) -> Self {
         Self {
@@ -314,23 +316,23 @@ impl Flow {
     fn advance(
         &mut self,
         (mut source, mut sink): (&TcpStream, &TcpStream),
-        pass: &Pass,
+        grant: &Grant,
         (scratch, boundary): (&mut Scratch, &mut Boundary),
-    ) -> Result<Course, Stop> {
-        let Scratch { buffer, spares } = scratch;
+    ) -> Result<DirectionState, Stop> {
+        let Scratch { buffer, pool } = scratch;
         for _ in 0..ROUNDS {
-            if !self.flush(sink, pass, spares)? {
-                return Ok(Course::Waits);
+            if !self.flush(sink, grant, pool)? {
+                return Ok(DirectionState::Blocked);
             }
             if self.at_end {
-                return Ok(Course::Done);
+                return Ok(DirectionState::Done);
             }
             if !self.may_read {
-                return Ok(Course::Waits);
+                return Ok(DirectionState::Blocked);
             }
             let Some(length) = unless_blocked(source.read(buffer)).map_err(Stop::Source)? else {
                 self.may_read = false;
-                return Ok(Course::Waits);
+                return Ok(DirectionState::Blocked);
             };
             if length == 0 {
                 self.at_end = true;
@@ -340,28 +342,28 @@ impl Flow {
             self.may_read = length == buffer.len() || self.ending;
             let bytes = &buffer[..length];
             boundary.follow(bytes);
-            if let Err(stop) = check(pass, &mut self.last_passed) {
-                spares.keep(&mut self.unsent, bytes);
+            if let Err(stop) = check(grant, &mut self.last_passed) {
+                pool.keep(&mut self.unsent, bytes);
                 return Err(stop);
             }
             let taken = unless_blocked(sink.write(bytes)).map_err(Stop::Sink)?;
             self.may_write = taken.is_some();
             let taken = taken.unwrap_or(0);
             self.passed += taken as u64;
-            spares.keep(&mut self.unsent, &bytes[taken..]);
+            pool.keep(&mut self.unsent, &bytes[taken..]);
         }
-        Ok(Course::Unfinished)
+        Ok(DirectionState::Unfinished)
     }
 
     /// Sends what was left over; `false` when the sink does not take all of it.
-    fn flush(&mut self, mut sink: &TcpStream, pass: &Pass, spares: &mut Spares) -> Result<bool, Stop> {
+    fn flush(&mut self, mut sink: &TcpStream, grant: &Grant, pool: &mut BufferPool) -> Result<bool, Stop> {
         while let unsent = &self.unsent[self.sent as usize..]
             && !unsent.is_empty()
         {
             if !self.may_write {
                 return Ok(false);
             }
-            check(pass, &mut self.last_passed)?;
+            check(grant, &mut self.last_passed)?;
             let taken = unless_blocked(sink.write(unsent)).map_err(Stop::Sink)?;
             self.may_write = taken.is_some();
             let taken = taken.unwrap_or(0);
@@ -369,7 +371,7 @@ impl Flow {
             self.passed += taken as u64;
         }
         if self.sent > 0 {
-            spares.give_back(std::mem::take(&mut self.unsent));
+            pool.give_back(std::mem::take(&mut self.unsent));
             self.sent = 0;
         }
         Ok(true)
@@ -386,10 +388,10 @@ fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
 }
 
 /// No byte passes without this.
-fn check(pass: &Pass, last_passed: &mut Option<Moment>) -> Result<(), Stop> {
+fn check(grant: &Grant, last_passed: &mut Option<Moment>) -> Result<(), Stop> {
     let now = clock::now();
-    if !pass.allows(now) {
-        return Err(Stop::PassRanOut);
+    if !grant.allows(now) {
+        return Err(Stop::GrantExpired);
     }
     *last_passed = Some(now);
     Ok(())

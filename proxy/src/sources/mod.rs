@@ -11,7 +11,7 @@ pub mod probe;
 
 /// Whom the probes must ask, and how urgently. The control worker publishes it in a `watch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inquiry {
+pub struct ProbePlan {
     /// Every member and where it is.
     pub members: BTreeMap<MemberName, ServerAddr>,
     /// The urgency.

@@ -8,11 +8,11 @@ use mio::{Interest, Registry, Token};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use super::{Keeper, LISTENERS, Listener};
+use super::{LISTENERS, Listener, ListenerOwner};
 use crate::config::Session;
+use crate::counters::RouteKind;
 use crate::net;
-use crate::session::Settings;
-use crate::tally::RouteKind;
+use crate::session::SessionSettings;
 
 /// A connection, and where it comes from.
 pub(super) type Client = (TcpStream, SocketAddr);
@@ -20,12 +20,12 @@ pub(super) type Client = (TcpStream, SocketAddr);
 /// The listening sockets of one worker.
 #[derive(Debug)]
 pub(super) struct Acceptors {
-    settings: watch::Receiver<Settings>,
+    settings: watch::Receiver<SessionSettings>,
     sockets: Vec<Acceptor>,
     /// How many there have been.
     adopted: usize,
     /// Where the next look begins: none of the sockets shall starve because another one is never empty.
-    turn: usize,
+    run: usize,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Acceptor {
     route: RouteKind,
     addr: SocketAddr,
     socket: TcpListener,
-    keeper: Keeper,
+    owner: ListenerOwner,
     /// What the socket was prepared for, and so everybody who is accepted from it.
     prepared: Session,
 }
@@ -67,13 +67,13 @@ impl Acceptor {
 }
 
 impl Acceptors {
-    pub(super) const fn new(settings: watch::Receiver<Settings>) -> Self {
-        Self { settings, sockets: Vec::new(), adopted: 0, turn: 0 }
+    pub(super) const fn new(settings: watch::Receiver<SessionSettings>) -> Self {
+        Self { settings, sockets: Vec::new(), adopted: 0, run: 0 }
     }
 
     /// Accepts from this socket as well.
     pub(super) fn adopt(&mut self, listener: Listener, registry: &Registry) {
-        let Listener { route, addr, socket, keeper } = listener;
+        let Listener { route, addr, socket, owner } = listener;
         let prepared = self.settings.borrow().session;
         let mut socket = TcpListener::from_std(socket);
         let token = Token(LISTENERS.start + self.adopted % LISTENERS.len());
@@ -81,18 +81,10 @@ impl Acceptors {
             .and_then(|()| registry.register(&mut socket, token, Interest::READABLE));
         match watched {
             Ok(()) => {
-                debug!(route = route.code(), %addr, ?keeper, "listening");
+                debug!(route = route.code(), %addr, ?owner, "listening");
                 self.adopted += 1;
                 let may_have_clients = true;
-                self.sockets.push(Acceptor {
-                    token,
-                    may_have_clients,
-                    route,
-                    addr,
-                    socket,
-                    keeper,
-                    prepared,
-                });
+                self.sockets.push(Acceptor { token, may_have_clients, route, addr, socket, owner, prepared });
             }
             Err(error) => warn!(%addr, %error, "cannot watch the listening socket"),
         }
@@ -117,7 +109,12 @@ impl Acceptors {
 
     /// Lets go of the sockets of this address. Clients in a backlog that nobody keeps have a connection already: they
     /// are given out, to be served and not reset.
-    pub(super) fn let_go(&mut self, route: RouteKind, addr: SocketAddr, registry: &Registry) -> Vec<Client> {
+    pub(super) fn unlisten(
+        &mut self,
+        route: RouteKind,
+        addr: SocketAddr,
+        registry: &Registry,
+    ) -> Vec<Client> {
         let session = self.settings.borrow().session;
         let mut clients = Vec::new();
         for mut acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
@@ -125,9 +122,9 @@ impl Acceptors {
             if let Err(error) = registry.deregister(&mut acceptor.socket) {
                 warn!(%addr, %error, "cannot cease to watch a listening socket");
             }
-            match acceptor.keeper {
-                Keeper::Holder => {}
-                Keeper::Us => {
+            match acceptor.owner {
+                ListenerOwner::Supervisor => {}
+                ListenerOwner::Process => {
                     while let Some(accepted) = acceptor.accept(session) {
                         match accepted {
                             Ok(client) => clients.push(client),
@@ -147,13 +144,13 @@ impl Acceptors {
     pub(super) fn next(&mut self) -> Option<(RouteKind, io::Result<Client>)> {
         let session = self.settings.borrow().session;
         for step in 0..self.sockets.len() {
-            let index = (self.turn + step) % self.sockets.len();
+            let index = (self.run + step) % self.sockets.len();
             let acceptor = &mut self.sockets[index];
             if !acceptor.may_have_clients {
                 continue;
             }
             if let Some(accepted) = acceptor.accept(session) {
-                self.turn = index + 1;
+                self.run = index + 1;
                 return Some((acceptor.route, accepted));
             }
             acceptor.may_have_clients = false;
@@ -174,16 +171,16 @@ mod tests {
     const CLIENTS: usize = 10;
     const BOUND: Duration = Duration::from_secs(10);
 
-    fn listener(keeper: Keeper) -> Listener {
+    fn listener(owner: ListenerOwner) -> Listener {
         let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        Listener { route: RouteKind::Write, addr: socket.local_addr().unwrap(), socket, keeper }
+        Listener { route: RouteKind::Write, addr: socket.local_addr().unwrap(), socket, owner }
     }
 
     fn connect(addr: SocketAddr) -> Vec<TcpStream> {
         (0..CLIENTS).map(|_| TcpStream::connect(addr).unwrap()).collect()
     }
 
-    fn acceptors() -> (watch::Sender<Settings>, Acceptors, Poll) {
+    fn acceptors() -> (watch::Sender<SessionSettings>, Acceptors, Poll) {
         let session = Session {
             max_sessions: 1,
             startup_timeout: BOUND,
@@ -193,14 +190,15 @@ mod tests {
             drain_timeout: BOUND,
             workers: 1,
         };
-        let (sender, settings) = watch::channel(Settings { session, write_hold: BOUND, read_hold: BOUND });
+        let (sender, settings) =
+            watch::channel(SessionSettings { session, write_hold: BOUND, read_hold: BOUND });
         (sender, Acceptors::new(settings), Poll::new().unwrap())
     }
 
     #[test]
     fn who_is_accepted_is_watched_over_as_the_settings_say_at_that_moment() {
         let (settings, mut acceptors, poll) = acceptors();
-        let listener = listener(Keeper::Us);
+        let listener = listener(ListenerOwner::Process);
         let addr = listener.addr;
         acceptors.adopt(listener, poll.registry());
         let mut accepted = |keepalive: u64| {
@@ -220,26 +218,26 @@ mod tests {
     #[test]
     fn a_backlog_that_nobody_keeps_is_emptied() {
         let (_settings, mut acceptors, poll) = acceptors();
-        let listener = listener(Keeper::Us);
+        let listener = listener(ListenerOwner::Process);
         let addr = listener.addr;
         acceptors.adopt(listener, poll.registry());
         let _clients = connect(addr);
-        assert_eq!(acceptors.let_go(RouteKind::Read, addr, poll.registry()).len(), 0, "another route");
-        assert_eq!(acceptors.let_go(RouteKind::Write, addr, poll.registry()).len(), CLIENTS);
+        assert_eq!(acceptors.unlisten(RouteKind::Read, addr, poll.registry()).len(), 0, "another route");
+        assert_eq!(acceptors.unlisten(RouteKind::Write, addr, poll.registry()).len(), CLIENTS);
         assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
     }
 
     #[test]
     fn a_backlog_that_a_holder_keeps_is_left_to_it_and_epoll_speaks_no_more_of_it() {
         let (_settings, mut acceptors, mut poll) = acceptors();
-        let listener = listener(Keeper::Holder);
+        let listener = listener(ListenerOwner::Supervisor);
         let (addr, holder) = (listener.addr, listener.socket.try_clone().unwrap());
         acceptors.adopt(listener, poll.registry());
         let _clients = connect(addr);
         let mut events = Events::with_capacity(1);
         poll.poll(&mut events, Some(BOUND)).unwrap();
         assert!(events.iter().all(|event| LISTENERS.contains(&event.token().0)) && !events.is_empty());
-        assert_eq!(acceptors.let_go(RouteKind::Write, addr, poll.registry()).len(), 0);
+        assert_eq!(acceptors.unlisten(RouteKind::Write, addr, poll.registry()).len(), 0);
         let _latecomers = connect(addr);
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty());
@@ -250,7 +248,7 @@ mod tests {
     #[test]
     fn no_socket_starves_beside_one_that_is_never_empty() {
         let (_settings, mut acceptors, poll) = acceptors();
-        let (busy, other) = (listener(Keeper::Us), listener(Keeper::Us));
+        let (busy, other) = (listener(ListenerOwner::Process), listener(ListenerOwner::Process));
         let (busy_addr, other_addr) = (busy.addr, other.addr);
         acceptors.adopt(busy, poll.registry());
         acceptors.adopt(other, poll.registry());

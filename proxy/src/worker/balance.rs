@@ -8,11 +8,11 @@ use std::task::Wake as _;
 
 use tokio::sync::mpsc;
 
-use super::{Bell, Order};
+use super::{LoopWaker, WorkerCommand};
 use crate::session::Session;
 
 /// All workers, in their order.
-pub(super) type Team = Arc<[Colleague]>;
+pub(super) type Pool = Arc<[Peer]>;
 
 /// How many clients a worker has, those on their way to it included.
 #[derive(Clone, Debug, Default)]
@@ -23,17 +23,17 @@ impl Load {
         self.0.load(SeqCst)
     }
 
-    fn seat(&self) -> Seat {
+    fn load_guard(&self) -> LoadGuard {
         self.0.fetch_add(1, SeqCst);
-        Seat(Arc::clone(&self.0))
+        LoadGuard(Arc::clone(&self.0))
     }
 }
 
 /// One client of a worker, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<AtomicUsize>);
+pub(crate) struct LoadGuard(Arc<AtomicUsize>);
 
-impl Drop for Seat {
+impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
     }
@@ -41,16 +41,16 @@ impl Drop for Seat {
 
 /// A worker as the others see it.
 #[derive(Debug)]
-pub(super) struct Colleague {
+pub(super) struct Peer {
     load: Load,
     /// Weak, because a worker ends when nobody can give it orders any more.
-    orders: mpsc::WeakSender<Order>,
-    bell: Arc<Bell>,
+    commands: mpsc::WeakSender<WorkerCommand>,
+    waker: Arc<LoopWaker>,
 }
 
-impl Colleague {
-    pub(super) fn new(orders: mpsc::WeakSender<Order>, bell: Arc<Bell>) -> Self {
-        Self { load: Load::default(), orders, bell }
+impl Peer {
+    pub(super) fn new(commands: mpsc::WeakSender<WorkerCommand>, waker: Arc<LoopWaker>) -> Self {
+        Self { load: Load::default(), commands, waker }
     }
 
     pub(super) fn load(&self) -> Load {
@@ -60,31 +60,31 @@ impl Colleague {
 
 /// A place for a session with a worker that has fewer.
 #[derive(Debug)]
-pub(super) struct Vacancy {
-    seat: Seat,
-    order: mpsc::OwnedPermit<Order>,
-    bell: Arc<Bell>,
+pub(super) struct TransferPermit {
+    load_guard: LoadGuard,
+    command: mpsc::OwnedPermit<WorkerCommand>,
+    waker: Arc<LoopWaker>,
 }
 
-impl Vacancy {
+impl TransferPermit {
     /// Fills it.
-    pub(super) fn fill(self, mut session: Box<Session>) {
-        session.change_seat(self.seat);
-        self.order.send(Order::Relay(session));
-        self.bell.wake_by_ref();
+    pub(super) fn transfer(self, mut session: Box<Session>) {
+        session.set_load_guard(self.load_guard);
+        self.command.send(WorkerCommand::Relay(session));
+        self.waker.wake_by_ref();
     }
 }
 
 /// A worker's place among the others.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct PoolHandle {
     index: usize,
-    team: Team,
+    pool: Pool,
 }
 
-impl Place {
-    pub(super) const fn new(index: usize, team: Team) -> Self {
-        Self { index, team }
+impl PoolHandle {
+    pub(super) const fn new(index: usize, pool: Pool) -> Self {
+        Self { index, pool }
     }
 
     pub(super) const fn index(&self) -> usize {
@@ -93,23 +93,23 @@ impl Place {
 
     /// The load of this worker.
     pub(super) fn load(&self) -> &Load {
-        &self.team[self.index].load
+        &self.pool[self.index].load
     }
 
     /// A seat for a client that this worker has accepted.
-    pub(super) fn seat(&self) -> Seat {
-        self.load().seat()
+    pub(super) fn load_guard(&self) -> LoadGuard {
+        self.load().load_guard()
     }
 
     /// A place with the worker that has the fewest sessions, if it would not have more than this one then.
-    pub(super) fn vacancy(&self) -> Option<Vacancy> {
-        let other = self.team.iter().min_by_key(|other| other.load.count())?;
+    pub(super) fn transfer_permit(&self) -> Option<TransferPermit> {
+        let other = self.pool.iter().min_by_key(|other| other.load.count())?;
         if self.load().count() <= other.load.count() + 1 {
             return None;
         }
         // One whose queue is full, or who is gone, is not less busy.
-        let order = other.orders.upgrade()?.try_reserve_owned().ok()?;
-        Some(Vacancy { seat: other.load.seat(), order, bell: Arc::clone(&other.bell) })
+        let command = other.commands.upgrade()?.try_reserve_owned().ok()?;
+        Some(TransferPermit { load_guard: other.load.load_guard(), command, waker: Arc::clone(&other.waker) })
     }
 }
 
@@ -117,48 +117,48 @@ impl Place {
 mod tests {
     use mio::{Poll, Waker};
 
-    use super::super::BELL;
+    use super::super::WAKE;
     use super::*;
 
-    type Inboxes = Vec<(mpsc::Sender<Order>, mpsc::Receiver<Order>)>;
+    type Inboxes = Vec<(mpsc::Sender<WorkerCommand>, mpsc::Receiver<WorkerCommand>)>;
 
-    fn team(workers: usize, queue: usize) -> (Team, Inboxes) {
+    fn pool(workers: usize, queue: usize) -> (Pool, Inboxes) {
         let inboxes: Inboxes = (0..workers).map(|_| mpsc::channel(queue)).collect();
-        let bell = || Arc::new(Bell(Waker::new(Poll::new().unwrap().registry(), BELL).unwrap()));
-        (inboxes.iter().map(|(orders, _)| Colleague::new(orders.downgrade(), bell())).collect(), inboxes)
+        let waker = || Arc::new(LoopWaker(Waker::new(Poll::new().unwrap().registry(), WAKE).unwrap()));
+        (inboxes.iter().map(|(commands, _)| Peer::new(commands.downgrade(), waker())).collect(), inboxes)
     }
 
-    fn seats(place: &Place, count: usize) -> Vec<Seat> {
-        (0..count).map(|_| place.seat()).collect()
+    fn seats(handle: &PoolHandle, count: usize) -> Vec<LoadGuard> {
+        (0..count).map(|_| handle.load_guard()).collect()
     }
 
     #[test]
     fn sessions_become_even_wherever_they_arrived_and_ended_ones_count_no_more() {
-        let (team, _inboxes) = team(2, 8);
-        let places = [0, 1].map(|index| Place::new(index, Arc::clone(&team)));
-        let mut here = seats(&places[0], 4);
+        let (pool, _inboxes) = pool(2, 8);
+        let handles = [0, 1].map(|index| PoolHandle::new(index, Arc::clone(&pool)));
+        let mut here = seats(&handles[0], 4);
         let mut there = Vec::new();
-        while let Some(vacancy) = places[0].vacancy() {
-            there.push(vacancy.seat);
+        while let Some(transfer_permit) = handles[0].transfer_permit() {
+            there.push(transfer_permit.load_guard);
             here.pop();
         }
-        assert_eq!((here.len(), there.len(), places[1].load().count()), (2, 2, 2));
+        assert_eq!((here.len(), there.len(), handles[1].load().count()), (2, 2, 2));
         here.clear();
-        assert!(places[0].vacancy().is_none() && places[1].vacancy().is_some());
+        assert!(handles[0].transfer_permit().is_none() && handles[1].transfer_permit().is_some());
     }
 
     #[test]
     fn nobody_is_handed_to_a_worker_that_is_gone_or_has_too_much_to_do() {
-        let (team, mut inboxes) = team(2, 1);
-        let place = Place::new(0, Arc::clone(&team));
-        let _here = seats(&place, 9);
-        let on_its_way = place.vacancy();
-        assert!(on_its_way.is_some() && place.vacancy().is_none(), "its queue is full");
+        let (pool, mut inboxes) = pool(2, 1);
+        let handle = PoolHandle::new(0, Arc::clone(&pool));
+        let _here = seats(&handle, 9);
+        let on_its_way = handle.transfer_permit();
+        assert!(on_its_way.is_some() && handle.transfer_permit().is_none(), "its queue is full");
         drop(on_its_way);
-        let (orders, inbox) = inboxes.remove(1);
+        let (commands, inbox) = inboxes.remove(1);
         drop(inbox);
-        assert!(place.vacancy().is_none(), "it has panicked");
-        drop(orders);
-        assert!(place.vacancy().is_none(), "it is being stopped");
+        assert!(handle.transfer_permit().is_none(), "it has panicked");
+        drop(commands);
+        assert!(handle.transfer_permit().is_none(), "it is being stopped");
     }
 }

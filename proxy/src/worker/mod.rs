@@ -5,10 +5,10 @@
 //! less for each message than a runtime's. What happens before a relay, first packets and waiting and the way to a server,
 //! is told better as futures: while there are arrivals, tokio drives them and the relays beside them (`hall`).
 
+mod accept;
 mod acceptors;
 mod balance;
-mod hall;
-mod rota;
+mod event_loop;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,19 +21,19 @@ use tokio::runtime;
 use tokio::sync::mpsc;
 use tracing::error;
 
-pub(crate) use self::balance::Seat;
-use self::balance::{Colleague, Load, Place, Team};
-use self::hall::Hall;
-use self::rota::Rota;
+use self::accept::AcceptLoop;
+pub(crate) use self::balance::LoadGuard;
+use self::balance::{Load, Peer, Pool, PoolHandle};
+use self::event_loop::EventLoop;
+use crate::counters::RouteKind;
 use crate::session::{Session, Shared};
-use crate::tally::RouteKind;
 
 /// How many orders may wait for a worker: one per listening socket and reload, and sessions that others hand over to it.
-const ORDERS: usize = 64;
+const COMMANDS: usize = 64;
 /// What epoll calls the bell; the sockets of sessions count from 0.
-const BELL: Token = Token(usize::MAX);
+const WAKE: Token = Token(usize::MAX);
 /// What epoll calls the listening sockets.
-const LISTENERS: Range<usize> = usize::MAX / 2..BELL.0;
+const LISTENERS: Range<usize> = usize::MAX / 2..WAKE.0;
 
 /// A listening socket for one route.
 #[derive(Debug)]
@@ -45,20 +45,20 @@ pub struct Listener {
     /// The socket itself.
     pub socket: std::net::TcpListener,
     /// Who is left with the clients in its backlog when this process stops listening.
-    pub keeper: Keeper,
+    pub owner: ListenerOwner,
 }
 
 /// Who keeps a listening socket open when the worker lets go of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeper {
+pub enum ListenerOwner {
     /// Nobody: clients in its backlog would be reset.
-    Us,
+    Process,
     /// Whoever handed it in: clients in its backlog wait for the next process.
-    Holder,
+    Supervisor,
 }
 
 /// What a worker is told.
-enum Order {
+enum WorkerCommand {
     Listen(Listener),
     Unlisten(RouteKind, SocketAddr),
     Relay(Box<Session>),
@@ -71,17 +71,17 @@ pub struct Workers(Vec<Worker>);
 
 #[derive(Debug)]
 struct Worker {
-    orders: mpsc::Sender<Order>,
+    commands: mpsc::Sender<WorkerCommand>,
     load: Load,
     // Behind the orders, so that the worker finds them closed when it is called.
-    bell: LastCall,
+    waker: WakeOnDrop,
 }
 
 /// Calls a worker out of its wait: there are orders, or a pass was revoked.
 #[derive(Debug)]
-struct Bell(Waker);
+struct LoopWaker(Waker);
 
-impl Wake for Bell {
+impl Wake for LoopWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -95,9 +95,9 @@ impl Wake for Bell {
 
 /// A bell that also rings when it is dropped.
 #[derive(Debug)]
-struct LastCall(Arc<Bell>);
+struct WakeOnDrop(Arc<LoopWaker>);
 
-impl Drop for LastCall {
+impl Drop for WakeOnDrop {
     fn drop(&mut self) {
         self.0.wake_by_ref();
     }
@@ -111,32 +111,32 @@ impl Workers {
     pub fn start(workers: usize, shared: Shared) -> io::Result<Self> {
         let shared = Arc::new(shared);
         let polls: Vec<Poll> = (0..workers).map(|_| Poll::new()).collect::<io::Result<_>>()?;
-        let bell = |poll: &Poll| Ok(Arc::new(Bell(Waker::new(poll.registry(), BELL)?)));
-        let bells: Vec<Arc<Bell>> = polls.iter().map(bell).collect::<io::Result<_>>()?;
-        let (orders, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ORDERS)).unzip();
-        let colleague = |(orders, bell): (&mpsc::Sender<Order>, &Arc<Bell>)| {
-            Colleague::new(orders.downgrade(), Arc::clone(bell))
+        let waker = |poll: &Poll| Ok(Arc::new(LoopWaker(Waker::new(poll.registry(), WAKE)?)));
+        let wakers: Vec<Arc<LoopWaker>> = polls.iter().map(waker).collect::<io::Result<_>>()?;
+        let (commands, inboxes): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(COMMANDS)).unzip();
+        let peer = |(commands, waker): (&mpsc::Sender<WorkerCommand>, &Arc<LoopWaker>)| {
+            Peer::new(commands.downgrade(), Arc::clone(waker))
         };
-        let team: Team = orders.iter().zip(&bells).map(colleague).collect();
+        let pool: Pool = commands.iter().zip(&wakers).map(peer).collect();
         let mut started = Vec::new();
-        for (index, (((orders, inbox), poll), bell)) in
-            orders.into_iter().zip(inboxes).zip(polls).zip(bells).enumerate()
+        for (index, (((commands, inbox), poll), waker)) in
+            commands.into_iter().zip(inboxes).zip(polls).zip(wakers).enumerate()
         {
-            let place = Place::new(index, Arc::clone(&team));
-            start_thread(Arc::clone(&shared), Rota::new(poll, Arc::clone(&bell)), inbox, place)?;
-            started.push(Worker { orders, load: team[index].load(), bell: LastCall(bell) });
+            let handle = PoolHandle::new(index, Arc::clone(&pool));
+            start_thread(Arc::clone(&shared), EventLoop::new(poll, Arc::clone(&waker)), inbox, handle)?;
+            started.push(Worker { commands, load: pool[index].load(), waker: WakeOnDrop(waker) });
         }
         Ok(Self(started))
     }
 
     /// Begins to accept clients.
     pub async fn listen(&self, listener: Listener) {
-        self.tell_first(Order::Listen(listener)).await;
+        self.tell_first(WorkerCommand::Listen(listener)).await;
     }
 
     /// Ceases to accept clients; sessions go on.
     pub async fn unlisten(&self, route: RouteKind, addr: SocketAddr) {
-        self.tell_first(Order::Unlisten(route, addr)).await;
+        self.tell_first(WorkerCommand::Unlisten(route, addr)).await;
     }
 
     /// How many clients they have.
@@ -144,11 +144,11 @@ impl Workers {
         self.0.iter().map(|worker| worker.load.count()).sum()
     }
 
-    async fn tell_first(&self, order: Order) {
+    async fn tell_first(&self, command: WorkerCommand) {
         if let Some(first) = self.0.first() {
             // A worker that is gone has panicked, which was logged.
-            let _ = first.orders.send(order).await;
-            first.bell.0.wake_by_ref();
+            let _ = first.commands.send(command).await;
+            first.waker.0.wake_by_ref();
         }
     }
 }
@@ -156,17 +156,17 @@ impl Workers {
 /// Starts the thread of a worker, and returns when it runs.
 fn start_thread(
     shared: Arc<Shared>,
-    rota: Rota,
-    inbox: mpsc::Receiver<Order>,
-    place: Place,
+    event_loop: EventLoop,
+    inbox: mpsc::Receiver<WorkerCommand>,
+    handle: PoolHandle,
 ) -> io::Result<()> {
     let (told, started) = std::sync::mpsc::sync_channel(1);
-    let name = format!("worker-{}", place.index());
+    let name = format!("worker-{}", handle.index());
     std::thread::Builder::new().name(name).spawn(move || {
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 drop(told);
-                Hall::new(shared, rota, inbox, place).serve(&runtime);
+                AcceptLoop::new(shared, event_loop, inbox, handle).run(&runtime);
             }
             Err(error) => drop(told.send(error)),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy::config::{self, Secret, SslMode};
-use pg_leader_proxy::sources::{Inquiry, probe};
+use pg_leader_proxy::sources::{ProbePlan, probe};
 use pg_leader_proxy_core::{
     MemberName, Moment, Observation, ProbeConnection, ProbeFailure, ProbeReply, ProbeUrgency, Role,
     ServerAddr,
@@ -52,22 +52,22 @@ impl Heard {
 }
 
 pub(crate) struct Probes {
-    pub(crate) inquiry: watch::Sender<Arc<Inquiry>>,
+    pub(crate) probe_plan: watch::Sender<Arc<ProbePlan>>,
     pub(crate) wake: mpsc::Sender<MemberName>,
     pub(crate) said: Vec<Heard>,
     observations: mpsc::Receiver<Observation>,
     _running: JoinSet<()>,
 }
 
-pub(crate) fn inquiry(members: &[(&str, ServerAddr)], attention: ProbeUrgency) -> Arc<Inquiry> {
+pub(crate) fn probe_plan(members: &[(&str, ServerAddr)], attention: ProbeUrgency) -> Arc<ProbePlan> {
     let members: BTreeMap<MemberName, ServerAddr> =
         members.iter().map(|(name, addr)| (MemberName::new(name), addr.clone())).collect();
-    Arc::new(Inquiry { members, attention })
+    Arc::new(ProbePlan { members, attention })
 }
 
 impl Probes {
-    pub(crate) fn start(config: config::Probe, first: Arc<Inquiry>) -> Self {
-        let (inquiry, inquired) = watch::channel(first);
+    pub(crate) fn start(config: config::Probe, first: Arc<ProbePlan>) -> Self {
+        let (probe_plan, inquired) = watch::channel(first);
         let (wake, woken) = mpsc::channel(16);
         let (sender, observations) = mpsc::channel(64);
         let mut running = JoinSet::new();
@@ -75,12 +75,12 @@ impl Probes {
             let error = probe::run(config, inquired, sender, woken).await.unwrap_err();
             panic!("the probes ended: {error}");
         });
-        Self { inquiry, wake, said: Vec::new(), observations, _running: running }
+        Self { probe_plan, wake, said: Vec::new(), observations, _running: running }
     }
 
     /// Probes of one member, `a`.
     pub(crate) fn of_one(config: config::Probe, addr: ServerAddr, attention: ProbeUrgency) -> Self {
-        Self::start(config, inquiry(&[("a", addr)], attention))
+        Self::start(config, probe_plan(&[("a", addr)], attention))
     }
 
     pub(crate) async fn next(&mut self) -> Heard {

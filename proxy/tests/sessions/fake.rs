@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy::config::Session;
+use pg_leader_proxy::counters::{Counters, EpochCounters, RouteKind};
 use pg_leader_proxy::gate::{Gate, GateLimits};
+use pg_leader_proxy::grant::Grant;
 use pg_leader_proxy::net;
-use pg_leader_proxy::pass::Pass;
-use pg_leader_proxy::session::{Settings, Shared};
-use pg_leader_proxy::tally::{EpochTally, RouteKind, Tally};
+use pg_leader_proxy::session::{SessionSettings, Shared};
 use pg_leader_proxy::targets::{Target, Targets};
-use pg_leader_proxy::worker::{Keeper, Listener, Workers};
+use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
     Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, SystemId, Timeline,
@@ -63,12 +63,12 @@ impl FakeServer {
 pub(crate) struct Rig {
     pub(crate) client_addr: SocketAddr,
     pub(crate) read_addr: SocketAddr,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) write_gate: Gate,
     pub(crate) read_gate: Gate,
-    pub(crate) suspects: mpsc::Receiver<MemberName>,
+    pub(crate) rechecks: mpsc::Receiver<MemberName>,
     targets: watch::Sender<Arc<Targets>>,
-    _settings: watch::Sender<Settings>,
+    _settings: watch::Sender<SessionSettings>,
     _workers: Workers,
     epochs: Router,
     now: Duration,
@@ -92,33 +92,33 @@ impl Rig {
         let nobody = Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica) };
         let (targets, seen) = watch::channel(Arc::new(nobody));
         let (settings, settings_seen) =
-            watch::channel(Settings { session, write_hold: hold, read_hold: hold });
-        let (suspect, suspects) = mpsc::channel(64);
-        let tally = Arc::new(Tally::default());
+            watch::channel(SessionSettings { session, write_hold: hold, read_hold: hold });
+        let (recheck, rechecks) = mpsc::channel(64);
+        let counters = Arc::new(Counters::default());
         let (write_gate, read_gate) = (Gate::new(limits), Gate::new(limits));
         let shared = Shared {
             targets: seen,
             settings: settings_seen,
             write_gate: write_gate.clone(),
             read_gate: read_gate.clone(),
-            tally: Arc::clone(&tally),
-            suspect,
+            counters: Arc::clone(&counters),
+            recheck,
         };
         let workers = Workers::start(session.workers, shared).unwrap();
         let mut addrs = Vec::new();
         for route in RouteKind::ALL {
             let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
             let addr = socket.local_addr().unwrap();
-            workers.listen(Listener { route, addr, socket, keeper: Keeper::Us }).await;
+            workers.listen(Listener { route, addr, socket, owner: ListenerOwner::Process }).await;
             addrs.push(addr);
         }
         Self {
             client_addr: addrs[0],
             read_addr: addrs[1],
-            tally,
+            counters,
             write_gate,
             read_gate,
-            suspects,
+            rechecks,
             targets,
             _settings: settings,
             _workers: workers,
@@ -138,24 +138,24 @@ impl Rig {
     }
 
     /// Makes `server` the leader, in a new epoch, for as long as the returned pass is valid.
-    pub(crate) fn lead(&mut self, server: &FakeServer) -> Arc<Pass> {
+    pub(crate) fn lead(&mut self, server: &FakeServer) -> Arc<Grant> {
         let target = self.target("a", server);
-        let pass = Arc::clone(&target.pass);
+        let grant = Arc::clone(&target.grant);
         self.publish(|targets| targets.write = Ok(target));
         self.write_gate.set_open(true);
-        pass
+        grant
     }
 
     /// Ends the leader's epoch, as control would.
-    pub(crate) fn depose(&mut self, pass: &Pass, reason: Reason) {
-        pass.revoke(pg_leader_proxy::pass::Severance::Route(reason.clone()));
+    pub(crate) fn depose(&mut self, grant: &Grant, reason: Reason) {
+        grant.revoke(pg_leader_proxy::grant::DisconnectReason::Route(reason.clone()));
         self.publish(|targets| targets.write = Err(reason));
         self.write_gate.set_open(false);
     }
 
     /// What is counted of the present leader's epoch.
-    pub(crate) fn epoch_tally(&self) -> Arc<EpochTally> {
-        self.targets.borrow().write.as_ref().unwrap().tally.clone().unwrap()
+    pub(crate) fn epoch_counters(&self) -> Arc<EpochCounters> {
+        self.targets.borrow().write.as_ref().unwrap().counters.clone().unwrap()
     }
 
     /// Makes these servers the read route.
@@ -180,9 +180,9 @@ impl Rig {
     }
 
     /// Waits until `is` holds of the tallies.
-    pub(crate) async fn until(&self, what: &str, is: impl Fn(&Tally) -> bool) {
+    pub(crate) async fn until(&self, what: &str, is: impl Fn(&Counters) -> bool) {
         let waiting = async {
-            while !is(&self.tally) {
+            while !is(&self.counters) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
@@ -201,9 +201,9 @@ impl Rig {
             member: MemberName::new(member),
             addr: ServerAddr::new(&server.addr.ip().to_string(), server.addr.port()),
             epoch,
-            pass: Arc::new(Pass::until(Moment::from_boot(Duration::MAX))),
+            grant: Arc::new(Grant::until(Moment::from_boot(Duration::MAX))),
             hold_reason: None,
-            tally: Some(self.tally.begin_epoch(epoch)),
+            counters: Some(self.counters.begin_epoch(epoch)),
             sessions: Arc::default(),
         }
     }

@@ -51,14 +51,14 @@ async fn a_client_that_sends_too_slowly_is_told_and_cut_off() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(error(&rest(&mut client).await.0).0, "08P01");
-    rig.until("the session is gone", |tally| tally.open_sessions() == 0).await;
+    rig.until("the session is gone", |counters| counters.open_sessions() == 0).await;
 }
 
 #[tokio::test]
 async fn encryption_is_asked_of_the_server_and_never_of_the_proxy() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
+    let grant = rig.lead(&server);
     let request = b"\0\0\0\x08\x04\xd2\x16\x2f";
     let mut client = rig.client().await;
     client.write_all(request).await.unwrap();
@@ -68,7 +68,7 @@ async fn encryption_is_asked_of_the_server_and_never_of_the_proxy() {
     expect(&mut client, b"S").await;
     client.write_all(b"\x16\x03\x01 anything").await.unwrap();
     expect(&mut served, b"\x16\x03\x01 anything").await;
-    rig.depose(&pass, Reason::NoLeader);
+    rig.depose(&grant, Reason::NoLeader);
     assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pg_leader_proxy::config::Session;
-use pg_leader_proxy::tally::RouteKind;
+use pg_leader_proxy::counters::RouteKind;
 use pg_leader_proxy_core::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -31,8 +31,8 @@ async fn bytes_pass_both_ways_unchanged_and_in_order() {
     };
     let (client, ()) = tokio::join!(sending, echoing);
     drop((client, served));
-    rig.until("both directions are counted", |tally| {
-        let write = tally.route(RouteKind::Write);
+    rig.until("both directions are counted", |counters| {
+        let write = counters.route(RouteKind::Write);
         write.bytes_to_client.value() == 5_000_000 + AUTH_OK.len() as u64
             && write.bytes_to_server.value() == 5_000_000
     })
@@ -67,7 +67,7 @@ async fn a_session_that_never_pauses_leaves_the_others_their_turn() {
 async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_severed_there() {
     let server = FakeServer::start().await;
     let mut rig = Rig::start(Session { workers: 2, ..session() }, Duration::from_secs(5), WIDE).await;
-    let pass = rig.lead(&server);
+    let grant = rig.lead(&server);
     let mut sessions = Vec::new();
     for _ in 0..4 {
         sessions.push(rig.open_session(&server).await);
@@ -98,7 +98,7 @@ async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_sev
     let bytes = flood.repeat(whole / flood.len());
     let (ended, ()) = tokio::join!(flooding.write_all(&bytes[sent..]), expect(stuck, &bytes));
     ended.unwrap();
-    rig.depose(&pass, Reason::NoLeader);
+    rig.depose(&grant, Reason::NoLeader);
     for (client, _) in &mut sessions {
         assert_eq!(error(&rest(client).await.0).0, "57P01");
     }

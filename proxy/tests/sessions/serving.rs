@@ -22,7 +22,7 @@ async fn a_server_that_is_going_down_costs_the_client_nothing() {
     let mut served = going.accept().await;
     expect(&mut served, STARTUP).await;
     drop(served);
-    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the probes are told");
+    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the probes are told");
 
     rig.lead(&next);
     let _served = next.accept_session().await;
@@ -43,12 +43,12 @@ async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does
             pg_leader_proxy::net::reset_on_close(&served);
         }
         drop(served);
-        rig.until("the session is over", |tally| tally.open_sessions() == 0).await;
-        assert!(rig.suspects.try_recv().is_err(), "the client was gone");
+        rig.until("the session is over", |counters| counters.open_sessions() == 0).await;
+        assert!(rig.rechecks.try_recv().is_err(), "the client was gone");
     }
     let (_client, served) = rig.open_session(&server).await;
     drop(served);
-    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the client was there");
+    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the client was there");
     let (mut client, mut served) = rig.open_session(&server).await;
     let farewell = fatal(SqlState::AdminShutdown, "terminating connection", "");
     served.write_all(&farewell).await.unwrap();
@@ -56,19 +56,19 @@ async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does
     drop(client);
     assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
     drop(served);
-    assert_eq!(bounded(rig.suspects.recv()).await.unwrap().as_str(), "a", "the server said it");
+    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the server said it");
 }
 
 #[tokio::test]
 async fn the_epoch_may_end_while_a_client_waits_for_the_first_answer() {
     let (frozen, next) = (FakeServer::start().await, FakeServer::start().await);
     let mut rig = Rig::usual().await;
-    let pass = rig.lead(&frozen);
+    let grant = rig.lead(&frozen);
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     let mut served = frozen.accept().await;
     expect(&mut served, STARTUP).await;
-    rig.depose(&pass, Reason::NoLeader);
+    rig.depose(&grant, Reason::NoLeader);
     rig.lead(&next);
     let _served = next.accept_session().await;
     expect(&mut client, AUTH_OK).await;

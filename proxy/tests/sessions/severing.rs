@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::pass::Pass;
-use pg_leader_proxy::tally::RouteKind;
+use pg_leader_proxy::counters::RouteKind;
+use pg_leader_proxy::grant::Grant;
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ use crate::fake::{FakeServer, Rig, error, expect, rest};
 /// A session that is relayed, and the pass that it has.
 struct Open {
     rig: Rig,
-    pass: Arc<Pass>,
+    grant: Arc<Grant>,
     client: TcpStream,
     served: TcpStream,
 }
@@ -23,16 +23,16 @@ impl Open {
     async fn session() -> Self {
         let server = FakeServer::start().await;
         let mut rig = Rig::usual().await;
-        let pass = rig.lead(&server);
+        let grant = rig.lead(&server);
         let (client, served) = rig.open_session(&server).await;
-        Self { rig, pass, client, served }
+        Self { rig, grant, client, served }
     }
 }
 
 #[tokio::test]
 async fn a_severed_session_is_told_so_between_messages() {
-    let Open { mut rig, pass, mut client, mut served } = Open::session().await;
-    rig.depose(&pass, Reason::NoLeader);
+    let Open { mut rig, grant, mut client, mut served } = Open::session().await;
+    rig.depose(&grant, Reason::NoLeader);
     let (last, ended) = rest(&mut client).await;
     assert_eq!(ended, Ok(()));
     let (state, text) = error(&last);
@@ -45,8 +45,8 @@ async fn a_severed_session_is_told_so_between_messages() {
 async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
     let server = FakeServer::start().await;
     let mut rig = Rig::usual().await;
-    let pass = rig.lead(&server);
-    let epoch = rig.epoch_tally();
+    let grant = rig.lead(&server);
+    let epoch = rig.epoch_counters();
     let (mut left, mut served) = rig.open_session(&server).await;
     left.shutdown().await.unwrap();
     assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
@@ -58,53 +58,54 @@ async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
         assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())));
     }
     let (mut open, _served) = rig.open_session(&server).await;
-    rig.until("the others have ended", |tally| tally.open_sessions() == 1).await;
+    rig.until("the others have ended", |counters| counters.open_sessions() == 1).await;
     epoch.end(pg_leader_proxy::clock::now());
-    assert_eq!(epoch.severed(), 2, "and not the one whose client left");
-    rig.depose(&pass, Reason::NoLeader);
+    assert_eq!(epoch.terminated(), 2, "and not the one whose client left");
+    rig.depose(&grant, Reason::NoLeader);
     assert_eq!(error(&rest(&mut open).await.0).0, "57P01");
-    rig.until("it is counted", |_| epoch.severed() == 3).await;
+    rig.until("it is counted", |_| epoch.terminated() == 3).await;
 }
 
 #[tokio::test]
 async fn a_session_severed_inside_a_message_is_reset() {
-    let Open { mut rig, pass, mut client, mut served } = Open::session().await;
+    let Open { mut rig, grant, mut client, mut served } = Open::session().await;
     served.write_all(b"D\0\0\0\x0ehalf").await.unwrap();
     expect(&mut client, b"D\0\0\0\x0ehalf").await;
-    rig.depose(&pass, Reason::NoLeader);
+    rig.depose(&grant, Reason::NoLeader);
     assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
 }
 
 #[tokio::test]
 async fn a_session_blocked_in_a_write_is_severed_all_the_same() {
-    let Open { mut rig, pass, client, mut served } = Open::session().await;
+    let Open { mut rig, grant, client, mut served } = Open::session().await;
     // Nobody reads at the client's end, so the buffers fill up until the server can write no more.
     let block = vec![0; 1 << 20];
     while tokio::time::timeout(Duration::from_millis(300), served.write_all(&block)).await.is_ok() {}
-    rig.depose(&pass, Reason::NoLeader);
+    rig.depose(&grant, Reason::NoLeader);
     let (_, ended) = rest(&mut served).await;
     assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
-    rig.until("no session is open", |tally| tally.open_sessions() == 0).await;
+    rig.until("no session is open", |counters| counters.open_sessions() == 0).await;
     drop(client);
 }
 
 #[tokio::test]
 async fn no_byte_passes_once_the_pass_has_run_out_even_if_nobody_revoked_it() {
-    let Open { rig, pass, mut client, mut served } = Open::session().await;
-    pass.extend(Moment::from_boot(Duration::from_nanos(1)));
+    let Open { rig, grant, mut client, mut served } = Open::session().await;
+    grant.extend(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let (last, _) = rest(&mut client).await;
     assert_ne!(last.first(), Some(&b'Z'), "the acknowledgement must not arrive");
-    rig.until("the session was severed", |tally| tally.route(RouteKind::Write).severed.value() == 1).await;
+    rig.until("the session was severed", |counters| counters.route(RouteKind::Write).terminated.value() == 1)
+        .await;
 }
 
 #[tokio::test]
 async fn bytes_wait_for_a_pass_that_ran_out_and_is_extended() {
-    let Open { rig: _rig, pass, mut client, mut served } = Open::session().await;
-    pass.extend(Moment::from_boot(Duration::from_nanos(1)));
+    let Open { rig: _rig, grant, mut client, mut served } = Open::session().await;
+    grant.extend(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
     assert!(early.is_err(), "nothing may pass yet: {early:?}");
-    pass.extend(Moment::from_boot(Duration::MAX));
+    grant.extend(Moment::from_boot(Duration::MAX));
     expect(&mut client, b"Z\0\0\0\x05I").await;
 }

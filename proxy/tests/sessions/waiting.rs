@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pg_leader_proxy::config::Session;
+use pg_leader_proxy::counters::{RejectionKind, RouteKind};
 use pg_leader_proxy::gate::GateLimits;
-use pg_leader_proxy::tally::{RefusalKind, RouteKind};
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
@@ -16,11 +16,11 @@ async fn clients_wait_for_a_leader_and_then_enter() {
     let mut rig = Rig::usual().await;
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
-    rig.until("the client is held", |tally| tally.route(RouteKind::Write).held.value() == 1).await;
+    rig.until("the client is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
     rig.lead(&server);
     let _served = server.accept_session().await;
     expect(&mut client, AUTH_OK).await;
-    rig.until("nobody is held", |tally| tally.route(RouteKind::Write).held.value() == 0).await;
+    rig.until("nobody is held", |counters| counters.route(RouteKind::Write).held.value() == 0).await;
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn a_client_is_told_why_when_it_has_waited_long_enough() {
     let (state, text) = error(&rest(&mut client).await.0);
     assert_eq!(state, "57P03");
     assert!(text.ends_with("no member holds the leader key"), "{text}");
-    assert_eq!(rig.tally.route(RouteKind::Write).refusals(RefusalKind::NoServer).value(), 1);
+    assert_eq!(rig.counters.route(RouteKind::Write).rejections(RejectionKind::NoServer).value(), 1);
 }
 
 #[tokio::test]
@@ -39,9 +39,9 @@ async fn a_client_that_leaves_gives_its_place_up() {
     let rig = Rig::usual().await;
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
-    rig.until("the client is held", |tally| tally.route(RouteKind::Write).held.value() == 1).await;
+    rig.until("the client is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
     drop(client);
-    rig.until("nobody is held", |tally| tally.open_sessions() == 0).await;
+    rig.until("nobody is held", |counters| counters.open_sessions() == 0).await;
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn no_more_clients_wait_than_are_allowed_to() {
     let rig = Rig::start(session(), Duration::from_secs(5), limits).await;
     let mut first = rig.client().await;
     first.write_all(STARTUP).await.unwrap();
-    rig.until("one client is held", |tally| tally.route(RouteKind::Write).held.value() == 1).await;
+    rig.until("one client is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
     let mut second = rig.client().await;
     second.write_all(STARTUP).await.unwrap();
     assert_eq!(error(&rest(&mut second).await.0).0, "57P03");
@@ -60,7 +60,7 @@ async fn no_more_clients_wait_than_are_allowed_to() {
 async fn no_more_sessions_are_open_than_are_allowed_to() {
     let rig = Rig::start(Session { max_sessions: 1, ..session() }, Duration::from_secs(5), WIDE).await;
     let _first = rig.client().await;
-    rig.until("one session is open", |tally| tally.open_sessions() == 1).await;
+    rig.until("one session is open", |counters| counters.open_sessions() == 1).await;
     let mut second = rig.client().await;
     second.write_all(STARTUP).await.unwrap();
     assert_eq!(error(&rest(&mut second).await.0).0, "53300");

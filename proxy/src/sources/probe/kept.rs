@@ -7,7 +7,7 @@ use pg_leader_proxy_core::{Moment, ProbeConnection, ProbeReply};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::super::Inquiry;
+use super::super::ProbePlan;
 use super::connect::Conversation;
 use super::error::ProbeError;
 use super::pace::{SHORTEST_RECONNECT, Urgency};
@@ -17,7 +17,7 @@ use crate::clock;
 /// Keeps a connection to one member, and asks.
 pub(super) struct Kept<'a> {
     worker: &'a Worker,
-    inquiry: watch::Receiver<Arc<Inquiry>>,
+    probe_plan: watch::Receiver<Arc<ProbePlan>>,
     woken: mpsc::Receiver<()>,
     voice: Voice,
     /// How urgent the word was when the member was last asked.
@@ -34,11 +34,11 @@ enum Last {
 impl<'a> Kept<'a> {
     pub(super) fn new(
         worker: &'a Worker,
-        inquiry: watch::Receiver<Arc<Inquiry>>,
+        probe_plan: watch::Receiver<Arc<ProbePlan>>,
         woken: mpsc::Receiver<()>,
     ) -> Self {
         let voice = Voice::new(ProbeConnection::Persistent);
-        Self { worker, inquiry, woken, voice, urgency: Urgency::Normal }
+        Self { worker, probe_plan, woken, voice, urgency: Urgency::Normal }
     }
 
     pub(super) async fn run(mut self) -> ProbeError {
@@ -120,7 +120,7 @@ impl<'a> Kept<'a> {
             tokio::select! {
                 biased;
                 end = ended(&mut conversation) => return Ok(Some(end)),
-                changed = self.inquiry.changed() => {
+                changed = self.probe_plan.changed() => {
                     changed.map_err(|_| ProbeError::Unheard)?;
                     due = due.min(self.due(last));
                 }
@@ -132,7 +132,7 @@ impl<'a> Kept<'a> {
 
     /// When to ask again. A word that has become more urgent since it was asked for is due at once.
     fn due(&mut self, last: Last) -> Instant {
-        let urgency = Urgency::of(&self.inquiry.borrow_and_update().attention, &self.worker.member);
+        let urgency = Urgency::of(&self.probe_plan.borrow_and_update().attention, &self.worker.member);
         let rose = urgency > std::mem::replace(&mut self.urgency, urgency);
         let config = &self.worker.connector.config;
         match last {

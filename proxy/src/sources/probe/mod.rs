@@ -8,7 +8,7 @@ use pg_leader_proxy_core::{MemberName, Observation, ProbeReply, ServerAddr};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Inquiry;
+use super::ProbePlan;
 use crate::config;
 
 mod connect;
@@ -33,13 +33,13 @@ use worker::Worker;
 /// or takes the observations any more.
 pub async fn run(
     config: config::Probe,
-    inquiry: watch::Receiver<Arc<Inquiry>>,
+    probe_plan: watch::Receiver<Arc<ProbePlan>>,
     observations: mpsc::Sender<Observation>,
     wake: mpsc::Receiver<MemberName>,
 ) -> Result<Infallible, ProbeError> {
     let connector = Arc::new(Connector::new(config).await?);
     let probes =
-        Probes { connector, inquiry, observations, workers: JoinSet::new(), members: BTreeMap::new() };
+        Probes { connector, probe_plan, observations, workers: JoinSet::new(), members: BTreeMap::new() };
     probes.run(wake).await
 }
 
@@ -55,7 +55,7 @@ pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<P
 
 struct Probes {
     connector: Arc<Connector>,
-    inquiry: watch::Receiver<Arc<Inquiry>>,
+    probe_plan: watch::Receiver<Arc<ProbePlan>>,
     observations: mpsc::Sender<Observation>,
     workers: JoinSet<ProbeError>,
     members: BTreeMap<MemberName, Asked>,
@@ -72,11 +72,11 @@ impl Probes {
     async fn run(mut self, mut wake: mpsc::Receiver<MemberName>) -> Result<Infallible, ProbeError> {
         let mut relays = true;
         loop {
-            let inquiry = Arc::clone(&self.inquiry.borrow_and_update());
-            self.match_members(&inquiry);
+            let probe_plan = Arc::clone(&self.probe_plan.borrow_and_update());
+            self.match_members(&probe_plan);
             loop {
                 tokio::select! {
-                    changed = self.inquiry.changed() => {
+                    changed = self.probe_plan.changed() => {
                         changed.map_err(|_| ProbeError::Unheard)?;
                         break;
                     }
@@ -96,15 +96,15 @@ impl Probes {
     }
 
     /// Starts a worker for each new member, and stops those of members that left or moved.
-    fn match_members(&mut self, inquiry: &Inquiry) {
+    fn match_members(&mut self, probe_plan: &ProbePlan) {
         self.members.retain(|name, asked| {
-            let stays = inquiry.members.get(name) == Some(&asked.addr);
+            let stays = probe_plan.members.get(name) == Some(&asked.addr);
             if !stays {
                 asked.worker.abort();
             }
             stays
         });
-        for (name, addr) in &inquiry.members {
+        for (name, addr) in &probe_plan.members {
             if !self.members.contains_key(name) {
                 let asked = self.start(name, addr);
                 self.members.insert(name.clone(), asked);
@@ -121,7 +121,7 @@ impl Probes {
             connector: Arc::clone(&self.connector),
             observations: self.observations.clone(),
         };
-        let worker = self.workers.spawn(worker.run(self.inquiry.clone(), woken));
+        let worker = self.workers.spawn(worker.run(self.probe_plan.clone(), woken));
         Asked { addr: addr.clone(), wake, worker }
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::super::{Inquiry, chain};
+use super::super::{ProbePlan, chain};
 use super::connect::Connector;
 use super::error::ProbeError;
 use super::kept::Kept;
@@ -27,12 +27,12 @@ impl Worker {
     /// Asks for ever, or until nobody listens.
     pub(super) async fn run(
         self,
-        inquiry: watch::Receiver<Arc<Inquiry>>,
+        probe_plan: watch::Receiver<Arc<ProbePlan>>,
         woken: mpsc::Receiver<()>,
     ) -> ProbeError {
         tokio::select! {
             biased;
-            end = Kept::new(&self, inquiry, woken).run() => end,
+            end = Kept::new(&self, probe_plan, woken).run() => end,
             end = self.ask_afresh() => end,
         }
     }

@@ -20,9 +20,9 @@ use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use super::acceptors::{Acceptors, Client};
-use super::{Order, Place, Rota};
-use crate::session::{Arrivals, Session, Shared};
-use crate::tally::RouteKind;
+use super::{EventLoop, PoolHandle, WorkerCommand};
+use crate::counters::RouteKind;
+use crate::session::{Session, Shared, StartupContext};
 
 /// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -33,74 +33,79 @@ const ACCEPTED_AT_ONCE: usize = 64;
 /// tokio lets a thread wake itself, with a write to an eventfd and an `epoll_wait` that ends at once, whenever a timer is
 /// registered that is due before all others of the thread. Every login has timers for its bounds, and hardly any of them
 /// is ever due; without this one several of them are the next one at their time.
-const BEAT: Duration = Duration::from_millis(50);
+const TICK: Duration = Duration::from_millis(50);
 
 /// A worker's thread.
-pub(super) struct Hall {
-    rota: Rota,
-    inbox: mpsc::Receiver<Order>,
+pub(super) struct AcceptLoop {
+    event_loop: EventLoop,
+    inbox: mpsc::Receiver<WorkerCommand>,
     /// Nobody can give orders any more.
     leaving: bool,
     acceptors: Acceptors,
     /// Until when nobody is accepted.
     pause: Option<Instant>,
-    place: Place,
-    arrivals: Rc<Arrivals>,
+    handle: PoolHandle,
+    startup_context: Rc<StartupContext>,
     /// Those who arrive now. One that panics was logged, and ends alone.
-    arriving: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<Session>>>>,
+    startups: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<Session>>>>,
 }
 
-impl Hall {
-    pub(super) fn new(shared: Arc<Shared>, rota: Rota, inbox: mpsc::Receiver<Order>, place: Place) -> Self {
+impl AcceptLoop {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        event_loop: EventLoop,
+        inbox: mpsc::Receiver<WorkerCommand>,
+        handle: PoolHandle,
+    ) -> Self {
         Self {
-            rota,
+            event_loop,
             inbox,
             leaving: false,
             acceptors: Acceptors::new(shared.settings.clone()),
             pause: None,
-            place,
-            arrivals: Arrivals::new(shared),
-            arriving: FuturesUnordered::new(),
+            handle,
+            startup_context: StartupContext::new(shared),
+            startups: FuturesUnordered::new(),
         }
     }
 
     /// Serves until nobody can give orders any more and the last session has ended.
-    pub(super) fn serve(mut self, runtime: &Runtime) {
-        let mut beat = {
+    pub(super) fn run(mut self, runtime: &Runtime) {
+        let mut tick = {
             let _entered = runtime.enter();
-            Box::pin(sleep(BEAT))
+            Box::pin(sleep(TICK))
         };
-        while !(self.leaving && self.arriving.is_empty() && self.rota.is_empty()) {
-            if self.arriving.is_empty() {
-                self.advance(self.patience());
+        while !(self.leaving && self.startups.is_empty() && self.event_loop.is_empty()) {
+            if self.startups.is_empty() {
+                self.advance(self.timeout());
             } else {
-                runtime.block_on(self.receive(beat.as_mut()));
+                runtime.block_on(self.run_startups(tick.as_mut()));
             }
         }
     }
 
     /// How long everybody may wait.
-    fn patience(&self) -> Option<Duration> {
-        self.urgency().into_iter().chain(self.rota.next_settles()).min()
+    fn timeout(&self) -> Option<Duration> {
+        self.next_ready().into_iter().chain(self.event_loop.next_settles()).min()
     }
 
     /// How long those may wait whom nothing else will call, if there are any. The beat is soon enough for what settles.
-    fn urgency(&self) -> Option<Duration> {
+    fn next_ready(&self) -> Option<Duration> {
         let pause =
             || self.pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         let clients = self.acceptors.may_have_clients().then(pause);
-        clients.into_iter().chain(self.rota.urgency()).min()
+        clients.into_iter().chain(self.event_loop.next_ready()).min()
     }
 
     /// Lets the relays advance, follows orders, and accepts.
-    fn advance(&mut self, patience: Option<Duration>) {
-        let calls = self.rota.advance(patience);
-        self.hand_over();
-        for listener in calls.listeners {
+    fn advance(&mut self, timeout: Option<Duration>) {
+        let ready = self.event_loop.advance(timeout);
+        self.transfer_settled();
+        for listener in ready.listeners {
             self.acceptors.note(listener);
         }
-        if calls.bell {
-            self.follow_orders();
+        if ready.woken {
+            self.run_commands();
         }
         if self.acceptors.may_have_clients() && self.pause.is_none_or(|until| until <= Instant::now()) {
             self.accept();
@@ -108,46 +113,48 @@ impl Hall {
     }
 
     /// Has tokio bring the clients to their servers, and serves the relays beside them.
-    async fn receive(&mut self, mut beat: Pin<&mut Sleep>) {
+    async fn run_startups(&mut self, mut tick: Pin<&mut Sleep>) {
         // Not kept, because epoll would tell the other epoll of every message.
         #[expect(
             deprecated,
-            reason = "what replaces it is unsafe for descriptors that may close; the rota outlives this"
+            reason = "what replaces it is unsafe for descriptors that may close; the event loop outlives this"
         )]
-        let ready = match AsyncFd::with_interest(self.rota.descriptor(), Interest::READABLE) {
+        let ready = match AsyncFd::with_interest(self.event_loop.descriptor(), Interest::READABLE) {
             Ok(ready) => ready,
             Err(error) => panic!("epoll cannot watch epoll: {error}"),
         };
-        while !self.arriving.is_empty() {
-            let urgency = self.urgency();
+        while !self.startups.is_empty() {
+            let next_ready = self.next_ready();
             tokio::select! {
-                Some(arrived) = self.arriving.next() => {
+                Some(arrived) = self.startups.next() => {
                     if let Ok(Some(session)) = arrived {
                         session.begin();
-                        self.rota.adopt(Box::new(session));
+                        self.event_loop.adopt(Box::new(session));
                     }
                     continue;
                 }
                 // Cleared before the look, so that nothing can come between the two.
                 told = ready.readable() => told.into_iter().for_each(|mut told| told.clear_ready()),
-                () = beat.as_mut() => beat.as_mut().reset(tokio::time::Instant::now() + BEAT),
-                () = rest(urgency), if urgency.is_some() => {}
+                () = tick.as_mut() => tick.as_mut().reset(tokio::time::Instant::now() + TICK),
+                () = rest(next_ready), if next_ready.is_some() => {}
             }
             self.advance(Some(Duration::ZERO));
         }
     }
 
-    fn follow_orders(&mut self) {
+    fn run_commands(&mut self) {
         loop {
             match self.inbox.try_recv() {
-                Ok(Order::Listen(listener)) => self.acceptors.adopt(listener, self.rota.registry()),
-                Ok(Order::Unlisten(route, addr)) => self.let_go(route, addr),
-                Ok(Order::Relay(session)) => self.rota.adopt(session),
+                Ok(WorkerCommand::Listen(listener)) => {
+                    self.acceptors.adopt(listener, self.event_loop.registry())
+                }
+                Ok(WorkerCommand::Unlisten(route, addr)) => self.unlisten(route, addr),
+                Ok(WorkerCommand::Relay(session)) => self.event_loop.adopt(session),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.leaving = true;
                     for (route, addr) in self.acceptors.addresses() {
-                        self.let_go(route, addr);
+                        self.unlisten(route, addr);
                     }
                     return;
                 }
@@ -161,7 +168,7 @@ impl Hall {
         for _ in 0..ACCEPTED_AT_ONCE {
             match self.acceptors.next() {
                 None => return,
-                Some((route, Ok(client))) => self.welcome(route, client),
+                Some((route, Ok(client))) => self.start_client(route, client),
                 Some((route, Err(error))) => {
                     warn!(route = route.code(), %error, "cannot accept a client");
                     self.pause = Some(Instant::now() + ACCEPT_PAUSE);
@@ -171,23 +178,23 @@ impl Hall {
         }
     }
 
-    fn let_go(&mut self, route: RouteKind, addr: SocketAddr) {
-        for client in self.acceptors.let_go(route, addr, self.rota.registry()) {
-            self.welcome(route, client);
+    fn unlisten(&mut self, route: RouteKind, addr: SocketAddr) {
+        for client in self.acceptors.unlisten(route, addr, self.event_loop.registry()) {
+            self.start_client(route, client);
         }
     }
 
-    fn welcome(&self, route: RouteKind, client: Client) {
-        let bringing = Rc::clone(&self.arrivals).bring(route, client, self.place.seat());
-        self.arriving.push(AssertUnwindSafe(bringing).catch_unwind().boxed_local());
+    fn start_client(&self, route: RouteKind, client: Client) {
+        let bringing = Rc::clone(&self.startup_context).start(route, client, self.handle.load_guard());
+        self.startups.push(AssertUnwindSafe(bringing).catch_unwind().boxed_local());
     }
 
     /// Hands sessions that have settled to workers that have clearly fewer.
-    fn hand_over(&mut self) {
-        for key in self.rota.take_settled() {
-            let Some(vacancy) = self.place.vacancy() else { return };
-            if let Some(session) = self.rota.release(key) {
-                vacancy.fill(session);
+    fn transfer_settled(&mut self) {
+        for key in self.event_loop.take_settled() {
+            let Some(transfer_permit) = self.handle.transfer_permit() else { return };
+            if let Some(session) = self.event_loop.release(key) {
+                transfer_permit.transfer(session);
             }
         }
     }

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::error;
 
-use super::SUSPECTS;
+use super::RECHECKS;
 use crate::config;
 use crate::sources::etcd::EtcdSource;
-use crate::sources::{Inquiry, probe};
+use crate::sources::{ProbePlan, probe};
 
 /// How long after a source gave up it is started anew.
 const RETRY: Duration = Duration::from_secs(2);
@@ -40,24 +40,25 @@ pub(super) async fn follow_etcd(
 /// Asks the servers with the configuration in force.
 pub(super) async fn ask_servers(
     mut config: watch::Receiver<config::Probe>,
-    inquiry: watch::Receiver<Arc<Inquiry>>,
+    probe_plan: watch::Receiver<Arc<ProbePlan>>,
     observations: mpsc::Sender<Observation>,
-    mut suspects: mpsc::Receiver<MemberName>,
+    mut rechecks: mpsc::Receiver<MemberName>,
 ) -> Infallible {
     loop {
         let present = config.borrow_and_update().clone();
-        let (wake, woken) = mpsc::channel(SUSPECTS);
-        let asking =
-            async { failed(probe::run(present, inquiry.clone(), observations.clone(), woken).await).await };
+        let (wake, woken) = mpsc::channel(RECHECKS);
+        let commands = async {
+            failed(probe::run(present, probe_plan.clone(), observations.clone(), woken).await).await
+        };
         let waking = async {
-            while let Some(member) = suspects.recv().await {
+            while let Some(member) = rechecks.recv().await {
                 // A full channel means that they are being told already.
                 let _ = wake.try_send(member);
             }
             std::future::pending::<Infallible>().await
         };
         tokio::select! {
-            () = asking => {}
+            () = commands => {}
             never = waking => match never {},
             changed = config.changed() => stay_if_gone(changed).await,
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use pg_leader_proxy::app::{self, Order, Reload, Ties};
+use pg_leader_proxy::app::{self, Reload, SupervisorCommand, SupervisorLink};
 use primary::Primary;
 use run::{
     A_WHILE, Run, STARTUP, answers, arrive, bounded, config, free_address, handed, hears_nothing, last_words,
@@ -31,14 +31,14 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 async fn every_handed_socket_is_accepted_from_and_each_keeps_its_backlog() {
     let primary = Primary::start().await;
     for (handed_in, workers) in [(2, 2), (3, 1), (1, 3), (3, 2)] {
-        let kept = sockets(handed_in);
-        let addr = kept[0].local_addr().unwrap();
+        let inherited = sockets(handed_in);
+        let addr = inherited[0].local_addr().unwrap();
         let config = config(&primary, &[addr], workers);
-        let first = Run::start(config.clone(), handed(&kept), no_reload()).await;
+        let first = Run::start(config.clone(), handed(&inherited), no_reload()).await;
         for _ in 0..CLIENTS {
             session(addr).await;
         }
-        first.order(Order::Drain(LONG)).await;
+        first.command(SupervisorCommand::Drain(LONG)).await;
         first.ended().await;
 
         let mut waiting = Vec::new();
@@ -46,11 +46,11 @@ async fn every_handed_socket_is_accepted_from_and_each_keeps_its_backlog() {
             waiting.push(arrive(addr).await);
         }
         assert!(hears_nothing(&mut waiting[0]).await, "{handed_in} sockets, {workers} workers");
-        let second = Run::start(config, handed(&kept), no_reload()).await;
+        let second = Run::start(config, handed(&inherited), no_reload()).await;
         for client in &mut waiting {
             served(client).await;
         }
-        second.order(Order::Drain(Duration::ZERO)).await;
+        second.command(SupervisorCommand::Drain(Duration::ZERO)).await;
         second.ended().await;
     }
 }
@@ -58,11 +58,11 @@ async fn every_handed_socket_is_accepted_from_and_each_keeps_its_backlog() {
 #[tokio::test]
 async fn a_draining_process_leaves_new_clients_to_its_successor() {
     let primary = Primary::start().await;
-    let kept = sockets(2);
-    let addr = kept[0].local_addr().unwrap();
-    let first = Run::start(config(&primary, &[addr], 2), handed(&kept), no_reload()).await;
+    let inherited = sockets(2);
+    let addr = inherited[0].local_addr().unwrap();
+    let first = Run::start(config(&primary, &[addr], 2), handed(&inherited), no_reload()).await;
     let mut open = session(addr).await;
-    first.order(Order::Drain(LONG)).await;
+    first.command(SupervisorCommand::Drain(LONG)).await;
     answers(&mut open).await;
     tokio::time::sleep(A_WHILE).await;
 
@@ -73,7 +73,7 @@ async fn a_draining_process_leaves_new_clients_to_its_successor() {
     assert!(hears_nothing(&mut waiting[0]).await, "the draining process must not accept");
     answers(&mut open).await;
 
-    let second = Run::start(config(&primary, &[addr], 1), handed(&kept), no_reload()).await;
+    let second = Run::start(config(&primary, &[addr], 1), handed(&inherited), no_reload()).await;
     for client in &mut waiting {
         served(client).await;
     }
@@ -90,9 +90,9 @@ async fn a_draining_process_leaves_new_clients_to_its_successor() {
 #[tokio::test]
 async fn no_client_fails_while_one_process_follows_another() {
     let primary = Primary::start().await;
-    let kept = sockets(2);
-    let addr = kept[0].local_addr().unwrap();
-    let first = Run::start(config(&primary, &[addr], 2), handed(&kept), no_reload()).await;
+    let inherited = sockets(2);
+    let addr = inherited[0].local_addr().unwrap();
+    let first = Run::start(config(&primary, &[addr], 2), handed(&inherited), no_reload()).await;
     let arriving = tokio::spawn(async move {
         let mut clients = JoinSet::new();
         let mut every = tokio::time::interval(Duration::from_millis(5));
@@ -107,10 +107,10 @@ async fn no_client_fails_while_one_process_follows_another() {
         clients.join_all().await
     });
     tokio::time::sleep(A_WHILE).await;
-    first.order(Order::Drain(LONG)).await;
+    first.command(SupervisorCommand::Drain(LONG)).await;
     first.ended().await;
     tokio::time::sleep(A_WHILE).await;
-    let second = Run::start(config(&primary, &[addr], 3), handed(&kept), no_reload()).await;
+    let second = Run::start(config(&primary, &[addr], 3), handed(&inherited), no_reload()).await;
     let took = arriving.await.expect("a client failed");
     let slowest = took.iter().max().unwrap();
     assert!((A_WHILE..AT_ONCE).contains(slowest), "{slowest:?}");
@@ -128,7 +128,7 @@ async fn a_process_without_handed_sockets_serves_its_backlog_and_then_listens_no
     for _ in 0..CLIENTS {
         last.push(arrive(addr).await);
     }
-    run.order(Order::Drain(LONG)).await;
+    run.command(SupervisorCommand::Drain(LONG)).await;
     for client in &mut last {
         served(client).await;
     }
@@ -142,14 +142,14 @@ async fn a_process_without_handed_sockets_serves_its_backlog_and_then_listens_no
 #[tokio::test]
 async fn addresses_without_a_handed_socket_are_bound() {
     let primary = Primary::start().await;
-    let kept = sockets(1);
-    let (kept_addr, own_addr) = (kept[0].local_addr().unwrap(), free_address());
+    let inherited = sockets(1);
+    let (kept_addr, own_addr) = (inherited[0].local_addr().unwrap(), free_address());
     let config = config(&primary, &[kept_addr, own_addr], 2);
     assert_eq!(app::addresses(&config), [kept_addr, own_addr]);
-    let run = Run::start(config, handed(&kept), no_reload()).await;
+    let run = Run::start(config, handed(&inherited), no_reload()).await;
     session(kept_addr).await;
     session(own_addr).await;
-    run.order(Order::Drain(LONG)).await;
+    run.command(SupervisorCommand::Drain(LONG)).await;
     run.ended().await;
     assert!(TcpStream::connect(own_addr).await.is_err(), "nobody keeps this one");
     assert!(hears_nothing(&mut arrive(kept_addr).await).await);
@@ -161,9 +161,9 @@ async fn a_socket_that_no_route_wants_is_refused_by_name() {
     let (wanted, stray) = (sockets(1), sockets(1));
     let addr = stray[0].local_addr().unwrap();
     let config = config(&primary, &[wanted[0].local_addr().unwrap()], 1);
-    let (up, is_up) = oneshot::channel();
+    let (ready, is_up) = oneshot::channel();
     let listeners = handed(&wanted).into_iter().chain(stray).collect();
-    let ties = Ties { listeners, up: Some(up), ..Ties::default() };
+    let ties = SupervisorLink { listeners, ready: Some(ready), ..SupervisorLink::default() };
     let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
     assert_eq!(
         refused.unwrap_err().to_string(),
@@ -178,8 +178,8 @@ async fn a_process_that_cannot_listen_is_not_up() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let config = config(&primary, &[addr], 1);
-    let (up, is_up) = oneshot::channel();
-    let ties = Ties { up: Some(up), ..Ties::default() };
+    let (ready, is_up) = oneshot::channel();
+    let ties = SupervisorLink { ready: Some(ready), ..SupervisorLink::default() };
     let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
     assert_eq!(refused.unwrap_err().to_string(), format!("write.listen: cannot listen on {addr}"));
     assert!(is_up.await.is_err());
@@ -192,7 +192,7 @@ async fn the_time_to_drain_is_kept_and_then_sessions_are_severed() {
     let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
     let mut open = session(addr).await;
     let began = Instant::now();
-    run.order(Order::Drain(Duration::from_secs(1))).await;
+    run.command(SupervisorCommand::Drain(Duration::from_secs(1))).await;
     answers(&mut open).await;
     assert!(last_words(&mut open).await.contains("57P01"));
     assert!((Duration::from_secs(1)..LONG).contains(&began.elapsed()), "{:?}", began.elapsed());
@@ -206,7 +206,7 @@ async fn a_client_whose_first_packet_comes_after_the_end_is_told_so() {
     let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
     let mut late = TcpStream::connect(addr).await.unwrap();
     let mut open = session(addr).await;
-    run.order(Order::Drain(Duration::ZERO)).await;
+    run.command(SupervisorCommand::Drain(Duration::ZERO)).await;
     assert!(last_words(&mut open).await.contains("57P01"));
     late.write_all(STARTUP).await.unwrap();
     let told = last_words(&mut late).await;
@@ -220,10 +220,10 @@ async fn of_several_orders_to_drain_the_soonest_holds() {
     let addr = free_address();
     let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
     let mut open = session(addr).await;
-    run.order(Order::Drain(LONG)).await;
+    run.command(SupervisorCommand::Drain(LONG)).await;
     answers(&mut open).await;
-    run.order(Order::Drain(Duration::ZERO)).await;
-    run.order(Order::Drain(LONG)).await;
+    run.command(SupervisorCommand::Drain(Duration::ZERO)).await;
+    run.command(SupervisorCommand::Drain(LONG)).await;
     assert!(last_words(&mut open).await.contains("57P01"));
     run.ended().await;
 }
@@ -232,16 +232,16 @@ async fn of_several_orders_to_drain_the_soonest_holds() {
 async fn without_its_holder_a_process_ends_at_once() {
     let primary = Primary::start().await;
     for draining in [false, true] {
-        let kept = sockets(1);
-        let addr = kept[0].local_addr().unwrap();
-        let mut run = Run::start(config(&primary, &[addr], 2), handed(&kept), no_reload()).await;
+        let inherited = sockets(1);
+        let addr = inherited[0].local_addr().unwrap();
+        let mut run = Run::start(config(&primary, &[addr], 2), handed(&inherited), no_reload()).await;
         let mut open = session(addr).await;
         if draining {
-            run.order(Order::Drain(LONG)).await;
+            run.command(SupervisorCommand::Drain(LONG)).await;
             answers(&mut open).await;
         }
         let began = Instant::now();
-        drop(run.orders.take());
+        drop(run.commands.take());
         assert!(last_words(&mut open).await.contains("57P01"));
         run.ended().await;
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
@@ -251,16 +251,16 @@ async fn without_its_holder_a_process_ends_at_once() {
 #[tokio::test]
 async fn an_order_to_reload_keeps_the_sessions_and_the_kept_addresses() {
     let primary = Primary::start().await;
-    let kept = sockets(1);
-    let (kept_addr, own_addr) = (kept[0].local_addr().unwrap(), free_address());
+    let inherited = sockets(1);
+    let (kept_addr, own_addr) = (inherited[0].local_addr().unwrap(), free_address());
     let next = [config(&primary, &[own_addr], 2), config(&primary, &[kept_addr, own_addr], 2)];
     let reloads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&reloads);
     let reload = Reload::new(move || Ok(next[counted.fetch_add(1, Ordering::SeqCst)].clone()));
-    let run = Run::start(config(&primary, &[kept_addr], 2), handed(&kept), reload).await;
+    let run = Run::start(config(&primary, &[kept_addr], 2), handed(&inherited), reload).await;
     let mut open = session(kept_addr).await;
 
-    run.order(Order::Reload).await;
+    run.command(SupervisorCommand::Reload).await;
     bounded(async {
         while reloads.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -271,7 +271,7 @@ async fn an_order_to_reload_keeps_the_sessions_and_the_kept_addresses() {
     assert!(TcpStream::connect(own_addr).await.is_err(), "who leaves a kept address is not taken");
     session(kept_addr).await;
 
-    run.order(Order::Reload).await;
+    run.command(SupervisorCommand::Reload).await;
     bounded(async { while TcpStream::connect(own_addr).await.is_err() {} }).await;
     session(own_addr).await;
     answers(&mut open).await;
@@ -284,7 +284,7 @@ async fn news_reach_the_holder() {
     let addr = free_address();
     let mut run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
     let name = primary.addr;
-    let first = bounded(run.news.recv()).await.unwrap();
+    let first = bounded(run.events.recv()).await.unwrap();
     assert_eq!(
         (first.kind.as_str(), first.to_string()),
         ("leader", format!("leader is {name} (timeline 4)"))
@@ -294,7 +294,7 @@ async fn news_reach_the_holder() {
     let mut open = session(addr).await;
     primary.set_in_recovery(true);
     assert!(last_words(&mut open).await.contains("57P01"));
-    let fenced = bounded(run.news.recv()).await.unwrap();
+    let fenced = bounded(run.events.recv()).await.unwrap();
     let sentence = "no leader for 3 s: every member is in recovery; clients are held";
     assert_eq!((fenced.kind.as_str(), fenced.to_string()), ("fenced", sentence.to_owned()));
 
@@ -302,7 +302,7 @@ async fn news_reach_the_holder() {
     assert!(hears_nothing(&mut held).await);
     primary.set_in_recovery(false);
     served(&mut held).await;
-    let resumed = bounded(run.news.recv()).await.unwrap();
+    let resumed = bounded(run.events.recv()).await.unwrap();
     assert_eq!(resumed.kind, "resumed");
     let begin = format!("leader is {name} (timeline 4) again: 1 session severed, 1 client held, after ");
     assert!(resumed.message.starts_with(&begin), "{resumed}");

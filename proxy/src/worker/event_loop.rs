@@ -14,28 +14,28 @@ use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 use tracing::warn;
 
-use super::{BELL, Bell, LISTENERS};
+use super::{LISTENERS, LoopWaker, WAKE};
 use crate::clock;
-use crate::pass::Pass;
+use crate::grant::Grant;
 use crate::session::{End, Progress, Scratch, Session, Side};
 
 /// How many sockets epoll may speak of at once.
 const EVENTS: usize = 256;
 /// How long a session waits for control to decide about a pass that has run out; control does so at that very moment.
-const PASS_WAIT: Duration = Duration::from_secs(2);
+const GRANT_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
-const PASS_LOOK: Duration = Duration::from_millis(5);
+const GRANT_POLL: Duration = Duration::from_millis(5);
 
 /// The relays of one worker.
-pub(super) struct Rota {
+pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
-    bell: Arc<Bell>,
+    waker: Arc<LoopWaker>,
     sessions: Slab<Box<Session>>,
     scratch: Scratch,
-    passes: Vec<Watched>,
+    grants: Vec<Watched>,
     /// Epoll had more to say than was asked at once.
-    interrupted: bool,
+    events_left: bool,
     /// Sessions that have more to do than was fair.
     unfinished: Vec<usize>,
     /// When sessions will have settled, some of which have ended since.
@@ -48,16 +48,16 @@ pub(super) struct Rota {
 
 /// A pass that sessions here hold.
 struct Watched {
-    pass: Arc<Pass>,
+    grant: Arc<Grant>,
     /// Rings the bell, as long as it is kept.
     _revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// For what else than relays epoll has called.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct Ready {
     /// There may be orders.
-    pub(super) bell: bool,
+    pub(super) woken: bool,
     /// Listening sockets on which clients wait.
     pub(super) listeners: Vec<Token>,
 }
@@ -68,20 +68,20 @@ const fn tokens(key: usize) -> [Token; 2] {
 }
 
 /// The opposite.
-const fn session(Token(place): Token) -> (usize, Side) {
-    (place / 2, if place & 1 == 0 { Side::Client } else { Side::Server })
+const fn session(Token(token): Token) -> (usize, Side) {
+    (token / 2, if token & 1 == 0 { Side::Client } else { Side::Server })
 }
 
-impl Rota {
-    pub(super) fn new(poll: Poll, bell: Arc<Bell>) -> Self {
+impl EventLoop {
+    pub(super) fn new(poll: Poll, waker: Arc<LoopWaker>) -> Self {
         Self {
             poll,
             events: Events::with_capacity(EVENTS),
-            bell,
+            waker,
             sessions: Slab::new(),
             scratch: Scratch::default(),
-            passes: Vec::new(),
-            interrupted: false,
+            grants: Vec::new(),
+            events_left: false,
             unfinished: Vec::new(),
             settling: VecDeque::new(),
             settled: Vec::new(),
@@ -104,11 +104,11 @@ impl Rota {
     }
 
     /// How long those may wait whom no socket will call, if there are any.
-    pub(super) fn urgency(&self) -> Option<Duration> {
-        if self.interrupted || !self.unfinished.is_empty() {
+    pub(super) fn next_ready(&self) -> Option<Duration> {
+        if self.events_left || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
-        (!self.suspended.is_empty()).then_some(PASS_LOOK)
+        (!self.suspended.is_empty()).then_some(GRANT_POLL)
     }
 
     /// How long until the next session has settled.
@@ -117,10 +117,10 @@ impl Rota {
     }
 
     /// Waits until a socket is ready or the patience is over, and gives everybody their turn.
-    pub(super) fn advance(&mut self, patience: Option<Duration>) -> Calls {
-        let mut calls = Calls::default();
-        match self.poll.poll(&mut self.events, patience) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return calls,
+    pub(super) fn advance(&mut self, timeout: Option<Duration>) -> Ready {
+        let mut ready = Ready::default();
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return ready,
             Err(error) => panic!("epoll has failed: {error}"),
             Ok(()) => {}
         }
@@ -130,18 +130,18 @@ impl Rota {
         for event in &events {
             said += 1;
             match event.token() {
-                BELL => calls.bell = true,
-                token if LISTENERS.contains(&token.0) => calls.listeners.push(token),
+                WAKE => ready.woken = true,
+                token if LISTENERS.contains(&token.0) => ready.listeners.push(token),
                 token => self.heard(token, event),
             }
         }
         self.events = events;
-        self.interrupted = said == EVENTS;
+        self.events_left = said == EVENTS;
         self.catch_up();
-        if calls.bell {
-            self.sever_revoked();
+        if ready.woken {
+            self.end_revoked();
         }
-        calls
+        ready
     }
 
     /// Takes a session in and gives it its first turn. Never while epoll's events are looked at: they may speak of a session
@@ -152,13 +152,13 @@ impl Rota {
             warn!(%error, "cannot watch a session");
             return;
         }
-        self.watch(session.relay.pass());
+        self.watch(session.relay.grant());
         if let Some(at) = session.relay.settles_at() {
             self.settling.push_back((at, key));
         }
         self.sessions.insert(session);
         // It looks at the pass after it is watched, so no revocation can come between the two.
-        self.turn(key);
+        self.run(key);
     }
 
     /// Those who have settled since this was last asked.
@@ -182,23 +182,23 @@ impl Rota {
         let (key, side) = session(token);
         if let Some(session) = self.sessions.get_mut(key) {
             session.relay.note(side, event);
-            self.turn(key);
+            self.run(key);
         }
     }
 
     /// Gives a session its turn.
-    fn turn(&mut self, key: usize) {
+    fn run(&mut self, key: usize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let scratch = &mut self.scratch;
         match catch_unwind(AssertUnwindSafe(|| session.relay.advance(scratch))) {
-            Ok(Progress::Waits) if session.relay.is_stuck() => {
-                if let Err(error) = session.relay.watch_writing(self.poll.registry(), tokens(key)) {
-                    self.end(key, &End::ClientBroke(error));
+            Ok(Progress::Blocked) if session.relay.needs_write_interest() => {
+                if let Err(error) = session.relay.add_write_interest(self.poll.registry(), tokens(key)) {
+                    self.end(key, &End::ClientFailed(error));
                 }
             }
-            Ok(Progress::Waits) => {}
+            Ok(Progress::Blocked) => {}
             Ok(Progress::Unfinished) => self.unfinished.push(key),
-            Ok(Progress::PassRanOut) => self.suspend(key),
+            Ok(Progress::GrantExpired) => self.suspend(key),
             Ok(Progress::Ended(end)) => self.end(key, &end),
             // It was logged, and ends alone.
             Err(_) => drop(self.remove(key)),
@@ -207,7 +207,7 @@ impl Rota {
 
     fn suspend(&mut self, key: usize) {
         if self.suspended.iter().all(|(_, known)| *known != key) {
-            self.suspended.push((Instant::now() + PASS_WAIT, key));
+            self.suspended.push((Instant::now() + GRANT_WAIT, key));
         }
     }
 
@@ -223,45 +223,45 @@ impl Rota {
     }
 
     /// Has the end of a pass ring the bell.
-    fn watch(&mut self, pass: &Arc<Pass>) {
-        if self.passes.iter().any(|known| Arc::ptr_eq(&known.pass, pass)) {
+    fn watch(&mut self, grant: &Arc<Grant>) {
+        if self.grants.iter().any(|known| Arc::ptr_eq(&known.grant, grant)) {
             return;
         }
-        let ends = Arc::clone(pass);
+        let ends = Arc::clone(grant);
         let mut revoked: Pin<Box<dyn Future<Output = ()> + Send>> =
             Box::pin(async move { ends.revoked().await });
-        let waker = Waker::from(Arc::clone(&self.bell));
+        let waker = Waker::from(Arc::clone(&self.waker));
         if revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            self.passes.push(Watched { pass: Arc::clone(pass), _revoked: revoked });
+            self.grants.push(Watched { grant: Arc::clone(grant), _revoked: revoked });
         }
     }
 
     /// Ends the sessions whose pass was revoked.
-    fn sever_revoked(&mut self) {
-        if self.passes.extract_if(.., |watched| watched.pass.is_revoked()).count() == 0 {
+    fn end_revoked(&mut self) {
+        if self.grants.extract_if(.., |watched| watched.grant.is_revoked()).count() == 0 {
             return;
         }
-        let revoked = self.sessions.iter().filter(|(_, session)| session.relay.pass().is_revoked());
+        let revoked = self.sessions.iter().filter(|(_, session)| session.relay.grant().is_revoked());
         let revoked: Vec<usize> = revoked.map(|(key, _)| key).collect();
         for key in revoked {
-            self.end(key, &End::Severed);
+            self.end(key, &End::Terminated);
         }
     }
 
     /// Gives their turn to those whom no socket calls.
     fn catch_up(&mut self) {
         for key in std::mem::take(&mut self.unfinished) {
-            self.turn(key);
+            self.run(key);
         }
         if !self.settling.is_empty() {
             self.settle(Instant::now());
         }
         for (until, key) in std::mem::take(&mut self.suspended) {
             let Some(session) = self.sessions.get(key) else { continue };
-            if session.relay.pass().allows(clock::now()) {
-                self.turn(key);
+            if session.relay.grant().allows(clock::now()) {
+                self.run(key);
             } else if until <= Instant::now() {
-                self.end(key, &End::Severed);
+                self.end(key, &End::Terminated);
             } else {
                 self.suspended.push((until, key));
             }

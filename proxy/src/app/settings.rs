@@ -6,9 +6,9 @@ use anyhow::{Result, bail};
 use pg_leader_proxy_core::{Member, MemberName, ServerAddr};
 
 use crate::config::{self, Config, Witnesses};
+use crate::counters::RouteKind;
 use crate::gate::GateLimits;
-use crate::session::Settings;
-use crate::tally::RouteKind;
+use crate::session::SessionSettings;
 
 pub(super) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
     (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
@@ -21,8 +21,8 @@ pub(super) fn etcd_config(config: &Config) -> Option<config::Etcd> {
     }
 }
 
-pub(super) fn settings(config: &Config) -> Settings {
-    Settings {
+pub(super) fn settings(config: &Config) -> SessionSettings {
+    SessionSettings {
         session: config.session,
         write_hold: config.write.hold_timeout,
         read_hold: config.read.as_ref().map_or(config.write.hold_timeout, |read| read.hold_timeout),
@@ -44,10 +44,10 @@ pub(super) fn routes(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
 }
 
 /// What cannot change while the process runs, because sessions hang on it or somebody holds its address.
-pub(super) fn check_reloadable(before: &Config, after: &Config, kept: &[SocketAddr]) -> Result<()> {
+pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[SocketAddr]) -> Result<()> {
     let wanted = routes(after);
     for (route, addr) in routes(before) {
-        if kept.contains(&addr) && !wanted.contains(&(route, addr)) {
+        if inherited.contains(&addr) && !wanted.contains(&(route, addr)) {
             // Its clients would wait in the backlog of a socket that is open and from which nobody accepts.
             bail!(
                 "{}.listen: {addr} is kept open for this process, and can only go with a restart",

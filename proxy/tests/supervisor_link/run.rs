@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use pg_leader_proxy::app::{self, News, Order, Reload, Ties};
+use pg_leader_proxy::app::{self, EventRecord, Reload, SupervisorCommand, SupervisorLink};
 use pg_leader_proxy::config::{Config, Given, Origins, Raw};
 use pg_leader_proxy::net;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -60,25 +60,30 @@ pub(crate) fn no_reload() -> Reload {
 
 /// A running proxy and the holder's ends of its ties.
 pub(crate) struct Run {
-    pub(crate) orders: Option<mpsc::Sender<Order>>,
-    pub(crate) news: mpsc::Receiver<News>,
+    pub(crate) commands: Option<mpsc::Sender<SupervisorCommand>>,
+    pub(crate) events: mpsc::Receiver<EventRecord>,
     thread: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Run {
     /// Starts a proxy and waits until it is up.
     pub(crate) async fn start(config: Config, listeners: Vec<TcpListener>, reload: Reload) -> Self {
-        let (orders, ordered) = mpsc::channel(4);
-        let (told, news) = mpsc::channel(4);
-        let (up, is_up) = oneshot::channel();
-        let ties = Ties { listeners, orders: Some(ordered), news: Some(told), up: Some(up) };
+        let (commands, supervisor_command) = mpsc::channel(4);
+        let (told, events) = mpsc::channel(4);
+        let (ready, is_up) = oneshot::channel();
+        let ties = SupervisorLink {
+            listeners,
+            commands: Some(supervisor_command),
+            events: Some(told),
+            ready: Some(ready),
+        };
         let thread = thread::spawn(move || app::run(config, reload, ties));
         bounded(is_up).await.expect("the proxy did not start");
-        Self { orders: Some(orders), news, thread }
+        Self { commands: Some(commands), events, thread }
     }
 
-    pub(crate) async fn order(&self, order: Order) {
-        self.orders.as_ref().unwrap().send(order).await.unwrap();
+    pub(crate) async fn command(&self, command: SupervisorCommand) {
+        self.commands.as_ref().unwrap().send(command).await.unwrap();
     }
 
     pub(crate) fn has_ended(&self) -> bool {

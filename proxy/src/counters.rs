@@ -18,16 +18,16 @@ const EPOCHS_KEPT: usize = 33;
 
 /// A counter that only grows, or a gauge, depending on its name.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     /// One more.
-    pub fn up(&self) {
+    pub fn increment(&self) {
         self.0.fetch_add(1, Relaxed);
     }
 
     /// One fewer.
-    pub fn down(&self) {
+    pub fn decrement(&self) {
         self.0.fetch_sub(1, Relaxed);
     }
 
@@ -66,7 +66,7 @@ impl RouteKind {
 
 /// Why a client was turned away, as the client is told; the label of `proxy_refusals_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalKind {
+pub enum RejectionKind {
     /// No server within the hold time.
     NoServer,
     /// As many clients wait as are allowed to.
@@ -81,7 +81,7 @@ pub enum RefusalKind {
     Stopping,
 }
 
-impl RefusalKind {
+impl RejectionKind {
     /// Every kind, for metrics that name them all.
     pub const ALL: [Self; 6] = [
         Self::NoServer,
@@ -107,63 +107,63 @@ impl RefusalKind {
 
 /// What was counted on one route.
 #[derive(Debug, Default)]
-pub struct RouteTally {
+pub struct RouteCounters {
     /// Client connections accepted.
-    pub accepted: Count,
+    pub accepted: Counter,
     /// Sessions open now, held ones included.
-    pub open: Count,
+    pub open: Counter,
     /// Clients waiting for a server now.
-    pub held: Count,
+    pub held: Counter,
     /// Clients that had to wait.
-    pub waited: Count,
+    pub waited: Counter,
     /// Sessions connected to a server.
-    pub connected: Count,
+    pub connected: Counter,
     /// Sessions severed.
-    pub severed: Count,
+    pub terminated: Counter,
     /// Attempts to connect to a server that failed.
-    pub connect_failures: Count,
+    pub connect_failures: Counter,
     /// Cancel requests forwarded.
-    pub cancels: Count,
+    pub cancels: Counter,
     /// Bytes from clients to servers, counted when a session ends.
-    pub bytes_to_server: Count,
+    pub bytes_to_server: Counter,
     /// Bytes from servers to clients, counted when a session ends.
-    pub bytes_to_client: Count,
-    refusals: [Count; RefusalKind::ALL.len()],
+    pub bytes_to_client: Counter,
+    rejections: [Counter; RejectionKind::ALL.len()],
 }
 
-impl RouteTally {
+impl RouteCounters {
     /// Clients turned away for `kind`.
-    pub const fn refusals(&self, kind: RefusalKind) -> &Count {
-        &self.refusals[kind as usize]
+    pub const fn rejections(&self, kind: RejectionKind) -> &Counter {
+        &self.rejections[kind as usize]
     }
 }
 
 /// What happened to the sessions of one epoch of the write route.
 #[derive(Debug, Default)]
-pub struct EpochTally {
+pub struct EpochCounters {
     /// Sessions connected to the leader of this epoch.
-    pub connected: Count,
+    pub connected: Counter,
     /// Sessions that the proxy severed at its end.
-    pub cut: Count,
+    pub terminated_by_proxy: Counter,
     /// Clients that waited for this epoch to begin.
-    pub waited: Count,
-    lost: Lately,
+    pub waited: Counter,
+    lost: RecentCounts,
     ended: AtomicU64,
-    first_served: AtomicU64,
-    last_passed: AtomicU64,
+    first_byte_at: AtomicU64,
+    last_byte_at: AtomicU64,
 }
 
-impl EpochTally {
+impl EpochCounters {
     /// The first byte from this epoch's leader reached a client at `now`; later calls change nothing.
-    pub fn served(&self, now: Moment) {
-        if self.first_served.load(Relaxed) == 0 {
-            let _ = self.first_served.compare_exchange(0, nanos(now), Relaxed, Relaxed);
+    pub fn record_first_byte(&self, now: Moment) {
+        if self.first_byte_at.load(Relaxed) == 0 {
+            let _ = self.first_byte_at.compare_exchange(0, nanos(now), Relaxed, Relaxed);
         }
     }
 
     /// The server ended a session at `now` that its client had not left.
-    pub fn lost(&self, now: Moment) {
-        self.lost.up(now);
+    pub fn record_lost(&self, now: Moment) {
+        self.lost.increment(now);
     }
 
     /// The epoch ends at `now`.
@@ -173,33 +173,33 @@ impl EpochTally {
 
     /// Sessions severed at its end: those that the proxy cut, and those that the server itself ended in the seconds
     /// before. A worker may learn of the latter a moment after control has heard why.
-    pub fn severed(&self) -> u64 {
+    pub fn terminated(&self) -> u64 {
         let lost = moment(self.ended.load(Relaxed)).map_or(0, |end| self.lost.since(end - LOST_WITHIN));
-        self.cut.value() + lost
+        self.terminated_by_proxy.value() + lost
     }
 
     /// A severed session had passed its last byte at `at`.
-    pub fn passed(&self, at: Moment) {
-        self.last_passed.fetch_max(nanos(at), Relaxed);
+    pub fn record_last_byte(&self, at: Moment) {
+        self.last_byte_at.fetch_max(nanos(at), Relaxed);
     }
 
     /// When the first byte from this epoch's leader reached a client.
-    pub fn first_served(&self) -> Option<Moment> {
-        moment(self.first_served.load(Relaxed))
+    pub fn first_byte_at(&self) -> Option<Moment> {
+        moment(self.first_byte_at.load(Relaxed))
     }
 
     /// When the severed sessions had passed their last byte.
-    pub fn last_passed(&self) -> Option<Moment> {
-        moment(self.last_passed.load(Relaxed))
+    pub fn last_byte_at(&self) -> Option<Moment> {
+        moment(self.last_byte_at.load(Relaxed))
     }
 }
 
 /// How many there were in each of the last seconds: the second in the upper half, its count in the lower one.
 #[derive(Debug, Default)]
-struct Lately([AtomicU64; LOST_SECONDS]);
+struct RecentCounts([AtomicU64; LOST_SECONDS]);
 
-impl Lately {
-    fn up(&self, now: Moment) {
+impl RecentCounts {
+    fn increment(&self, now: Moment) {
         let second = second(now);
         let counted = |slot: u64| if slot >> 32 == second { slot + 1 } else { second << 32 | 1 };
         let slot = &self.0[second as usize % LOST_SECONDS];
@@ -229,15 +229,15 @@ fn moment(nanos: u64) -> Option<Moment> {
 
 /// Everything that was counted.
 #[derive(Debug, Default)]
-pub struct Tally {
-    write: RouteTally,
-    read: RouteTally,
-    epochs: Mutex<VecDeque<(RouteEpoch, Arc<EpochTally>)>>,
+pub struct Counters {
+    write: RouteCounters,
+    read: RouteCounters,
+    epochs: Mutex<VecDeque<(RouteEpoch, Arc<EpochCounters>)>>,
 }
 
-impl Tally {
+impl Counters {
     /// What was counted on one route.
-    pub const fn route(&self, kind: RouteKind) -> &RouteTally {
+    pub const fn route(&self, kind: RouteKind) -> &RouteCounters {
         match kind {
             RouteKind::Write => &self.write,
             RouteKind::Read => &self.read,
@@ -250,31 +250,31 @@ impl Tally {
     }
 
     /// Begins to count for an epoch of the write route.
-    pub fn begin_epoch(&self, epoch: RouteEpoch) -> Arc<EpochTally> {
+    pub fn begin_epoch(&self, epoch: RouteEpoch) -> Arc<EpochCounters> {
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         if epochs.len() == EPOCHS_KEPT {
             epochs.pop_front();
         }
-        let tally = Arc::new(EpochTally::default());
-        epochs.push_back((epoch, Arc::clone(&tally)));
-        tally
+        let counters = Arc::new(EpochCounters::default());
+        epochs.push_back((epoch, Arc::clone(&counters)));
+        counters
     }
 
     /// What was counted for an epoch, if it is still remembered.
-    pub fn epoch(&self, epoch: RouteEpoch) -> Option<Arc<EpochTally>> {
+    pub fn epoch(&self, epoch: RouteEpoch) -> Option<Arc<EpochCounters>> {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        epochs.iter().find(|(known, _)| *known == epoch).map(|(_, tally)| Arc::clone(tally))
+        epochs.iter().find(|(known, _)| *known == epoch).map(|(_, counters)| Arc::clone(counters))
     }
 
     /// What it cost to come from one epoch of the write route to a later one: the sessions that were severed since
     /// `from` began, and the clients that waited for an epoch since then, up to `to`. Forgotten epochs count nothing.
-    pub fn toll(&self, from: RouteEpoch, to: RouteEpoch) -> Impact {
+    pub fn impact(&self, from: RouteEpoch, to: RouteEpoch) -> Impact {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = epochs.iter().filter(|(epoch, _)| (from..to).contains(epoch));
         let begun = epochs.iter().filter(|(epoch, _)| from < *epoch && *epoch <= to);
         Impact {
-            terminated: ended.map(|(_, tally)| tally.severed()).sum(),
-            held: begun.map(|(_, tally)| tally.waited.value()).sum(),
+            terminated: ended.map(|(_, counters)| counters.terminated()).sum(),
+            held: begun.map(|(_, counters)| counters.waited.value()).sum(),
         }
     }
 }
@@ -289,24 +289,24 @@ mod tests {
 
     #[test]
     fn sessions_that_the_server_ended_just_before_are_severed_with_the_epoch() {
-        let tally = EpochTally::default();
-        tally.cut.up();
-        [90, 94, 95, 95, 99, 100].into_iter().for_each(|second| tally.lost(at(second)));
-        assert_eq!(tally.severed(), 1, "the epoch has not ended");
-        tally.end(at(100));
-        assert_eq!(tally.severed(), 1 + 4, "five seconds and no more");
-        tally.lost(at(100));
-        assert_eq!(tally.severed(), 1 + 5, "a worker may be late");
+        let counters = EpochCounters::default();
+        counters.terminated_by_proxy.increment();
+        [90, 94, 95, 95, 99, 100].into_iter().for_each(|second| counters.record_lost(at(second)));
+        assert_eq!(counters.terminated(), 1, "the epoch has not ended");
+        counters.end(at(100));
+        assert_eq!(counters.terminated(), 1 + 4, "five seconds and no more");
+        counters.record_lost(at(100));
+        assert_eq!(counters.terminated(), 1 + 5, "a worker may be late");
     }
 
     #[test]
     fn sessions_that_ended_long_before_are_not() {
-        let calm = EpochTally::default();
-        calm.lost(at(3));
+        let calm = EpochCounters::default();
+        calm.record_lost(at(3));
         calm.end(at(3 + LOST_SECONDS as u64));
-        assert_eq!(calm.severed(), 0);
-        let young = EpochTally::default();
+        assert_eq!(calm.terminated(), 0);
+        let young = EpochCounters::default();
         young.end(at(2));
-        assert_eq!(young.severed(), 0, "an empty slot is no session");
+        assert_eq!(young.terminated(), 0, "an empty slot is no session");
     }
 }

@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::news::News;
+use crate::events::EventRecord;
 
 /// What ties the process to its holder. The default is a process that stands alone.
 #[derive(Debug, Default)]
-pub struct Ties {
+pub struct SupervisorLink {
     /// Listening sockets that the holder keeps as well: the process accepts from each of them, and leaves what waits
     /// in their backlogs to its successor. Each must have the address of a route. Addresses without any are bound.
     pub listeners: Vec<TcpListener>,
     /// What the holder orders. When its sender is dropped the holder is gone, and the process ends at once: nobody
     /// could stop it any more. `None` when there is no holder, and only signals say what to do.
-    pub orders: Option<mpsc::Receiver<Order>>,
+    pub commands: Option<mpsc::Receiver<SupervisorCommand>>,
     /// Where news go. Nobody waits for a reader: what does not fit is dropped, the oldest first, with a warning.
-    pub news: Option<mpsc::Sender<News>>,
+    pub events: Option<mpsc::Sender<EventRecord>>,
     /// Told once every address listens; dropped without a word if that fails.
-    pub up: Option<oneshot::Sender<()>>,
+    pub ready: Option<oneshot::Sender<()>>,
 }
 
 /// What a holder orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum SupervisorCommand {
     /// Accept nobody any more, let the sessions go on for so long, sever what is left, and end. Of several, the one
     /// that ends soonest holds.
     Drain(Duration),

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::tally::RefusalKind;
+use crate::counters::RejectionKind;
 use crate::wire::{self, BadPacket, FirstPacket, SqlState};
 
 /// How long a client may take to receive the few bytes that tell it.
@@ -16,24 +16,24 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a client is turned away, in the words it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) kind: RefusalKind,
+pub(super) struct Rejection {
+    pub(super) kind: RejectionKind,
     state: SqlState,
     message: String,
     detail: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
     }
 }
 
-impl Refusal {
+impl Rejection {
     pub(super) fn no_server(reason: &Option<Reason>) -> Self {
         Self {
-            kind: RefusalKind::NoServer,
+            kind: RejectionKind::NoServer,
             state: SqlState::CannotConnectNow,
             message: "no server takes this session at the moment".to_owned(),
             detail: describe(reason),
@@ -42,7 +42,7 @@ impl Refusal {
 
     pub(super) fn too_many_held(reason: &Option<Reason>) -> Self {
         Self {
-            kind: RefusalKind::TooManyHeld,
+            kind: RejectionKind::TooManyHeld,
             state: SqlState::CannotConnectNow,
             message: "too many clients already wait for a server".to_owned(),
             detail: describe(reason),
@@ -51,7 +51,7 @@ impl Refusal {
 
     pub(super) fn too_many_sessions(limit: usize) -> Self {
         Self {
-            kind: RefusalKind::TooManySessions,
+            kind: RejectionKind::TooManySessions,
             state: SqlState::TooManyConnections,
             message: "sorry, too many clients already".to_owned(),
             detail: format!("The proxy takes {limit} sessions (session.max_sessions)."),
@@ -63,12 +63,12 @@ impl Refusal {
             BadPacket::Protocol(_) => SqlState::FeatureNotSupported,
             BadPacket::Length(_) | BadPacket::Parameters => SqlState::ProtocolViolation,
         };
-        Self { kind: RefusalKind::BadPacket, state, message: error.to_string(), detail: String::new() }
+        Self { kind: RejectionKind::BadPacket, state, message: error.to_string(), detail: String::new() }
     }
 
     pub(super) fn silent(bound: Duration) -> Self {
         Self {
-            kind: RefusalKind::Silent,
+            kind: RejectionKind::Silent,
             state: SqlState::ProtocolViolation,
             message: "the first packet was not complete in time".to_owned(),
             detail: format!("The proxy waits {bound:?} for it (session.startup_timeout)."),
@@ -77,7 +77,7 @@ impl Refusal {
 
     pub(super) fn stopping() -> Self {
         Self {
-            kind: RefusalKind::Stopping,
+            kind: RejectionKind::Stopping,
             state: SqlState::CannotConnectNow,
             message: "the proxy is being stopped".to_owned(),
             detail: String::new(),

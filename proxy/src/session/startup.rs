@@ -12,18 +12,18 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::boundary::Boundary;
-use super::first_packet::{self, Opening};
-use super::reading::Desk;
-use super::refusal::Refusal;
+use super::first_packet::{self, ReceivedPacket};
+use super::read_buffer::ReadBuffer;
+use super::rejection::Rejection;
 use super::relay::Relay;
-use super::{Session, Settings, Shared, Visit, cancel};
+use super::{AcceptedClient, Session, SessionSettings, Shared, cancel};
 use crate::clock;
-use crate::gate::{Entry, Place};
+use crate::counters::{Counter, RejectionKind, RouteKind};
+use crate::gate::{Permit, Ticket};
 use crate::net;
-use crate::tally::{Count, RefusalKind, RouteKind};
 use crate::targets::Target;
 use crate::wire::FirstPacket;
-use crate::worker::Seat;
+use crate::worker::LoadGuard;
 
 /// How much a held client may send before the proxy stops reading from it, in bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
@@ -36,97 +36,97 @@ const SETTLING: Duration = Duration::from_millis(100);
 
 /// What all arrivals share.
 #[derive(Debug)]
-pub(crate) struct Arrivals {
+pub(crate) struct StartupContext {
     shared: Arc<Shared>,
-    desk: Desk,
+    read_buffer: ReadBuffer,
 }
 
-impl Arrivals {
+impl StartupContext {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
-        Rc::new(Self { shared, desk: Desk::default() })
+        Rc::new(Self { shared, read_buffer: ReadBuffer::default() })
     }
 
     /// Brings a client to a server; `None` when that comes to nothing, or is a cancel request.
     ///
     /// It counts as open from this call on. What is returned belongs into tokio.
-    pub(crate) fn bring(
+    pub(crate) fn start(
         self: Rc<Self>,
         route: RouteKind,
         (client, peer): (std::net::TcpStream, SocketAddr),
-        seat: Seat,
+        load_guard: LoadGuard,
     ) -> impl Future<Output = Option<Session>> + use<> {
-        let visit = Visit::new(Arc::clone(&self.shared), route, peer, seat);
+        let accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer, load_guard);
         let settings = *self.shared.settings.borrow();
-        let open = self.shared.tally.open_sessions();
-        Arrival { arrivals: self, visit, settings }.join(client, open)
+        let open = self.shared.counters.open_sessions();
+        ClientStartup { context: self, accepted, settings }.join(client, open)
     }
 }
 
 /// A client that is not yet relayed, and what it needs to know.
-struct Arrival {
-    arrivals: Rc<Arrivals>,
-    visit: Visit,
-    settings: Settings,
+struct ClientStartup {
+    context: Rc<StartupContext>,
+    accepted: AcceptedClient,
+    settings: SessionSettings,
 }
 
 /// A server that answered a client's first packet.
 struct Connected {
     target: Target,
-    entry: Entry,
+    permit: Permit,
     server: TcpStream,
     answer: Vec<u8>,
 }
 
-impl Arrival {
+impl ClientStartup {
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
     fn join(self, client: std::net::TcpStream, open: u64) -> impl Future<Output = Option<Session>> {
         async move {
             let limit = self.settings.session.max_sessions as u64;
             if open > limit + TOLD_BEYOND_LIMIT {
-                self.visit.counts().refusals(RefusalKind::TooManySessions).up();
+                self.accepted.counts().rejections(RejectionKind::TooManySessions).increment();
                 net::reset_on_close(&client);
                 return None;
             }
             let watched = TcpStream::from_std(client);
-            let cannot_watch = |error: &_| warn!(peer = %self.visit.peer, %error, "cannot watch a client");
+            let cannot_watch = |error: &_| warn!(peer = %self.accepted.peer, %error, "cannot watch a client");
             let mut client = watched.inspect_err(cannot_watch).ok()?;
             let session = &self.settings.session;
-            let reading = first_packet::read(&mut client, self.desk(), session.startup_timeout);
-            let Opening { packet, mut bytes } = match reading.await {
+            let reading = first_packet::read(&mut client, self.read_buffer(), session.startup_timeout);
+            let ReceivedPacket { packet, mut bytes } = match reading.await {
                 Ok(opening) => opening?,
-                Err(refusal) => {
-                    self.refuse(client, &FirstPacket::Startup(Default::default()), refusal).await;
+                Err(rejection) => {
+                    self.reject(client, &FirstPacket::StartupMessage(Default::default()), rejection).await;
                     return None;
                 }
             };
-            debug!(peer = %self.visit.peer, route = self.visit.route.code(), ?packet, "first packet");
+            debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), ?packet, "first packet");
             if packet == FirstPacket::CancelRequest {
-                cancel::forward(self.shared(), self.visit.route, session, &bytes).await;
+                cancel::forward(self.shared(), self.accepted.route, session, &bytes).await;
                 return None;
             }
             if open > limit {
-                let refusal = Refusal::too_many_sessions(session.max_sessions);
-                self.refuse(client, &packet, refusal).await;
+                let rejection = Rejection::too_many_sessions(session.max_sessions);
+                self.reject(client, &packet, rejection).await;
                 return None;
             }
             match self.connect(&client, &packet, &mut bytes).await {
                 Ok(Some(connected)) => {
-                    let joined = connected.joined(self.visit, client, &packet);
-                    return joined.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
+                    let into_session = connected.into_session(self.accepted, client, &packet);
+                    return into_session.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
                 }
-                Ok(None) => debug!(peer = %self.visit.peer, "client left while it waited"),
-                Err(refusal) => self.refuse(client, &packet, refusal).await,
+                Ok(None) => debug!(peer = %self.accepted.peer, "client left while it waited"),
+                Err(rejection) => self.reject(client, &packet, rejection).await,
             }
             None
         }
     }
 
     fn shared(&self) -> &Shared {
-        &self.arrivals.shared
+        &self.context.shared
     }
 
-    fn desk(&self) -> &Desk {
-        &self.arrivals.desk
+    fn read_buffer(&self) -> &ReadBuffer {
+        &self.context.read_buffer
     }
 
     /// Waits for a server, connects and sends the first packet, until a server answers with more than "not now".
@@ -138,25 +138,25 @@ impl Arrival {
         client: &TcpStream,
         packet: &FirstPacket,
         bytes: &mut Vec<u8>,
-    ) -> Result<Option<Connected>, Refusal> {
-        let deadline = Instant::now() + self.settings.hold(self.visit.route);
+    ) -> Result<Option<Connected>, Rejection> {
+        let deadline = Instant::now() + self.settings.hold(self.accepted.route);
         loop {
-            let Some((target, entry)) = self.hold(client, bytes, deadline).await? else { return Ok(None) };
+            let Some((target, permit)) = self.hold(client, bytes, deadline).await? else { return Ok(None) };
             match self.open(&target, packet, bytes).await {
                 Ok(Some((server, answer))) => {
-                    return Ok(Some(Connected { target, entry, server, answer }));
+                    return Ok(Some(Connected { target, permit, server, answer }));
                 }
                 Ok(None) => debug!(member = %target.member, "the server is not ready; waiting on"),
                 Err(error) => {
-                    self.visit.counts().connect_failures.up();
+                    self.accepted.counts().connect_failures.increment();
                     debug!(member = %target.member, %error, "cannot connect; waiting on");
                 }
             }
-            self.shared().suspect(&target.member);
-            drop(entry);
+            self.shared().recheck(&target.member);
+            drop(permit);
             sleep(RETRY_PAUSE).await;
             if Instant::now() >= deadline {
-                return Err(Refusal::no_server(&self.reason()));
+                return Err(Rejection::no_server(&self.reason()));
             }
         }
     }
@@ -167,38 +167,38 @@ impl Arrival {
         client: &TcpStream,
         bytes: &mut Vec<u8>,
         deadline: Instant,
-    ) -> Result<Option<(Target, Entry)>, Refusal> {
-        let mut place = self.arrive()?;
+    ) -> Result<Option<(Target, Permit)>, Rejection> {
+        let mut ticket = self.enqueue()?;
         let mut waiting = None;
         loop {
-            let entry = match place.entry_now() {
-                Some(entry) => Some(entry),
+            let permit = match ticket.try_permit() {
+                Some(permit) => Some(permit),
                 None => {
                     waiting.get_or_insert_with(|| {
-                        self.visit.counts().waited.up();
-                        Raised::new(&self.visit.counts().held)
+                        self.accepted.counts().waited.increment();
+                        GaugeGuard::new(&self.accepted.counts().held)
                     });
                     tokio::select! {
-                        entry = place.entry() => entry,
+                        permit = ticket.permit() => permit,
                         () = left(client, bytes) => return Ok(None),
-                        () = sleep_until(deadline) => return Err(Refusal::no_server(&self.reason())),
+                        () = sleep_until(deadline) => return Err(Rejection::no_server(&self.reason())),
                     }
                 }
             };
-            let Some(entry) = entry else { return Err(Refusal::stopping()) };
-            let chosen = self.shared().targets.borrow().choose(self.visit.route).cloned().ok();
+            let Some(permit) = permit else { return Err(Rejection::stopping()) };
+            let chosen = self.shared().targets.borrow().choose(self.accepted.route).cloned().ok();
             if let Some(target) = chosen {
                 if waiting.is_some() {
-                    target.tally.iter().for_each(|tally| tally.waited.up());
+                    target.counters.iter().for_each(|counters| counters.waited.increment());
                 }
-                return Ok(Some((target, entry)));
+                return Ok(Some((target, permit)));
             }
             // The route closed between the entry and the look at it.
-            drop(entry);
+            drop(permit);
             if Instant::now() >= deadline {
-                return Err(Refusal::no_server(&self.reason()));
+                return Err(Rejection::no_server(&self.reason()));
             }
-            place = self.arrive()?;
+            ticket = self.enqueue()?;
         }
     }
 
@@ -215,61 +215,66 @@ impl Arrival {
         let session = &self.settings.session;
         let work = async {
             let mut server = net::connect(&target.addr, session).await?;
-            if !target.pass.allows(clock::now()) {
+            if !target.grant.allows(clock::now()) {
                 return Ok(None);
             }
             net::within(session.connect_timeout, server.write_all(bytes)).await?;
             let answer = match packet {
                 // Its answer is encrypted, and may need more of the client first.
                 FirstPacket::DirectTls => Vec::new(),
-                FirstPacket::Startup(_)
+                FirstPacket::StartupMessage(_)
                 | FirstPacket::SslRequest
                 | FirstPacket::GssEncRequest
                 | FirstPacket::CancelRequest => {
-                    first_packet::answer(&mut server, self.desk(), session.connect_timeout).await?
+                    first_packet::answer(&mut server, self.read_buffer(), session.connect_timeout).await?
                 }
             };
             Ok((!first_packet::is_not_now(&answer)).then_some((server, answer)))
         };
         tokio::select! {
             opened = work => opened,
-            () = target.pass.revoked() => Ok(None),
+            () = target.grant.revoked() => Ok(None),
         }
     }
 
-    async fn refuse(&self, client: TcpStream, packet: &FirstPacket, refusal: Refusal) {
-        debug!(peer = %self.visit.peer, route = self.visit.route.code(), %refusal, "client refused");
-        self.visit.counts().refusals(refusal.kind).up();
-        refusal.send(client, packet).await;
+    async fn reject(&self, client: TcpStream, packet: &FirstPacket, rejection: Rejection) {
+        debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), %rejection, "client refused");
+        self.accepted.counts().rejections(rejection.kind).increment();
+        rejection.send(client, packet).await;
     }
 
-    fn arrive(&self) -> Result<Place, Refusal> {
-        let gate = match self.visit.route {
+    fn enqueue(&self) -> Result<Ticket, Rejection> {
+        let gate = match self.accepted.route {
             RouteKind::Write => &self.shared().write_gate,
             RouteKind::Read => &self.shared().read_gate,
         };
-        gate.arrive().map_err(|_| Refusal::too_many_held(&self.reason()))
+        gate.enqueue().map_err(|_| Rejection::too_many_held(&self.reason()))
     }
 
     /// Why there is no server at the moment; if there is one, it did not take the connection.
     fn reason(&self) -> Option<Reason> {
-        self.shared().targets.borrow().choose(self.visit.route).err().cloned()
+        self.shared().targets.borrow().choose(self.accepted.route).err().cloned()
     }
 }
 
 impl Connected {
     /// The session, whose relay begins with the answer. It leaves the runtime that brought it about.
-    fn joined(self, visit: Visit, client: TcpStream, packet: &FirstPacket) -> std::io::Result<Session> {
-        let Self { target, entry, server, answer } = self;
+    fn into_session(
+        self,
+        accepted: AcceptedClient,
+        client: TcpStream,
+        packet: &FirstPacket,
+    ) -> std::io::Result<Session> {
+        let Self { target, permit, server, answer } = self;
         let boundary = match packet {
-            FirstPacket::Startup(_) => Boundary::messages(),
+            FirstPacket::StartupMessage(_) => Boundary::messages(),
             FirstPacket::SslRequest | FirstPacket::GssEncRequest => Boundary::negotiating(),
             FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::unknown(),
         };
         let sockets = [client.into_std()?, server.into_std()?];
-        let login = (entry, StdInstant::now() + SETTLING);
-        let relay = Relay::new(sockets, Arc::clone(&target.pass), (boundary, answer), login);
-        Ok(Session { visit, place: target.occupy(), relay })
+        let login = (permit, StdInstant::now() + SETTLING);
+        let relay = Relay::new(sockets, Arc::clone(&target.grant), (boundary, answer), login);
+        Ok(Session { accepted, target: target.add_session(), relay })
     }
 }
 
@@ -290,17 +295,17 @@ async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
 }
 
 /// A gauge that is one higher for as long as this lives.
-struct Raised<'a>(&'a Count);
+struct GaugeGuard<'a>(&'a Counter);
 
-impl<'a> Raised<'a> {
-    fn new(gauge: &'a Count) -> Self {
-        gauge.up();
+impl<'a> GaugeGuard<'a> {
+    fn new(gauge: &'a Counter) -> Self {
+        gauge.increment();
         Self(gauge)
     }
 }
 
-impl Drop for Raised<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
-        self.0.down();
+        self.0.decrement();
     }
 }

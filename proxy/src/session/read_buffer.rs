@@ -15,15 +15,15 @@ const READ_MAX: usize = 4 * 1024;
 
 /// What all arrivals read into, so that one system call reads what there is and nobody keeps more room than that needs.
 #[derive(Debug)]
-pub(super) struct Desk(RefCell<[u8; READ_MAX]>);
+pub(super) struct ReadBuffer(RefCell<[u8; READ_MAX]>);
 
-impl Default for Desk {
+impl Default for ReadBuffer {
     fn default() -> Self {
         Self(RefCell::new([0; READ_MAX]))
     }
 }
 
-impl Desk {
+impl ReadBuffer {
     /// Waits for bytes of `stream`, appends at most [`READ_MAX`] of them to `bytes`, and tells how many; none at its end.
     /// When it is dropped half way, nothing was read.
     pub(super) async fn read(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {

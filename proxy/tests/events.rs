@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::{Cluster, ClusterOptions, MONITOR, NewClients, Session};
-use pg_leader_proxy::app::{self, News, Order, Reload, Ties};
+use pg_leader_proxy::app::{self, EventRecord, Reload, SupervisorCommand, SupervisorLink};
 use pg_leader_proxy::config::{Config, Origins};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -25,24 +25,28 @@ fn config(cluster: &Cluster) -> Config {
     Config::load(&Origins { file: Some(file), environment, ..Origins::default() }).unwrap()
 }
 
-async fn next(news: &mut mpsc::Receiver<News>) -> News {
-    timeout(SOON, news.recv()).await.expect("nothing was told").expect("the proxy ended")
+async fn next(events: &mut mpsc::Receiver<EventRecord>) -> EventRecord {
+    timeout(SOON, events.recv()).await.expect("nothing was told").expect("the proxy ended")
 }
 
-fn number(news: &News, fact: &str) -> u64 {
-    news.annotations[fact].parse().unwrap()
+fn number(events: &EventRecord, fact: &str) -> u64 {
+    events.annotations[fact].parse().unwrap()
 }
 
 #[tokio::test]
 async fn a_switchover_is_one_sentence_with_its_cost() {
     let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let (config, write) = (config(&cluster), cluster.proxy_addresses("proxy").unwrap().write);
-    let (orders, ordered) = mpsc::channel(1);
-    let (told, mut news) = mpsc::channel(1);
-    let ties = Ties { orders: Some(ordered), news: Some(told), ..Ties::default() };
+    let (commands, supervisor_command) = mpsc::channel(1);
+    let (told, mut events) = mpsc::channel(1);
+    let ties = SupervisorLink {
+        commands: Some(supervisor_command),
+        events: Some(told),
+        ..SupervisorLink::default()
+    };
     let again = config.clone();
     let proxy = thread::spawn(move || app::run(config, Reload::new(move || Ok(again.clone())), ties));
-    assert_eq!(next(&mut news).await.to_string(), "leader is a (timeline 1)");
+    assert_eq!(next(&mut events).await.to_string(), "leader is a (timeline 1)");
 
     let mut sessions = Vec::new();
     for _ in 0..SESSIONS {
@@ -51,20 +55,20 @@ async fn a_switchover_is_one_sentence_with_its_cost() {
     let new_clients = NewClients::start(cluster.load(write), Duration::from_millis(50)).unwrap();
     cluster.switchover("b").await.unwrap();
 
-    let mut change = next(&mut news).await;
+    let mut change = next(&mut events).await;
     if change.kind == "fenced" {
         assert!(change.message.starts_with("no leader for 3 s: "), "{change}");
-        change = next(&mut news).await;
+        change = next(&mut events).await;
     }
     assert!(change.message.starts_with("leader is now b (timeline 2): "), "{change}");
     assert_eq!((change.kind.as_str(), change.annotations["member"].as_str()), ("leader_change", "b"));
     assert!(number(&change, "severed") >= SESSIONS as u64, "{change}");
     assert!(number(&change, "held") > 0 && number(&change, "gap_ms") > 0, "{change}");
-    assert!(timeout(A_WHILE, news.recv()).await.is_err(), "there is no more to tell");
+    assert!(timeout(A_WHILE, events.recv()).await.is_err(), "there is no more to tell");
 
     let clients = new_clients.stop().await;
     assert!(clients.iter().any(|client| client.result.is_ok()), "{clients:?}");
-    orders.send(Order::Drain(Duration::ZERO)).await.unwrap();
-    timeout(SOON, orders.closed()).await.unwrap();
+    commands.send(SupervisorCommand::Drain(Duration::ZERO)).await.unwrap();
+    timeout(SOON, commands.closed()).await.unwrap();
     proxy.join().unwrap().unwrap();
 }

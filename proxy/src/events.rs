@@ -13,7 +13,7 @@ const WAITING_MAX: usize = 16;
 
 /// One thing worth telling. [`Display`](fmt::Display) gives the sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct News {
+pub struct EventRecord {
     /// What sort of news it is, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
     /// `two_primaries_resolved`.
     pub kind: String,
@@ -24,13 +24,13 @@ pub struct News {
     pub annotations: BTreeMap<String, String>,
 }
 
-impl fmt::Display for News {
+impl fmt::Display for EventRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl From<&core::Event> for News {
+impl From<&core::Event> for EventRecord {
     fn from(news: &core::Event) -> Self {
         let facts = match news {
             core::Event::Leader(leader) => {
@@ -86,22 +86,22 @@ pub(crate) fn log(news: &core::Event) {
 /// The way out for news. Nobody waits for a slow reader: a few news wait here instead.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    reader: Option<mpsc::Sender<News>>,
-    waiting: VecDeque<News>,
+    receiver: Option<mpsc::Sender<EventRecord>>,
+    waiting: VecDeque<EventRecord>,
     dropped: u64,
 }
 
 impl Outbox {
     /// The way to `reader`; without one, news end here.
-    pub const fn new(reader: Option<mpsc::Sender<News>>) -> Self {
-        Self { reader, waiting: VecDeque::new(), dropped: 0 }
+    pub const fn new(receiver: Option<mpsc::Sender<EventRecord>>) -> Self {
+        Self { receiver, waiting: VecDeque::new(), dropped: 0 }
     }
 
     /// Sends `news`, or lets it wait behind those that wait already.
-    pub fn send(&mut self, news: News) {
-        let Some(reader) = &self.reader else { return };
+    pub fn send(&mut self, news: EventRecord) {
+        let Some(receiver) = &self.receiver else { return };
         if self.waiting.is_empty() {
-            match reader.try_send(news) {
+            match receiver.try_send(news) {
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
                 Err(mpsc::error::TrySendError::Full(news)) => self.waiting.push_back(news),
             }
@@ -122,8 +122,8 @@ impl Outbox {
 
     /// Sends the oldest of those that wait, as soon as there is room. Nothing is lost when this is dropped half way.
     pub async fn forward(&mut self) {
-        let Some(reader) = &self.reader else { return };
-        match reader.reserve().await {
+        let Some(receiver) = &self.receiver else { return };
+        match receiver.reserve().await {
             Ok(room) => {
                 if let Some(news) = self.waiting.pop_front() {
                     room.send(news);
@@ -138,23 +138,23 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn news(number: usize) -> News {
-        News { kind: "leader".to_owned(), message: number.to_string(), annotations: BTreeMap::new() }
+    fn news(number: usize) -> EventRecord {
+        EventRecord { kind: "leader".to_owned(), message: number.to_string(), annotations: BTreeMap::new() }
     }
 
     #[tokio::test]
     async fn a_slow_reader_gets_the_newest_in_order() {
-        let (sender, mut reader) = mpsc::channel(2);
+        let (sender, mut receiver) = mpsc::channel(2);
         let mut outbox = Outbox::new(Some(sender));
         (0..2 + WAITING_MAX + 3).for_each(|number| outbox.send(news(number)));
         assert_eq!((outbox.waiting.len(), outbox.dropped), (WAITING_MAX, 3));
         let mut read = Vec::new();
         while outbox.is_waiting() {
-            read.push(reader.recv().await.unwrap().message.parse::<usize>().unwrap());
+            read.push(receiver.recv().await.unwrap().message.parse::<usize>().unwrap());
             outbox.forward().await;
         }
         drop(outbox);
-        while let Some(news) = reader.recv().await {
+        while let Some(news) = receiver.recv().await {
             read.push(news.message.parse().unwrap());
         }
         let newest = 2 + 3..2 + WAITING_MAX + 3;
@@ -163,10 +163,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_is_gone_keeps_nobody_busy() {
-        let (sender, reader) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::channel(1);
         let mut outbox = Outbox::new(Some(sender));
         (0..3).for_each(|number| outbox.send(news(number)));
-        drop(reader);
+        drop(receiver);
         outbox.forward().await;
         assert!(!outbox.is_waiting());
         outbox.send(news(4));
@@ -185,7 +185,7 @@ mod tests {
             cause: Some(core::Reason::NoLeader),
             fenced: false,
         });
-        let News { kind, message, annotations } = News::from(&story);
+        let EventRecord { kind, message, annotations } = EventRecord::from(&story);
         assert_eq!(kind, "leader_change");
         assert!(
             message

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::ties::Order;
+use super::supervisor_link::SupervisorCommand;
 
 /// What a signal or an order asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Command {
     /// SIGHUP, or an order: read the configuration again.
     Reload,
     /// SIGTERM or SIGINT: stop; a second one does not wait for the sessions.
@@ -17,43 +17,43 @@ pub(super) enum Asked {
     /// An order: stop, and wait so long for the sessions.
     Drain(Duration),
     /// The holder is gone: stop at once.
-    Abandon,
+    SupervisorGone,
 }
 
 /// One stream for each signal, and the orders if somebody gives any.
-pub(super) struct Asking {
+pub(super) struct Commands {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
-    orders: Option<mpsc::Receiver<Order>>,
+    commands: Option<mpsc::Receiver<SupervisorCommand>>,
 }
 
-impl Asking {
-    pub(super) fn new(orders: Option<mpsc::Receiver<Order>>) -> std::io::Result<Self> {
+impl Commands {
+    pub(super) fn new(commands: Option<mpsc::Receiver<SupervisorCommand>>) -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            orders,
+            commands,
         })
     }
 
     /// What is asked for next. Nothing is lost when this is dropped half way.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(super) async fn next(&mut self) -> Command {
         tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            asked = ordered(&mut self.orders) => asked,
+            _ = self.hangup.recv() => Command::Reload,
+            _ = self.terminate.recv() => Command::Stop,
+            _ = self.interrupt.recv() => Command::Stop,
+            command = supervisor_command(&mut self.commands) => command,
         }
     }
 }
 
-async fn ordered(orders: &mut Option<mpsc::Receiver<Order>>) -> Asked {
-    let Some(orders) = orders else { return std::future::pending().await };
-    match orders.recv().await {
-        Some(Order::Drain(patience)) => Asked::Drain(patience),
-        Some(Order::Reload) => Asked::Reload,
-        None => Asked::Abandon,
+async fn supervisor_command(commands: &mut Option<mpsc::Receiver<SupervisorCommand>>) -> Command {
+    let Some(commands) = commands else { return std::future::pending().await };
+    match commands.recv().await {
+        Some(SupervisorCommand::Drain(patience)) => Command::Drain(patience),
+        Some(SupervisorCommand::Reload) => Command::Reload,
+        None => Command::SupervisorGone,
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// Why sessions were severed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Severance {
+pub enum DisconnectReason {
     /// The route no longer leads to their server.
     Route(Reason),
     /// The route leads to another epoch already.
@@ -18,7 +18,7 @@ pub enum Severance {
     Stopping,
 }
 
-impl std::fmt::Display for Severance {
+impl std::fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Route(reason) => reason.fmt(f),
@@ -34,18 +34,22 @@ impl std::fmt::Display for Severance {
 /// in which a session could miss the end of its epoch: it holds the pass that it was chosen with, and looks at it
 /// before each byte.
 #[derive(Debug)]
-pub struct Pass {
+pub struct Grant {
     /// Nanoseconds since boot up to which the pass is valid; 0 when revoked.
     until: AtomicU64,
     /// Wakes the sessions; that the pass is revoked is said by `until`.
     revocation: Notify,
-    severance: OnceLock<Severance>,
+    disconnect_reason: OnceLock<DisconnectReason>,
 }
 
-impl Pass {
+impl Grant {
     /// A pass that is valid up to `until`.
     pub fn until(until: Moment) -> Self {
-        Self { until: AtomicU64::new(nanos(until)), revocation: Notify::new(), severance: OnceLock::new() }
+        Self {
+            until: AtomicU64::new(nanos(until)),
+            revocation: Notify::new(),
+            disconnect_reason: OnceLock::new(),
+        }
     }
 
     /// Whether a byte may pass at `now`. A pass that ran out forbids it also before anybody has revoked it: a machine
@@ -63,8 +67,8 @@ impl Pass {
     }
 
     /// Ends the pass for good and wakes every session that holds it.
-    pub fn revoke(&self, severance: Severance) {
-        let _ = self.severance.set(severance);
+    pub fn revoke(&self, disconnect_reason: DisconnectReason) {
+        let _ = self.disconnect_reason.set(disconnect_reason);
         self.until.store(0, Ordering::Release);
         self.revocation.notify_waiters();
     }
@@ -75,8 +79,8 @@ impl Pass {
     }
 
     /// Why it was revoked.
-    pub fn severance(&self) -> Option<&Severance> {
-        self.severance.get()
+    pub fn disconnect_reason(&self) -> Option<&DisconnectReason> {
+        self.disconnect_reason.get()
     }
 
     /// Resolves once the pass is revoked.
@@ -105,21 +109,21 @@ mod tests {
 
     #[test]
     fn a_pass_runs_out_unless_it_is_extended() {
-        let pass = Pass::until(at(5));
-        assert!(pass.allows(at(4)));
-        assert!(!pass.allows(at(5)));
-        pass.extend(at(9));
-        assert!(pass.allows(at(5)));
+        let grant = Grant::until(at(5));
+        assert!(grant.allows(at(4)));
+        assert!(!grant.allows(at(5)));
+        grant.extend(at(9));
+        assert!(grant.allows(at(5)));
     }
 
     #[tokio::test]
     async fn a_revoked_pass_stays_revoked_and_says_why() {
-        let pass = Pass::until(at(2_000_000));
-        assert!(pass.allows(at(1_000_000)));
-        pass.revoke(Severance::Route(Reason::NoLeader));
-        pass.extend(at(9));
-        assert!(!pass.allows(at(1)));
-        assert_eq!(pass.severance(), Some(&Severance::Route(Reason::NoLeader)));
-        pass.revoked().await;
+        let grant = Grant::until(at(2_000_000));
+        assert!(grant.allows(at(1_000_000)));
+        grant.revoke(DisconnectReason::Route(Reason::NoLeader));
+        grant.extend(at(9));
+        assert!(!grant.allows(at(1)));
+        assert_eq!(grant.disconnect_reason(), Some(&DisconnectReason::Route(Reason::NoLeader)));
+        grant.revoked().await;
     }
 }
