@@ -12,6 +12,14 @@
 # Where services are registered: `consul`, or `nomad` where there is no Consul.
 service_provider = "consul"
 
+# The nodes' meta. No job declares it: `nomad-layout meta` sets it, and the preflight compares. `witness` keeps the applications off
+# the Mac mini, by its role as by its node class.
+node_meta = {
+  optiplex = { stateful = "true", egress_worker = "true", role = "primary" }
+  epyc     = { stateful = "true", egress_worker = "true", role = "standby", gpu = "true", rl_tier = "primary" }
+  macmini  = { role = "witness", rl_tier = "secondary" }
+}
+
 ### The database: etcd on three nodes, PostgreSQL and the proxy on two
 
 # `node` is the name that `nomad node status` prints. The image and the command belong to each member, because Nomad updates

@@ -1,0 +1,124 @@
+//! From HAProxy to the proxy on the same port, and back, while clients write.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::gate;
+use crate::jobs::ROLLBACK;
+use crate::layout::Layout;
+use crate::writers::Writers;
+
+/// The job that is replaced.
+pub const HAPROXY: &str = "pg-haproxy";
+/// The job that replaces it.
+pub const PROXY: &str = "pg-leader-proxy";
+/// The proxy beside HAProxy, on ports of its own.
+const REHEARSAL: &str = "pg-leader-proxy-rehearsal";
+/// How far its ports are from the others.
+const SHIFT: u16 = 10_000;
+
+/// A stop takes kill_timeout (2 s), and then keep_listening (10 s) until the kernel takes no more connects; with a margin.
+const FREED: Duration = Duration::from_secs(30);
+const UP: Duration = Duration::from_secs(60);
+const LONGEST_GAP: Duration = Duration::from_secs(60);
+
+/// Runs the proxy on other ports beside HAProxy, and takes it away again.
+///
+/// # Errors
+/// When its gate does not pass.
+pub fn rehearse(layout: &Layout) -> Result<()> {
+    let shell = layout.shell;
+    // A job reads only the variable of its own name.
+    let path = format!("nomad/jobs/{REHEARSAL}");
+    if !shell.dry_run {
+        let password = layout.nomad.secret("nomad/jobs/pg-leader-proxy", "probe_password")?;
+        layout.nomad.put_variable(&path, &[("probe_password", password)].into())?;
+    }
+    let port = |port: u16| (port + SHIFT).to_string();
+    let (write, read, admin) =
+        (port(layout.site.write_port), port(layout.site.read_port), port(layout.site.admin_port));
+    layout.run_job(
+        PROXY,
+        &[("job_name", REHEARSAL), ("write_port", &write), ("read_port", &read), ("admin_port", &admin)],
+    )?;
+    let passed = gate::proxy(layout, layout.site.write_port + SHIFT, UP).pass(layout);
+    shell.act(&["nomad", "job", "stop", "-yes", "-purge", REHEARSAL])?;
+    shell.act(&["nomad", "var", "purge", &path])?;
+    passed
+}
+
+/// Replaces HAProxy by the proxy. When the proxy's gate does not pass in time, HAProxy is run again.
+///
+/// # Errors
+/// When it was not done; the error says whether HAProxy serves again.
+pub fn cut_over(layout: &Layout) -> Result<()> {
+    gate::etcd(layout, UP).pass(layout)?;
+    gate::database(layout, UP).pass(layout)?;
+    swap(layout, (HAPROXY, PROXY), |layout| {
+        layout.run_job(PROXY, &[])?;
+        gate::job(layout, PROXY, 2, UP).pass(layout)?;
+        gate::proxy(layout, layout.site.write_port, UP).pass(layout)
+    })
+}
+
+/// Replaces the proxy by HAProxy.
+///
+/// # Errors
+/// When it was not done; the error says whether the proxy serves again.
+pub fn roll_back(layout: &Layout) -> Result<()> {
+    swap(layout, (PROXY, HAPROXY), |layout| {
+        layout.run_job(ROLLBACK, &[])?;
+        gate::job(layout, HAPROXY, 2, UP).pass(layout)
+    })
+}
+
+/// Stops one, starts the other while clients write, and undoes it when the other does not serve.
+fn swap(layout: &Layout, (from, to): (&str, &str), start: impl Fn(&Layout) -> Result<()>) -> Result<()> {
+    let port = layout.site.write_port;
+    let running = !layout.shell.dry_run && layout.nomad.job(from)?.is_some();
+    let writers = if running { Some(Writers::start(layout, port)?) } else { None };
+    if let Some(writers) = &writers {
+        writers
+            .wait_for(100, UP)
+            .with_context(|| format!("before anything was changed: {from} does not serve writes"))?;
+    }
+    layout.stop_job(from)?;
+    let swapped =
+        gate::silent(layout, port, FREED).pass(layout).and_then(|()| start(layout)).and_then(|()| {
+            match &writers {
+                Some(writers) => writers.wait_for(100, UP),
+                None => Ok(()),
+            }
+        });
+    if let Err(error) = swapped {
+        layout.shell.say(&format!("  {to} does not serve: {error:#}"));
+        return undo(layout, (from, to))
+            .and(Err(error.context(format!("{to} was not taken; {from} serves again"))));
+    }
+    if let Some(writers) = writers {
+        let report = writers.stop()?;
+        layout.shell.say(&format!("{from} -> {to}: {report}"));
+        report.check(LONGEST_GAP)?;
+    }
+    Ok(())
+}
+
+fn undo(layout: &Layout, (from, to): (&str, &str)) -> Result<()> {
+    layout.stop_job(to)?;
+    gate::silent(layout, layout.site.write_port, FREED).pass(layout)?;
+    if from == PROXY {
+        layout.run_job(PROXY, &[])?
+    } else {
+        restart_haproxy(layout)?
+    }
+    gate::job(layout, from, 2, UP).pass(layout).with_context(|| format!("NEITHER serves: run {from} by hand"))
+}
+
+/// The one that was stopped, as it was: it need not be the one of this folder.
+fn restart_haproxy(layout: &Layout) -> Result<()> {
+    let versions = layout.nomad.api(&format!("/v1/job/{HAPROXY}/versions"))?;
+    let stopped = versions["Versions"][0]["Version"].as_u64();
+    ensure!(stopped.is_some(), "Nomad has forgotten {HAPROXY}: run it from its file");
+    layout.shell.act(&["nomad", "job", "start", HAPROXY]).map(drop)
+}
