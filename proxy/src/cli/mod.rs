@@ -11,7 +11,9 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::ArgMatches;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::config::explain_unknown_flag;
 
 pub use arguments::{command, origins};
 
@@ -118,6 +120,11 @@ fn explain(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> io:
         return Ok(Exit::Fine);
     }
     write!(err, "{text}")?;
+    if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+        && let Some(hint) = explain_unknown_flag(flag)
+    {
+        writeln!(err, "\n{hint}")?;
+    }
     Ok(Exit::Usage)
 }
 

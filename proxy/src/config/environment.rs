@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::elsewhere;
 use super::error::ConfigError;
 use super::keys::Key;
 use super::names::Name;
@@ -36,17 +37,25 @@ pub(super) fn refuse_unknown(
         if known.contains(name) || passwords.contains(name) || name == FILE_VARIABLE {
             continue;
         }
-        let in_block =
-            BLOCKS.iter().any(|block| name.starts_with(&format!("PGLP_{}_", block.name.to_uppercase())));
-        let near = nearest::variable(name, &known);
-        if in_block || near.is_some() {
-            let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
+        let near = nearest::variable(name, &known).map(|near| format!("did you mean `{near}`?"));
+        let in_block = path(name);
+        let elsewhere = || in_block.as_ref().and_then(|path| Some(elsewhere::find(path)?.explain(path)));
+        if in_block.is_some() || near.is_some() {
             errors.push(ConfigError {
-                subject: format!("environment variable `{name}`"),
+                subject: format!("unknown environment variable `{name}`"),
                 value: None,
                 source: None,
-                problem: format!("names no setting{hint}"),
+                problem: near.or_else(elsewhere).unwrap_or_else(|| "there is no such setting".to_owned()),
             });
         }
     }
+}
+
+/// The path that a variable stands for, if it begins with one of our blocks.
+fn path(variable: &str) -> Option<String> {
+    let rest = variable.strip_prefix("PGLP_")?.to_lowercase();
+    BLOCKS.iter().find_map(|block| {
+        let name = rest.strip_prefix(block.name)?.strip_prefix('_')?;
+        Some(format!("{}.{name}", block.name))
+    })
 }

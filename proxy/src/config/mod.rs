@@ -8,6 +8,7 @@
 mod build;
 mod checked;
 mod document;
+mod elsewhere;
 mod environment;
 mod error;
 mod file;
@@ -35,3 +36,4 @@ pub use renamed::Renamed;
 pub use settings::{Origins, Settings};
 pub use source::Source;
 pub use table::{BLOCKS, KEYS};
+pub use unknown::flag as explain_unknown_flag;

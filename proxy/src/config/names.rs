@@ -43,7 +43,7 @@ impl Name {
 
     /// The part of the path after the block.
     pub fn last(&self) -> &'static str {
-        self.path.split_once('.').map_or(self.path, |(_, last)| last)
+        last(self.path)
     }
 
     /// The flag, without its two dashes: `write-listen`.
@@ -55,6 +55,11 @@ impl Name {
     pub fn variable(&self) -> String {
         keys::variable(self.path)
     }
+}
+
+/// The part of a path after its block.
+pub(super) fn last(path: &str) -> &str {
+    path.split_once('.').map_or(path, |(_, last)| last)
 }
 
 impl Key {

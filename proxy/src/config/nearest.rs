@@ -4,24 +4,19 @@ use super::keys::Key;
 use super::names::Name;
 use super::table::{BLOCKS, KEYS};
 
-/// What Patroni, HAProxy, PgBouncer and etcd's own tools call the same thing.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("bind", "write.listen"),
+/// Other words for the same thing, which no single program owns.
+const SYNONYMS: &[(&str, &str)] = &[
     ("cacert", "etcd.ca_file"),
     ("cert", "etcd.cert_file"),
+    ("dbname", "probe.database"),
     ("group", "cluster.citus_group"),
     ("host", "etcd.endpoints"),
     ("hosts", "etcd.endpoints"),
     ("key", "etcd.key_file"),
     ("level", "log.filter"),
-    ("listen_addr", "write.listen"),
-    ("max_client_conn", "session.max_sessions"),
-    ("maximum_lag_on_failover", "read.max_lag"),
-    ("maxconn", "session.max_sessions"),
     ("name", "cluster.scope"),
     ("nodes", "cluster.members"),
     ("port", "write.listen"),
-    ("timeout_connect", "session.connect_timeout"),
     ("username", "probe.user"),
 ];
 
@@ -32,12 +27,10 @@ pub(super) fn key(path: &str) -> Option<&'static str> {
     let in_block = || names().filter(|name| name.block() == Some(block));
     closest(path, in_block())
         .or_else(|| {
-            let elsewhere = ELSEWHERE.iter().filter(|(word, _)| *word == last).map(|(_, path)| *path);
-            let sibling = elsewhere
-                .clone()
-                .filter_map(Key::find)
-                .find_map(|key| in_block().find(|name| name.last() == key.name()));
-            sibling.map(|name| name.key.path).or_else(|| elsewhere.into_iter().next())
+            let meant =
+                SYNONYMS.iter().find(|(word, _)| *word == last).and_then(|(_, path)| Key::find(path))?;
+            let sibling = in_block().find(|name| name.last() == meant.name());
+            Some(sibling.map_or(meant, |name| name.key).path)
         })
         .or_else(|| names().find(|name| name.last() == last).map(|name| name.key.path))
         .or_else(|| closest(path, names()))
@@ -75,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_and_other_programs_words_are_understood() {
+    fn slips_and_synonyms_are_understood() {
         assert_eq!(key("etcd.endpoint"), Some("etcd.endpoints"));
         assert_eq!(key("wirte.listen"), Some("write.listen"));
         assert_eq!(key("write.max_lag"), Some("read.max_lag"));
@@ -83,7 +76,7 @@ mod tests {
         assert_eq!(key("scope"), Some("cluster.scope"));
         assert_eq!(key("etcd.hosts"), Some("etcd.endpoints"));
         assert_eq!(key("etcd.username"), Some("etcd.user"));
-        assert_eq!(key("read.bind"), Some("read.listen"));
+        assert_eq!(key("read.port"), Some("read.listen"));
         assert_eq!(key("log.level"), Some("log.filter"));
         assert_eq!(key("write.tomatoes"), None);
     }

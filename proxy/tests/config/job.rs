@@ -77,10 +77,9 @@ fn the_faults_of_a_job_name_key_value_and_remedy() {
         told,
         "unknown key `etcd.endpoint` (the job's config): did you mean `etcd.endpoints`?\n\
          unknown key `sesion.drain` (the job's config): did you mean `session.drain_timeout`?\n\
-         unknown key `tomatoes` (the job's config): names no setting\n\
-         probe.password (the job's config): a password does not stand in a configuration, which is shown and copied \
-         more often than a secret should be; give the name of a file or of an environment variable: \
-         `probe.password_file` or `probe.password_env`\n\
+         unknown key `tomatoes` (the job's config): there is no such key\n\
+         probe.password (the job's config): a configuration holds no passwords, because it is shown and copied more \
+         often than a secret should be; name a file or an environment variable instead: `probe.password_file` or `probe.password_env`\n\
          write.max_held (the job's config): must be a whole number, not a list\n\
          write.listen (the job's config): must be a list of strings, not a map\n\
          cluster.address_map (the job's config): each entry is FROM=TO\n\

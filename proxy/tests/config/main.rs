@@ -226,11 +226,10 @@ fn all_errors_come_at_once_with_key_value_source_and_remedy() {
     assert_eq!(
         desk.errors(text),
         "unknown key `etcd.endpoint` (proxy.toml line 4): did you mean `etcd.endpoints`?\n\
-         unknown block `foo` (proxy.toml line 8): names no setting\n\
+         unknown block `foo` (proxy.toml line 8): there is no such block\n\
          unknown block `sesion` (proxy.toml line 9): did you mean `[session]`?\n\
-         probe.password (proxy.toml line 12): a password does not stand in a configuration, which is shown and copied \
-         more often than a secret should be; give the name of a file or of an environment variable: \
-         `probe.password_file` or `probe.password_env`\n\
+         probe.password (proxy.toml line 12): a configuration holds no passwords, because it is shown and copied more \
+         often than a secret should be; name a file or an environment variable instead: `probe.password_file` or `probe.password_env`\n\
          log.filter (proxy.toml line 15): must be a string, not an integer\n\
          etcd.endpoints: says where Patroni's keys are, and is missing; without etcd, name every member in \
          `cluster.members` (`--member`) instead; set it in the file, by `--etcd-endpoints` or by \
@@ -255,8 +254,8 @@ fn a_misspelt_variable_is_refused_and_a_foreign_one_is_not() {
         typed(&flags, &[("PGLP_WRITE_HOLD_TIMEOUTS", "1s"), ("PGLP_MEMBERS", "b:5432")]).unwrap_err();
     assert_eq!(
         errors.to_string(),
-        "environment variable `PGLP_MEMBERS`: names no setting: did you mean `PGLP_MEMBER`?\n\
-         environment variable `PGLP_WRITE_HOLD_TIMEOUTS`: names no setting: did you mean `PGLP_WRITE_HOLD_TIMEOUT`?"
+        "unknown environment variable `PGLP_MEMBERS`: did you mean `PGLP_MEMBER`?\n\
+         unknown environment variable `PGLP_WRITE_HOLD_TIMEOUTS`: did you mean `PGLP_WRITE_HOLD_TIMEOUT`?"
     );
     assert!(
         typed(&flags, &[("PGLP_SERVICE_HOST", "10.0.0.9"), ("PGLP_PORT", "tcp://10.0.0.9:5433")]).is_ok()
@@ -393,21 +392,45 @@ fn the_documentation_is_made_from_the_table_and_its_example_works() {
 
 #[test]
 fn check_ends_with_the_codes_that_scripts_expect() {
-    let run = |arguments: &[&str]| {
-        let line = ["pg-leader-proxy"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-        let start = cli::Start { arguments: line, environment: BTreeMap::new() };
-        let (mut out, mut err) = (Vec::new(), Vec::new());
-        let exit = cli::answer(&start, &mut out, &mut err);
-        (exit.code(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
-    };
-    let (code, out, _) = run(&["check", "--member", "a:5432", "--probe-user", "m"]);
+    let (code, out, _) = program(&["check", "--member", "a:5432", "--probe-user", "m"]);
     assert_eq!((code, out.starts_with("ok       configuration")), (0, true));
-    let (code, _, err) = run(&["check", "--member", "a"]);
+    let (code, _, err) = program(&["check", "--member", "a"]);
     assert_eq!((code, err.ends_with("configuration: 2 errors\n")), (78, true), "{err}");
-    assert_eq!(run(&["check", "--wirte-listen", "x"]).0, 64);
-    assert_eq!(run(&["run", "--member", "a"]).0, 78);
-    assert_eq!(run(&[]).0, 64);
-    assert_eq!(run(&["--help"]).0, 0);
-    assert!(run(&["--version"]).1.starts_with("pg-leader-proxy "));
-    assert_eq!(run(&["status", "--admin", "127.0.0.1:1"]).0, 1);
+    assert_eq!(program(&["check", "--wirte-listen", "x"]).0, 64);
+    assert_eq!(program(&["run", "--member", "a"]).0, 78);
+    assert_eq!(program(&[]).0, 64);
+    assert_eq!(program(&["--help"]).0, 0);
+    assert!(program(&["--version"]).1.starts_with("pg-leader-proxy "));
+    assert_eq!(program(&["status", "--admin", "127.0.0.1:1"]).0, 1);
+}
+
+#[test]
+fn the_words_of_other_programs_are_answered_wherever_they_stand() {
+    let desk = Desk::new();
+    let words = "[probe]\nuser = \"m\"\nfastinter = \"1s\"\nrise = 2\n[write]\n\"timeout queue\" = \"5s\"\n[databases]\n";
+    let told = desk.errors(words);
+    for line in [
+        "unknown key `probe.fastinter` (proxy.toml line 3): HAProxy's `fastinter` is `probe.fast_interval` here: ",
+        "unknown key `probe.rise` (proxy.toml line 4): HAProxy's `rise` is not needed, because no checks are counted",
+        "unknown key `write.timeout queue` (proxy.toml line 6): HAProxy's `timeout queue` is `write.hold_timeout` here",
+        "unknown block `databases` (proxy.toml line 7): PgBouncer's `databases` is not needed, because database, user",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    let told = typed(&[], &[("PGLP_SESSION_DEFAULT_POOL_SIZE", "20")]).unwrap_err().to_string();
+    let expected = "unknown environment variable `PGLP_SESSION_DEFAULT_POOL_SIZE`: PgBouncer's `default_pool_size` is not \
+                    needed, because connections are not pooled";
+    assert!(told.contains(expected), "{told}");
+    let (code, _, err) = program(&["check", "--write-query-wait-timeout", "5s"]);
+    assert_eq!(code, 64);
+    assert!(err.contains("PgBouncer's `query-wait-timeout` is `write.hold_timeout` here"), "{err}");
+}
+
+/// Runs the program: exit code, standard output, standard error.
+fn program(arguments: &[&str]) -> (u8, String, String) {
+    let line = ["pg-leader-proxy"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
+    let start = cli::Start { arguments: line, environment: BTreeMap::new() };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let exit = cli::answer(&start, &mut out, &mut err);
+    (exit.code(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
