@@ -163,17 +163,10 @@ fn relay(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<Exit>
         .spawn(move || runtime.block_on(attendant.attend(up_in, ending_in)))
         .context("cannot start a thread")?;
     let ties = SupervisorLink { listeners, commands: Some(orders_in), events: Some(news), ready: Some(up) };
-    let ran = app::run(config, Reload::new(move || reload(&origins, &logging)), ties);
+    let ran = app::run(config, Reload::from_origins(origins, logging), ties);
     let problem = ran.as_ref().err().map(|error| format!("{error:#}"));
     // A thread that has panicked took the supervisor's hold with it, and there is nobody to tell.
     let _ = ending.send(Ending { problem });
     let _ = attending.join();
     ran.map(|()| Exit::Fine)
-}
-
-/// Reads the configuration again. What is logged changes at once; all else is up to who asked.
-fn reload(origins: &Origins, logging: &Logging) -> Result<Config, ConfigErrors> {
-    let config = Config::load(origins)?;
-    logging.set_filter(&config.log);
-    Ok(config)
 }

@@ -29,25 +29,35 @@ use self::source_tasks::{ask_servers, follow_etcd};
 pub use self::supervisor_link::{SupervisorCommand, SupervisorLink};
 use crate::admin::{self, Admin};
 use crate::clock;
-use crate::config::{self, Config, ConfigErrors, Witnesses};
+use crate::config::{self, Config, ConfigErrors, Origins, Witnesses};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outputs};
 use crate::counters::Counters;
 pub use crate::events::EventRecord;
 use crate::events::Outbox;
 use crate::gate::Gate;
+use crate::logging::Logging;
 use crate::net;
 use crate::session::{SessionSettings, Shared};
 use crate::worker::{Listener, Workers};
 
 /// How many broken connections may wait to be told to the probes; more tell nothing new.
 const RECHECKS: usize = 64;
-/// Reads the configuration again, as it was read at the start.
-pub struct Reload(Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>);
+
+/// How the configuration is read again.
+pub struct Reload {
+    read: Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>,
+    logging: Option<Logging>,
+}
 
 impl Reload {
-    /// Reloads by calling `read`.
+    /// Reloads by calling `read`. What is logged stays as it is.
     pub fn new(read: impl FnMut() -> Result<Config, ConfigErrors> + Send + 'static) -> Self {
-        Self(Box::new(read))
+        Self { read: Box::new(read), logging: None }
+    }
+
+    /// Reads the same origins again, and lets `logging` follow the configuration in force.
+    pub fn from_origins(origins: Origins, logging: Logging) -> Self {
+        Self { read: Box::new(move || Config::load(&origins)), logging: Some(logging) }
     }
 }
 
@@ -177,7 +187,7 @@ impl App {
     }
 
     async fn serve(&mut self, reload: Reload, commands: &mut Commands) -> Result<()> {
-        let Reload(mut reload) = reload;
+        let Reload { mut read, logging } = reload;
         let patience = loop {
             tokio::select! {
                 Some(ended) = self.parts.join_next() => {
@@ -185,7 +195,7 @@ impl App {
                     return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
                 }
                 command = commands.next() => match command {
-                    Command::Reload => self.reload(reload()).await,
+                    Command::Reload => self.reload(read(), logging.as_ref()).await,
                     Command::Stop => break self.config.session.drain_timeout,
                     Command::Drain(patience) => break patience,
                     Command::SupervisorGone => {
@@ -199,13 +209,18 @@ impl App {
         Ok(())
     }
 
-    async fn reload(&mut self, read: Result<Config, ConfigErrors>) {
+    async fn reload(&mut self, read: Result<Config, ConfigErrors>, logging: Option<&Logging>) {
         let applied = match read {
             Ok(config) => self.apply(config).await,
             Err(errors) => Err(errors.into()),
         };
         match applied {
-            Ok(()) => info!("configuration reloaded"),
+            Ok(()) => {
+                if let Some(logging) = logging {
+                    logging.set_filter(&self.config.log);
+                }
+                info!("configuration reloaded");
+            }
             Err(error) => error!("configuration not reloaded, the old one stays: {error:#}"),
         }
     }

@@ -58,9 +58,11 @@ pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[Soc
     match (&before.witnesses, &after.witnesses) {
         (Witnesses::Etcd(before), Witnesses::Etcd(after)) if before.prefix == after.prefix => {}
         (Witnesses::Members(_), Witnesses::Members(_)) => {}
-        _ => bail!(
-            "the cluster (cluster.scope, cluster.namespace, etcd or members) can only change with a restart"
+        (Witnesses::Etcd(_), Witnesses::Etcd(_)) => bail!(
+            "cluster.scope, cluster.namespace and cluster.citus_group can only change with a restart: the sessions belong \
+             to the cluster that they name"
         ),
+        _ => bail!("a change between etcd.endpoints and cluster.members takes a restart"),
     }
     if before.session.workers != after.session.workers {
         bail!("session.workers can only change with a restart");
@@ -68,8 +70,94 @@ pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[Soc
     if before.admin != after.admin {
         bail!("admin.listen can only change with a restart");
     }
-    if before.log != after.log {
-        bail!("log.format and log.filter can only change with a restart");
+    if before.log.format != after.log.format {
+        bail!("log.format can only change with a restart");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::config::{Change, Given, KEYS, Key, Kind, Origins, Raw};
+
+    /// Two values of a key, both possible beside the first values of all other keys.
+    fn values(key: &Key, files: [&str; 2]) -> [String; 2] {
+        let two = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
+        match (key.path, key.kind) {
+            ("probe.sslmode", _) => two("verify-full", "require"),
+            ("session.connect_timeout" | "etcd.timeout" | "probe.timeout", _) => two("2s", "3s"),
+            ("probe.interval", _) => two("300ms", "400ms"),
+            ("log.filter", _) => two("info", "debug"),
+            (_, Kind::Text) => two("ONE", "OTHER"),
+            (_, Kind::Path) => files.map(str::to_owned),
+            (_, Kind::Duration(least, _)) if least.as_secs() == 0 && key.path.ends_with("_interval") => {
+                two("200ms", "210ms")
+            }
+            (_, Kind::Duration(..)) => two("4s", "5s"),
+            (_, Kind::Size) => two("1MiB", "2MiB"),
+            (_, Kind::Count(..)) => two("3", "4"),
+            (_, Kind::Boolean) => two("false", "true"),
+            (_, Kind::Choice(words)) => two(words[0], words[1]),
+            (_, Kind::Address) => two("127.0.0.1:9433", "127.0.0.1:9434"),
+            ("write.listen", _) => two("127.0.0.1:5433", "127.0.0.1:5435"),
+            (_, Kind::Addresses) => two("127.0.0.1:5434", "127.0.0.1:5436"),
+            (_, Kind::Servers) => two("a:5432", "b:5432"),
+            (_, Kind::Urls) => two("https://a:2379", "https://b:2379"),
+            (_, Kind::ServerMap) => two("a:1=b:1", "a:1=c:1"),
+        }
+    }
+
+    fn load(given: &BTreeMap<&'static str, String>) -> Config {
+        let given =
+            given.iter().map(|(path, text)| Given { path: (*path).to_owned(), raw: Raw::Text(text.clone()) });
+        let environment = ["ONE", "OTHER"].map(|name| (name.to_owned(), format!("the password in {name}")));
+        let origins =
+            Origins { given: given.collect(), environment: environment.into(), ..Origins::default() };
+        Config::load(&origins).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    /// The first value of every key that can stand beside the one at `path`.
+    fn beside(path: &str, files: [&str; 2]) -> BTreeMap<&'static str, String> {
+        let without_etcd = path == "cluster.members";
+        let fits = |key: &&'static Key| match key.path {
+            other if other == path => true,
+            "cluster.members" => false,
+            other if without_etcd => !matches!(key.block(), "cluster" | "etcd") && !other.ends_with("_env"),
+            "etcd.password_env" | "probe.password_env" => false,
+            other => format!("{}_env", other.trim_end_matches("_file")) != path,
+        };
+        let keys = KEYS.iter().filter(fits);
+        let mut given: BTreeMap<_, _> = keys.map(|key| (key.path, values(key, files)[0].clone())).collect();
+        if path == "probe.sslmode" {
+            given.remove("probe.ca_file");
+        }
+        given
+    }
+
+    #[test]
+    fn a_reload_puts_in_force_what_the_table_of_keys_says() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = ["one", "other"].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
+        files.iter().for_each(|file| fs::write(file, file).unwrap());
+        let files = [files[0].as_str(), files[1].as_str()];
+        for key in KEYS {
+            let mut given = beside(key.path, files);
+            let before = load(&given);
+            given.insert(key.path, values(key, files)[1].clone());
+            let after = load(&given);
+            assert_ne!(before, after, "{} changes nothing", key.path);
+            let reloadable = check_reloadable(&before, &after, &[]);
+            match key.change {
+                Change::Reload => assert!(reloadable.is_ok(), "{}: {reloadable:?}", key.path),
+                Change::Restart => {
+                    let refusal = reloadable.unwrap_err().to_string();
+                    assert!(refusal.contains(key.path), "{}: {refusal}", key.path);
+                }
+            }
+        }
+    }
 }

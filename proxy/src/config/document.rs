@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::environment::FILE_VARIABLE;
-use super::keys::{Block, Key, Kind};
+use super::keys::{Block, Change, Key, Kind};
+use super::names::Form;
 use super::table::{BLOCKS, KEYS};
 use super::values::show_duration;
 
@@ -65,10 +66,27 @@ const FORMS: &str = "\
 A password never stands in the configuration itself, which is shown and copied more often than a secret should be. It
 is read from a file (`password_file`; one newline at its end is not part of it) or from an environment variable
 (`password_env`). The variables `PGLP_PROBE_PASSWORD` and `PGLP_ETCD_PASSWORD` are used when they are set and nothing
-else is named. SIGHUP reads the files again.
+else is named.
+
+## Changing the configuration
+
+SIGHUP reads the file, the password files and the certificates again. No open session is ended or interrupted: limits and
+time-outs hold for the sessions that begin afterwards, addresses are opened and closed, and the policy holds at once. A
+key that says *restart* below must keep its value: a reload that finds another one is refused, and everything stays as
+it was. So is a reload whose configuration has errors.
 
 ## Keys
 
+";
+
+const RENAMED: &str = "
+## Renamed keys
+
+The old names still work, in every place and with a warning that says what to write. The old and the new name together
+are an error.
+
+| old | new |
+| --- | --- |
 ";
 
 /// The text of `docs/configuration.md`.
@@ -86,24 +104,26 @@ pub fn document() -> String {
         push(&mut text, format_args!("\n### `[{}]`\n\n{}\n\n", block.name, block.doc));
         rows(&mut text, block);
     }
+    renamed(&mut text);
     text
 }
 
 fn rows(text: &mut String, block: &Block) {
     text.push_str(
-        "| key | value | default | what it does | flag, variable |\n| --- | --- | --- | --- | --- |\n",
+        "| key | value | default | what it does | changes by | flag, variable |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
     );
     for key in block.keys() {
         push(
             text,
             format_args!(
-                "| `{}` | {} | {} | {} | `--{}` `{}` |\n",
+                "| `{}` | {} | {} | {} | {} | {} |\n",
                 key.name(),
                 form(key.kind),
                 default(key),
                 key.doc,
-                key.flag(),
-                key.variable()
+                change(key.change),
+                flags_and_variables(key)
             ),
         );
     }
@@ -114,6 +134,35 @@ fn default(key: &Key) -> String {
         (Some(default), _) => format!("`{default}`"),
         (None, true) => "**required**".to_owned(),
         (None, false) => "–".to_owned(),
+    }
+}
+
+const fn change(change: Change) -> &'static str {
+    match change {
+        Change::Reload => "reload",
+        Change::Restart => "restart",
+    }
+}
+
+/// The present flag and variable, and their short forms.
+fn flags_and_variables(key: &'static Key) -> String {
+    let names = key.names().filter(|name| name.form != Form::Old);
+    names
+        .map(|name| format!("`--{}` `{}`", name.flag(), name.variable()))
+        .collect::<Vec<_>>()
+        .join(", short ")
+}
+
+/// The names and words of earlier versions.
+fn renamed(text: &mut String) {
+    text.push_str(RENAMED);
+    for name in KEYS.iter().flat_map(Key::names).filter(|name| name.form == Form::Old) {
+        push(text, format_args!("| `{}` | `{}` |\n", name.path, name.key.path));
+    }
+    for key in KEYS {
+        for (old, new) in key.old_words {
+            push(text, format_args!("| `{} = \"{old}\"` | `{} = \"{new}\"` |\n", key.path, key.path));
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Key {
     pub required: bool,
     /// What it does, in one sentence.
     pub doc: &'static str,
+    /// When a new value takes effect.
+    pub change: Change,
     /// A shorter name for its flag and its variable.
     pub(super) short: Option<&'static str>,
     /// Its paths in earlier versions.
@@ -38,7 +40,17 @@ pub struct Key {
 impl Key {
     /// A key without a default.
     pub(super) const fn new(path: &'static str, kind: Kind, doc: &'static str) -> Self {
-        Self { path, kind, default: None, required: false, doc, short: None, old_names: &[], old_words: &[] }
+        Self {
+            path,
+            kind,
+            default: None,
+            required: false,
+            doc,
+            change: Change::Reload,
+            short: None,
+            old_names: &[],
+            old_words: &[],
+        }
     }
 
     /// The key with a default, written as for a flag.
@@ -71,6 +83,12 @@ impl Key {
         Self { old_words, ..self }
     }
 
+    /// The key, whose new value only a restart puts in force.
+    #[must_use]
+    pub(super) const fn needs_restart(self) -> Self {
+        Self { change: Change::Restart, ..self }
+    }
+
     /// The first part of the path.
     pub fn block(&self) -> &'static str {
         self.path.split_once('.').map_or(self.path, |(block, _)| block)
@@ -100,6 +118,15 @@ pub(super) fn flag(path: &str) -> String {
 /// The environment variable for a path: `PGLP_WRITE_LISTEN` for `write.listen`.
 pub(super) fn variable(path: &str) -> String {
     format!("PGLP_{}", path.replace('.', "_").to_uppercase())
+}
+
+/// When a new value of a key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// When the configuration is read again, on SIGHUP.
+    Reload,
+    /// When the process is started again. A reload that finds a new value is refused as a whole.
+    Restart,
 }
 
 /// What the value of a key must look like.

@@ -29,7 +29,7 @@ pub use document::document;
 pub use environment::FILE_VARIABLE;
 pub use error::{ConfigError, ConfigErrors};
 pub use given::Given;
-pub use keys::{Block, Key, Kind, Shape};
+pub use keys::{Block, Change, Key, Kind, Shape};
 pub use names::{Form, Name};
 pub use raw::{Raw, Setting};
 pub use renamed::Renamed;

@@ -36,10 +36,13 @@ const PLACES: Kind = Kind::Count(1, 1_000_000);
 
 /// The keys, block by block.
 pub const KEYS: &[Key] = &[
-    Key::new("cluster.scope", Kind::Text, "The cluster's name: `scope` in Patroni's configuration."),
+    Key::new("cluster.scope", Kind::Text, "The cluster's name: `scope` in Patroni's configuration.")
+        .needs_restart(),
     Key::new("cluster.namespace", Kind::Text, "Where Patroni keeps its clusters: `namespace` in its configuration.")
-        .or("/service"),
-    Key::new("cluster.citus_group", Kind::Count(0, 1_000_000), "The Citus group to follow; 0 is the coordinator."),
+        .or("/service")
+        .needs_restart(),
+    Key::new("cluster.citus_group", Kind::Count(0, 1_000_000), "The Citus group to follow; 0 is the coordinator.")
+        .needs_restart(),
     Key::new(
         "cluster.prefer_proxy_url",
         Kind::Boolean,
@@ -183,14 +186,18 @@ pub const KEYS: &[Key] = &[
         .or("30s")
         .formerly(&["session.drain"]),
     Key::new("session.workers", Kind::Count(0, 1024), "How many threads relay; 0 means one for each processor core.")
-        .or("0"),
+        .or("0")
+        .needs_restart(),
     Key::new(
         "admin.listen",
         Kind::Address,
         "The address to listen on, or `off`. Whoever reaches it can read the names and addresses of the members.",
     )
-    .or("127.0.0.1:9433"),
-    Key::new("log.format", Kind::Choice(&["text", "json"]), "Text for people or one JSON object per line.").or("text"),
+    .or("127.0.0.1:9433")
+    .needs_restart(),
+    Key::new("log.format", Kind::Choice(&["text", "json"]), "Text for people or one JSON object per line.")
+        .or("text")
+        .needs_restart(),
     Key::new("log.filter", Kind::Text, "What to log: a level such as `info`, or `info,pg_leader_proxy=debug`.")
         .or("info"),
 ];
