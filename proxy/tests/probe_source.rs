@@ -4,11 +4,10 @@
 
 use std::error::Error;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use pg_leader_proxy::clock;
-use pg_leader_proxy::config::{Secret, SslMode};
+use pg_leader_proxy::config::{PemFile, Secret, SslMode};
 use pg_leader_proxy::sources::probe::{ProbeError, check_member};
 use pg_leader_proxy_core::{
     MemberName, ProbeConnection, ProbeFailure, ProbeUrgency, Role, ServerAddr, SystemId, Timeline,
@@ -269,13 +268,13 @@ async fn tls_is_as_strict_as_it_is_asked_to_be() {
     tls.ca_file = None;
     tls.sslmode = SslMode::VerifyCa;
     check_member(&tls, &server.addr()).await.unwrap_err();
-    tls.ca_file = Some("/nonexistent/ca.pem".into());
+    tls.ca_file = Some(PemFile { path: "/somewhere/ca.pem".into(), pem: b"no certificate".to_vec() });
     let error = check_member(&tls, &server.addr()).await.unwrap_err();
-    assert!(matches!(error, ProbeError::Authority { .. }), "{error}");
+    assert!(matches!(error, ProbeError::NoAuthority { .. }), "{error}");
 }
 
 /// Gives `server` a certificate for `names`, and returns the file of the authority that signed it.
-fn certificates(server: &Postgres, names: &[&str]) -> PathBuf {
+fn certificates(server: &Postgres, names: &[&str]) -> PemFile {
     let owner = std::fs::metadata(server.data()).unwrap();
     let write = |name: &str, pem: String| {
         let path = server.data().join(name);
@@ -293,5 +292,5 @@ fn certificates(server: &Postgres, names: &[&str]) -> PathBuf {
     let cert = CertificateParams::new(names).unwrap().signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
     write("server.crt", cert.pem());
     write("server.key", key.serialize_pem());
-    write("ca.pem", ca_cert.pem())
+    PemFile::read(&write("ca.pem", ca_cert.pem())).unwrap()
 }

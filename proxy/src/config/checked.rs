@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
 use pg_leader_proxy_core::{Policy, ServerAddr};
 
@@ -91,8 +92,27 @@ pub struct Probe {
     pub timeout: Duration,
     /// Whether to speak TLS, and what to verify.
     pub sslmode: SslMode,
-    /// The authority that signed the servers' certificates (PEM).
-    pub ca_file: Option<PathBuf>,
+    /// The authority that signed the servers' certificates; the system's authorities without it.
+    pub ca_file: Option<PemFile>,
+}
+
+/// A file in PEM form, read when the configuration was, so that a reload notices a file that was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PemFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it holds.
+    pub pem: Vec<u8>,
+}
+
+impl PemFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), pem: fs::read(path)? })
+    }
 }
 
 /// libpq's `sslmode`, for probes.

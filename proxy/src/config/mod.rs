@@ -24,7 +24,9 @@ mod table;
 mod unknown;
 mod values;
 
-pub use checked::{Config, Etcd, EtcdTls, Log, LogFormat, Probe, Route, Secret, Session, SslMode, Witnesses};
+pub use checked::{
+    Config, Etcd, EtcdTls, Log, LogFormat, PemFile, Probe, Route, Secret, Session, SslMode, Witnesses,
+};
 pub use document::document;
 pub use environment::FILE_VARIABLE;
 pub use error::{ConfigError, ConfigErrors};

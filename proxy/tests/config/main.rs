@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use pg_leader_proxy::cli;
 use pg_leader_proxy::config::{
-    Config, ConfigErrors, KEYS, Key, Kind, LogFormat, Origins, Settings, Shape, Source, SslMode, Witnesses,
-    document,
+    Config, ConfigErrors, KEYS, Key, Kind, LogFormat, Origins, PemFile, Settings, Shape, Source, SslMode,
+    Witnesses, document,
 };
 use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Sources};
 use tempfile::TempDir;
@@ -163,7 +163,10 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(probe.interval, Duration::from_millis(700));
     assert_eq!(probe.fast_interval, Duration::from_millis(7));
     assert_eq!((probe.connect_interval, probe.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
-    assert_eq!((probe.sslmode, &probe.ca_file), (SslMode::VerifyFull, &Some(PathBuf::from(&existing))));
+    assert_eq!(
+        (probe.sslmode, &probe.ca_file),
+        (SslMode::VerifyFull, &Some(PemFile::read(existing.as_ref()).unwrap()))
+    );
     let options = config.policy.options();
     assert_eq!((options.sources, options.on_dcs_loss), (Sources::DcsAndServers, OnDcsLoss::Fence));
     let four = Duration::from_secs(4);
@@ -433,4 +436,20 @@ fn program(arguments: &[&str]) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = cli::answer(&start, &mut out, &mut err);
     (exit.code(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[test]
+fn a_reload_notices_files_that_were_replaced_at_the_same_path() {
+    let desk = Desk::new();
+    let (ca, password) = (desk.file("ca.pem", "one"), desk.file("password", "one"));
+    let files = format!(
+        "probe.ca_file = {ca:?}\nprobe.password_file = {password:?}\nprobe.sslmode = \"verify-full\""
+    );
+    let before = desk.load(&with_members(&files)).unwrap().probe;
+    assert_eq!(desk.load(&with_members(&files)).unwrap().probe, before);
+    for file in ["ca.pem", "password"] {
+        desk.file(file, "two");
+        assert_ne!(desk.load(&with_members(&files)).unwrap().probe, before, "{file}");
+        desk.file(file, "one");
+    }
 }

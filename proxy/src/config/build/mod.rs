@@ -70,7 +70,7 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
         "verify-full" => SslMode::VerifyFull,
         _ => SslMode::Prefer,
     });
-    let ca_file = reader.file("probe.ca_file");
+    let ca_file = reader.pem("probe.ca_file");
     Ok(Probe {
         user: user?,
         password: password?,

@@ -1,11 +1,11 @@
 //! Reads single settings, and collects what is wrong with them instead of stopping at the first.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fs, io};
 
-use super::super::checked::Secret;
+use super::super::checked::{PemFile, Secret};
 use super::super::error::ConfigError;
 use super::super::keys::{Key, Kind};
 use super::super::raw::{Raw, Setting};
@@ -156,8 +156,13 @@ impl<'a> Reader<'a> {
     pub(super) fn file(&mut self, path: &str) -> Result<Option<PathBuf>, Invalid> {
         self.optional(path, |text| match fs::File::open(text) {
             Ok(_) => Ok(PathBuf::from(text)),
-            Err(error) => Err(format!("the file cannot be read: {error}")),
+            Err(error) => Err(cannot_read(&error)),
         })
+    }
+
+    /// What a file holds.
+    pub(super) fn pem(&mut self, path: &str) -> Result<Option<PemFile>, Invalid> {
+        self.optional(path, |text| PemFile::read(Path::new(text)).map_err(|error| cannot_read(&error)))
     }
 
     /// What `parse` makes of each item of the list at `path`; without a list, of none.
@@ -233,6 +238,10 @@ impl<'a> Reader<'a> {
             None => Ok(None),
         }
     }
+}
+
+fn cannot_read(error: &io::Error) -> String {
+    format!("the file cannot be read: {error}")
 }
 
 fn kind(path: &str) -> Option<Kind> {

@@ -24,8 +24,8 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) async fn new(config: config::Probe) -> Result<Self, ProbeError> {
-        let tls = tls::connector(&config).await?;
+    pub(super) fn new(config: config::Probe) -> Result<Self, ProbeError> {
+        let tls = tls::connector(&config)?;
         let mut postgres = Config::new();
         postgres
             .user(&config.user)

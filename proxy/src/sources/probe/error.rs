@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{ProbeFailure, ServerAddr};
@@ -11,15 +10,6 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 /// Why a server gave no word.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The authority's file cannot be read.
-    #[error("cannot read {}, which holds the authority of the servers' certificates", path.display())]
-    Authority {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
     /// There is no authority to verify certificates with.
     #[error("no certificate of an authority in {place}")]
     NoAuthority {
@@ -106,11 +96,9 @@ impl ProbeError {
             Self::Unreachable { source, .. } => of_io(source),
             Self::Closed { .. } => ProbeFailure::Refused,
             Self::Login { source, .. } | Self::Question { source, .. } => of_postgres(source),
-            Self::Authority { .. }
-            | Self::NoAuthority { .. }
-            | Self::Tls(_)
-            | Self::Nonsense { .. }
-            | Self::Unheard => ProbeFailure::Failed,
+            Self::NoAuthority { .. } | Self::Tls(_) | Self::Nonsense { .. } | Self::Unheard => {
+                ProbeFailure::Failed
+            }
         }
     }
 
@@ -121,8 +109,7 @@ impl ProbeError {
                 source.as_db_error().and_then(DbError::parsed_severity) == Some(Severity::Error)
             }
             Self::Nonsense { .. } => true,
-            Self::Authority { .. }
-            | Self::NoAuthority { .. }
+            Self::NoAuthority { .. }
             | Self::Tls(_)
             | Self::Unresolved { .. }
             | Self::Unreachable { .. }

@@ -37,7 +37,7 @@ pub async fn run(
     observations: mpsc::Sender<Observation>,
     wake: mpsc::Receiver<MemberName>,
 ) -> Result<Infallible, ProbeError> {
-    let connector = Arc::new(Connector::new(config).await?);
+    let connector = Arc::new(Connector::new(config)?);
     let probes =
         Probes { connector, probe_plan, observations, workers: JoinSet::new(), members: BTreeMap::new() };
     probes.run(wake).await
@@ -48,7 +48,7 @@ pub async fn run(
 /// # Errors
 /// [`ProbeError`] that says what to do about it.
 pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<ProbeReply, ProbeError> {
-    let connector = Connector::new(config.clone()).await?;
+    let connector = Connector::new(config.clone())?;
     let mut conversation = connector.connect(addr).await?;
     conversation.ask(connector.limit()).await
 }

@@ -1,6 +1,5 @@
 //! TLS with the servers, as strict as `sslmode` wants it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
@@ -16,17 +15,17 @@ use crate::config::{self, SslMode};
 
 /// The connector for `config`. Without an authority's file the system's authorities count, as with libpq's
 /// `sslrootcert=system`.
-pub(super) async fn connector(config: &config::Probe) -> Result<MakeRustlsConnect, ProbeError> {
+pub(super) fn connector(config: &config::Probe) -> Result<MakeRustlsConnect, ProbeError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match config.sslmode {
         SslMode::Disable | SslMode::Prefer | SslMode::Require => {
             Arc::new(Lenient { chain: None, provider: Arc::clone(&provider) })
         }
         SslMode::VerifyCa => {
-            let chain = Some(chain(config, &provider).await?);
+            let chain = Some(chain(config, &provider)?);
             Arc::new(Lenient { chain, provider: Arc::clone(&provider) })
         }
-        SslMode::VerifyFull => chain(config, &provider).await?,
+        SslMode::VerifyFull => chain(config, &provider)?,
     };
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -37,15 +36,15 @@ pub(super) async fn connector(config: &config::Probe) -> Result<MakeRustlsConnec
     Ok(MakeRustlsConnect::new(config))
 }
 
-async fn chain(
+fn chain(
     config: &config::Probe,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, ProbeError> {
     let mut roots = RootCertStore::empty();
     let place = match &config.ca_file {
-        Some(path) => {
-            roots.add_parsable_certificates(certificates(path).await?);
-            path.display().to_string()
+        Some(file) => {
+            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&file.pem).flatten());
+            file.path.display().to_string()
         }
         None => {
             // Once, before the first probe.
@@ -56,13 +55,6 @@ async fn chain(
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|_| ProbeError::NoAuthority { place })
-}
-
-async fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ProbeError> {
-    let pem = tokio::fs::read(path)
-        .await
-        .map_err(|source| ProbeError::Authority { path: path.to_owned(), source })?;
-    Ok(CertificateDer::pem_slice_iter(&pem).flatten().collect())
 }
 
 /// Accepts any name in a certificate, and without a chain to verify any certificate.
