@@ -1,9 +1,9 @@
-//! A runtime on a thread of its own, so that relays, watchers and writers keep time while a test blocks.
+//! A runtime on its own thread, so that links, writers and watches go on while a test blocks its thread.
 
 use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// A one-thread runtime that may be dropped anywhere, also inside another runtime.
+/// A one-thread runtime that can be dropped anywhere, also inside another runtime.
 #[derive(Debug)]
 pub(crate) struct Background(Option<Runtime>);
 
@@ -18,7 +18,6 @@ impl Background {
         Ok(Self(Some(runtime)))
     }
 
-    /// `None` only while being dropped, so callers may treat it as a failure to start.
     pub(crate) fn handle(&self) -> Result<&Handle> {
         self.0.as_ref().map(Runtime::handle).context("the runtime has ended")
     }
@@ -26,7 +25,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // A plain drop would block, which tokio forbids inside a runtime.
+        // To drop a Runtime blocks, which tokio forbids inside another runtime.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }

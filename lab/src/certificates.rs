@@ -1,78 +1,72 @@
-//! A certificate authority for the cluster's PostgreSQL servers, made with the `openssl` program.
+//! A certificate authority for test servers.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
 
-use crate::binaries;
-use crate::member::Member;
-use crate::process::User;
+use crate::user::User;
 
-/// A CA in a directory.
-#[derive(Debug)]
-pub(crate) struct Authority {
-    openssl: PathBuf,
-    certificate: PathBuf,
-    key: PathBuf,
+/// A CA whose certificate is in a file. Its key stays in memory.
+pub struct CertificateAuthority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    file: PathBuf,
 }
 
-impl Authority {
-    pub(crate) fn create(directory: &Path) -> Result<Self> {
-        let authority = Self {
-            openssl: binaries::openssl()?,
-            certificate: directory.join("ca.crt"),
-            key: directory.join("ca.key"),
-        };
-        let mut command = authority.command(&["req", "-x509", "-subj", "/CN=lab CA", "-days", "2"]);
-        command.args(KEY_OPTIONS).arg("-keyout").arg(&authority.key).arg("-out").arg(&authority.certificate);
-        run(command).context("making the lab's CA")?;
-        Ok(authority)
+impl std::fmt::Debug for CertificateAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificateAuthority").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl CertificateAuthority {
+    /// Makes one and writes its certificate to `file`, in PEM.
+    ///
+    /// # Errors
+    /// When no key can be made or the file cannot be written.
+    pub fn create(name: &str, file: PathBuf) -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().context("making the CA's key")?;
+        let issuer = CertifiedIssuer::self_signed(params, key).context("making the CA's certificate")?;
+        fs::write(&file, issuer.pem()).with_context(|| format!("writing {}", file.display()))?;
+        Ok(Self { issuer, file })
     }
 
-    pub(crate) fn certificate(&self) -> &Path {
-        &self.certificate
+    /// The file with its certificate.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
-    /// Writes `server.crt` and `server.key`, valid for both addresses of the member and for `localhost`.
-    pub(crate) fn issue(&self, directory: &Path, member: &Member, user: &User) -> Result<()> {
-        let (certificate, key) = (directory.join("server.crt"), directory.join("server.key"));
-        let names = format!(
-            "subjectAltName=DNS:localhost,DNS:{},IP:{},IP:{}",
-            member.name,
-            member.postgres.ip(),
-            member.postgres_direct.ip()
-        );
-        let mut command = self.command(&["req", "-x509", "-subj", &format!("/CN={}", member.name)]);
-        command.args(["-days", "2", "-addext", &names]).args(KEY_OPTIONS);
-        command.arg("-CA").arg(&self.certificate).arg("-CAkey").arg(&self.key);
-        command.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
-        run(command).with_context(|| format!("making the certificate of {}", member.name))?;
-        for path in [&certificate, &key] {
+    /// Writes a server's certificate for these DNS names and IP addresses to `server.crt` in `directory`, and its key to
+    /// `server.key`. Both belong to `user`, as PostgreSQL demands.
+    ///
+    /// # Errors
+    /// When a name is invalid or a file cannot be written.
+    pub fn issue(&self, names: Vec<String>, directory: &Path, user: &User) -> Result<()> {
+        let key = KeyPair::generate().context("making a server's key")?;
+        let mut params = CertificateParams::new(names).context("naming a server in its certificate")?;
+        params.distinguished_name.push(DnType::CommonName, "test server");
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).context("signing a server's certificate")?;
+        for (name, text) in [("server.crt", certificate.pem()), ("server.key", key.serialize_pem())] {
+            let file = directory.join(name);
+            fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
             // PostgreSQL refuses a key that others may read.
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).context("closing a key file")?;
-            if let User::Other { uid, gid, .. } = user {
-                chown(path, Some(*uid), Some(*gid)).context("giving a key file away")?;
-            }
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+                .with_context(|| format!("restricting {}", file.display()))?;
+            user.take_ownership(&file)?;
         }
         Ok(())
     }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.openssl);
-        command.args(arguments).stdin(Stdio::null());
-        command
-    }
-}
-
-const KEY_OPTIONS: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-
-fn run(mut command: Command) -> Result<()> {
-    let output = command.output().context("running openssl")?;
-    if !output.status.success() {
-        bail!("openssl ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(())
 }

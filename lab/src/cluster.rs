@@ -1,11 +1,11 @@
-//! The cluster: started whole, asked for addresses, and gone with everything in it when dropped.
+//! The cluster: started as a whole, asked for addresses and sessions, and removed with everything in it when dropped.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
@@ -13,45 +13,47 @@ use tokio_postgres::Config;
 
 use crate::addresses::Subnet;
 use crate::background::Background;
-use crate::binaries::Binaries;
-use crate::certificates::Authority;
+use crate::certificates::CertificateAuthority;
 use crate::etcd::{self, Etcd};
-use crate::member::{Member, MemberLinks, MemberProcesses, make_directory};
+use crate::member::{self, Member, MemberLinks, MemberProcesses, make_directory};
 use crate::options::ClusterOptions;
 use crate::patroni::{Credentials, SUPERUSER};
-use crate::process::User;
+use crate::programs::Programs;
 use crate::proxy_network::ProxyNetwork;
 use crate::reaper::Reaper;
 use crate::session;
+use crate::user::User;
 
-/// A user with no privilege beyond the defaults, as the proxy's probe should have.
+/// A user with no privileges beyond the defaults, for the proxy's probe.
 pub const MONITOR: Credentials = Credentials { user: "monitor", password: "lab-monitor" };
-/// The user of the application; it owns the database [`DATABASE`].
+/// The application's user, which owns the database [`DATABASE`].
 pub const APP: Credentials = Credentials { user: "app", password: "lab-app" };
 /// The application's database.
 pub const DATABASE: &str = "app";
 
 /// etcd has to elect a leader, on a machine that may be busy compiling.
 const ETCD_START: Duration = Duration::from_secs(30);
-/// initdb, the first checkpoint, a base backup for each replica.
+/// initdb, the first checkpoint, and a base backup for each replica.
 const CLUSTER_START: Duration = Duration::from_secs(120);
+const LOGIN: Duration = Duration::from_secs(5);
 
-/// A running cluster. Every method takes `&self`, so it may be shared between tasks.
+/// A running cluster. Every method takes `&self`, so tasks can share it.
 #[derive(Debug)]
 pub struct Cluster {
-    // Dropped in this order: what runs first, the reaper that sweeps after it, the relays, the claim on the addresses.
+    // Dropped in this order: first what runs, then the reaper of what is left, the links, and the addresses.
     pub(crate) members: Vec<Node>,
     pub(crate) etcd: Mutex<Vec<Etcd>>,
     pub(crate) proxy_networks: Mutex<BTreeMap<String, ProxyNetwork>>,
-    reaper: Reaper,
+    pub(crate) reaper: Reaper,
     pub(crate) background: Background,
     pub(crate) subnet: Subnet,
     pub(crate) etcd_addresses: Vec<SocketAddr>,
     pub(crate) user: User,
-    pub(crate) binaries: Binaries,
-    setup: ClusterOptions,
-    authority: Option<Authority>,
-    pub(crate) ids: Arc<AtomicI64>,
+    pub(crate) programs: Programs,
+    options: ClusterOptions,
+    ca: Option<CertificateAuthority>,
+    /// The id of the next row that a writer inserts.
+    pub(crate) next_id: Arc<AtomicI64>,
 }
 
 /// A member with its links and processes.
@@ -63,23 +65,21 @@ pub(crate) struct Node {
 }
 
 impl Cluster {
-    /// Starts etcd, then the member `a`, which becomes leader, then the others, and waits until all is healthy:
-    /// about 15 seconds.
+    /// Starts etcd, then the member `a`, which becomes the leader, then the other members, and waits until all is
+    /// healthy. This takes about 15 seconds.
     ///
     /// # Errors
-    /// When a program is missing (the error says what to install), a setting is impossible, or something does not come
-    /// up in time (the error ends with its log).
-    pub async fn start(setup: ClusterOptions) -> Result<Self> {
-        check(&setup)?;
-        let cluster = Self::prepare(setup)?;
-        for server in cluster.etcd.lock().iter_mut() {
-            server.start(&cluster.user, &cluster.binaries.etcd)?;
-        }
+    /// When a program is missing (the error says what to install), an option is invalid, or something does not come up
+    /// in time (the error has the end of its log).
+    pub async fn start(options: ClusterOptions) -> Result<Self> {
+        check(&options)?;
+        let cluster = Self::prepare(options)?;
+        cluster.start_etcd_servers()?;
         cluster.wait_for_etcd(ETCD_START).await?;
         let deadline = Instant::now() + CLUSTER_START;
-        // One member first, so that tests may count on who leads.
+        // The first member alone, so that tests know who leads.
         for (number, node) in cluster.members.iter().enumerate() {
-            node.processes.lock().start_patroni(&cluster.user, &cluster.binaries.patroni)?;
+            cluster.start_patroni(node)?;
             if number == 0 {
                 cluster.wait_for_leader(deadline.saturating_duration_since(Instant::now())).await?;
                 cluster.create_users().await?;
@@ -89,29 +89,32 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn prepare(setup: ClusterOptions) -> Result<Self> {
-        let binaries = Binaries::find(setup.patroni)?;
+    fn prepare(options: ClusterOptions) -> Result<Self> {
+        let programs = Programs::find(options.patroni)?;
         let user = User::for_postgres()?;
-        let subnet = Subnet::take(seed())?;
+        let subnet = Subnet::take()?;
         let reaper = Reaper::start(&user)?;
         let background = Background::start("lab-links")?;
         let directory = reaper.directory();
-        let authority = setup.tls.then(|| Authority::create(directory)).transpose()?;
+        let ca = if options.tls {
+            Some(CertificateAuthority::create("lab CA", directory.join("ca.crt"))?)
+        } else {
+            None
+        };
         let mut servers = Vec::new();
         for number in 0..etcd::SERVERS {
-            let place = directory.join(etcd::name_of(number));
-            make_directory(&place, &user)?;
-            servers.push(Etcd::new(&subnet, number, &place));
+            let directory = directory.join(etcd::name_of(number));
+            make_directory(&directory, &user)?;
+            servers.push(Etcd::new(&subnet, number, &directory));
         }
         let etcd_addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
         let mut members = Vec::new();
-        for number in 0..setup.members {
-            let place = directory.join(char::from(b'a' + number).to_string());
-            let member = Member::new(&setup, &subnet, number, &place);
+        for number in 0..options.members {
+            let member = Member::new(&options, &subnet, number, &directory.join(member::name_of(number)));
             let links =
                 MemberLinks::start(background.handle()?, &subnet, (number, &member), &etcd_addresses)?;
             let processes =
-                MemberProcesses::prepare(&setup, &member, &links, (&user, &binaries), authority.as_ref())?;
+                MemberProcesses::prepare(&options, &member, &links, (&user, &programs), ca.as_ref())?;
             members.push(Node { member, links, processes: Mutex::new(processes) });
         }
         Ok(Self {
@@ -123,11 +126,20 @@ impl Cluster {
             subnet,
             etcd_addresses,
             user,
-            binaries,
-            setup,
-            authority,
-            ids: Arc::new(AtomicI64::new(1)),
+            programs,
+            options,
+            ca,
+            next_id: Arc::new(AtomicI64::new(1)),
         })
+    }
+
+    pub(crate) fn start_etcd_servers(&self) -> Result<()> {
+        let mut servers = self.etcd.lock();
+        servers.iter_mut().try_for_each(|server| server.start(&self.reaper, &self.user, &self.programs.etcd))
+    }
+
+    pub(crate) fn start_patroni(&self, node: &Node) -> Result<()> {
+        node.processes.lock().start_patroni(&self.reaper, &self.user, &self.programs.patroni)
     }
 
     async fn create_users(&self) -> Result<()> {
@@ -148,31 +160,32 @@ impl Cluster {
         app.batch_execute(&table).await.context("creating the writers' table")
     }
 
-    /// The settings it was started with.
+    /// The options that it was started with.
     #[must_use]
     pub fn options(&self) -> &ClusterOptions {
-        &self.setup
+        &self.options
     }
 
     /// Patroni's scope.
     #[must_use]
     pub fn scope(&self) -> &str {
-        &self.setup.scope
+        &self.options.scope
     }
 
-    /// The leader key's full name in etcd.
+    /// The full name of the leader key in etcd.
     #[must_use]
     pub fn leader_key(&self) -> String {
-        format!("/service/{}/leader", self.setup.scope)
+        format!("/service/{}/leader", self.options.scope)
     }
 
-    /// Everything the cluster writes: data, configuration and logs. Gone at the end unless `LAB_KEEP=1`.
+    /// The directory of all data, configuration and logs. It goes with the cluster, unless the environment has
+    /// `LAB_KEEP=1`.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.reaper.directory()
     }
 
-    /// All members, in order of name.
+    /// All members, in the order of their names.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().map(|node| &node.member)
     }
@@ -185,7 +198,7 @@ impl Cluster {
         self.node(name).map(|node| &node.member)
     }
 
-    /// The members' names other than this one, in order.
+    /// The names of the other members, in order.
     #[must_use]
     pub fn others(&self, name: &str) -> Vec<String> {
         self.members().filter(|member| member.name != name).map(|member| member.name.clone()).collect()
@@ -198,63 +211,55 @@ impl Cluster {
             .with_context(|| format!("the cluster has no member {name:?}"))
     }
 
-    /// The etcd servers themselves, through no link.
+    /// The etcd servers themselves, without a link.
     #[must_use]
     pub fn etcd_direct(&self) -> &[SocketAddr] {
         &self.etcd_addresses
     }
 
-    /// A free address of the cluster's /24 for something of the caller's own, such as a peer in a bench. `host` is
-    /// 90 to 99; the lab uses none of them.
+    /// A free address in the cluster's /24 for the caller, such as for HAProxy in a benchmark. `host` is 90 to 99; the
+    /// lab uses none of these.
     #[must_use]
     pub fn spare_address(&self, host: u8, port: u16) -> SocketAddr {
         self.subnet.socket(host, port)
     }
 
-    /// The CA that signed the servers' certificates, when `ClusterOptions::tls`.
+    /// The file with the CA that signed the servers' certificates, with `ClusterOptions::tls`.
     #[must_use]
-    pub fn ca_certificate(&self) -> Option<PathBuf> {
-        self.authority.as_ref().map(|authority| authority.certificate().to_path_buf())
+    pub fn ca_certificate(&self) -> Option<&Path> {
+        self.ca.as_ref().map(CertificateAuthority::file)
     }
 
-    /// How the application logs in at an address: a member's, or a proxy's.
+    /// How the application logs in at an address, of a member or of a proxy.
     #[must_use]
     pub fn app_config(&self, address: SocketAddr) -> Config {
         session::config(address, &APP, DATABASE)
     }
 
-    /// The same as text, for `psql` and other clients.
+    /// The same as a URL, for `psql` and other clients.
     #[must_use]
     pub fn app_url(&self, address: SocketAddr) -> String {
         format!("postgres://{}:{}@{address}/{DATABASE}", APP.user, APP.password)
     }
 
-    /// A superuser's session with a member, through no link.
+    /// Opens a superuser's session with a member, without a link.
     ///
     /// # Errors
-    /// When the member does not answer.
+    /// When the member does not answer within 5 seconds.
     pub async fn superuser(&self, member: &str, database: &str) -> Result<session::Session> {
         let address = self.member(member)?.postgres_direct;
         let config = session::config(address, &SUPERUSER, database);
-        session::Session::open_within(&config, Duration::from_secs(5)).await
+        session::Session::open_within(&config, LOGIN).await
     }
 }
 
-fn check(setup: &ClusterOptions) -> Result<()> {
-    ensure!((1..=5).contains(&setup.members), "a cluster has 1 to 5 members, not {}", setup.members);
-    ensure!(setup.ttl >= 20, "Patroni takes no ttl below 20 seconds, {} was given", setup.ttl);
+fn check(options: &ClusterOptions) -> Result<()> {
+    let ClusterOptions { members, ttl, loop_wait, retry_timeout, .. } = options;
+    ensure!((1..=5).contains(members), "a cluster has 1 to 5 members, not {members}");
+    ensure!(*ttl >= 20, "Patroni needs a ttl of at least 20 seconds, not {ttl}");
     ensure!(
-        setup.ttl >= setup.loop_wait + 2 * setup.retry_timeout,
-        "ttl {} < loop_wait {} + 2 * retry_timeout {}: Patroni would alter them",
-        setup.ttl,
-        setup.loop_wait,
-        setup.retry_timeout
+        *ttl >= loop_wait + 2 * retry_timeout,
+        "ttl {ttl} < loop_wait {loop_wait} + 2 * retry_timeout {retry_timeout}: Patroni would change them"
     );
     Ok(())
-}
-
-/// Somewhere else for each process and each moment.
-fn seed() -> u32 {
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    std::process::id().wrapping_mul(2_654_435_761) ^ now.subsec_nanos()
 }

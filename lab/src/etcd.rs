@@ -1,4 +1,4 @@
-//! Three etcd servers and what the lab asks them.
+//! Three etcd servers, and the requests that the lab makes to them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,18 @@ use anyhow::{Context, Result, bail};
 use etcd_client::{Client, ConnectOptions};
 
 use crate::addresses::Subnet;
-use crate::process::{Process, User};
+use crate::process::Process;
+use crate::reaper::Reaper;
+use crate::user::User;
 
-/// Servers, so that one may fail.
+/// The smallest number of which one may fail.
 pub(crate) const SERVERS: u8 = 3;
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
 /// First host number of the servers in the cluster's /24.
 const FIRST_HOST: u8 = 11;
-/// One question to etcd. Longer than an election, so that a change of etcd's leader is waited out.
-const QUESTION: Duration = Duration::from_secs(4);
+/// One request. Longer than an election, so that a change of etcd's leader is waited out.
+const REQUEST: Duration = Duration::from_secs(4);
 
 /// One etcd server, running or stopped.
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Etcd {
             ("--initial-advertise-peer-urls", format!("http://{peer}")),
             ("--initial-cluster", cluster.join(",")),
             ("--initial-cluster-token", "lab".to_owned()),
-            // Pauses of a loaded machine (three servers share one disk) must not look like a dead etcd leader.
+            // On a loaded machine, with three servers on one disk, a pause must not look like a dead etcd leader.
             ("--heartbeat-interval", "150".to_owned()),
             ("--election-timeout", "1500".to_owned()),
         ];
@@ -69,14 +71,13 @@ impl Etcd {
         }
     }
 
-    pub(crate) fn start(&mut self, user: &User, program: &Path) -> Result<()> {
+    pub(crate) fn start(&mut self, reaper: &Reaper, user: &User, program: &Path) -> Result<()> {
         if self.is_running() {
             return Ok(());
         }
         let mut command = user.command(program);
         command.args(&self.arguments);
-        let log = self.directory.join("etcd.log");
-        self.process = Some(Process::start(&self.name, command, &self.directory, log)?);
+        self.process = Some(Process::start(reaper, &self.name, command, &self.directory)?);
         Ok(())
     }
 
@@ -93,26 +94,19 @@ pub(crate) fn name_of(number: u8) -> String {
     format!("etcd{}", number + 1)
 }
 
-/// A client of the given servers, not through any link.
-pub(crate) async fn connect(addresses: &[SocketAddr]) -> Result<Client> {
-    let endpoints: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
-    let options = ConnectOptions::new().with_connect_timeout(QUESTION).with_timeout(QUESTION);
-    Client::connect(endpoints, Some(options)).await.context("connecting to etcd")
-}
-
-/// A client for a watch, which must have no timeout of its own but must notice a server that went silent.
+/// A client for a watch. It has no timeout for requests, but notices a server that does not respond any more.
 pub(crate) async fn connect_for_watch(address: SocketAddr) -> Result<Client> {
     let options = ConnectOptions::new()
-        .with_connect_timeout(QUESTION)
-        .with_keep_alive(Duration::from_secs(2), QUESTION)
+        .with_connect_timeout(REQUEST)
+        .with_keep_alive(Duration::from_secs(2), REQUEST)
         .with_require_leader(true);
     Client::connect([format!("http://{address}")], Some(options)).await.context("connecting to etcd")
 }
 
-/// The value of a key, read with quorum; `None` when there is no such key.
+/// The value of a key, from a linearizable read; `None` when there is no such key.
 pub(crate) async fn read(addresses: &[SocketAddr], key: &str) -> Result<Option<String>> {
     let mut last = None;
-    // Each server alone: a balancing client may keep choosing one that was stopped.
+    // One server after the other: a client of all of them may keep choosing one that is stopped.
     for address in addresses {
         match read_from(*address, key).await {
             Ok(value) => return Ok(value),
@@ -122,31 +116,38 @@ pub(crate) async fn read(addresses: &[SocketAddr], key: &str) -> Result<Option<S
     Err(last.context("no etcd server was given")?).with_context(|| format!("reading {key} from etcd"))
 }
 
-async fn read_from(address: SocketAddr, key: &str) -> Result<Option<String>> {
-    let ask = async {
-        let mut client = connect(&[address]).await?;
-        let answer = client.get(key, None).await?;
-        anyhow::Ok(answer.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
-    };
-    tokio::time::timeout(QUESTION, ask).await.with_context(|| format!("{address} did not answer"))?
-}
-
-/// Moves etcd's own leadership to another server and gives the address of the new leader.
-pub(crate) async fn move_leader(addresses: &[SocketAddr]) -> Result<SocketAddr> {
-    let mut ids = Vec::new();
+/// Moves etcd's own leadership to another of its servers.
+pub(crate) async fn move_leader(addresses: &[SocketAddr]) -> Result<()> {
+    let mut followers = Vec::new();
     let mut leader = None;
     for address in addresses {
-        let Ok(mut client) = connect(&[*address]).await else { continue };
+        let Ok(mut client) = connect(*address).await else { continue };
         let Ok(status) = client.status().await else { continue };
         let id = status.header().map(etcd_client::ResponseHeader::member_id).unwrap_or_default();
         if id == status.leader() {
-            leader = Some((client, *address));
+            leader = Some(client);
         } else {
-            ids.push((id, *address));
+            followers.push(id);
         }
     }
-    let (mut client, old) = leader.context("no etcd server says it is the leader")?;
-    let (id, new) = ids.first().copied().context("etcd has no other server to lead")?;
-    client.move_leader(id).await.with_context(|| format!("moving etcd's leadership from {old} to {new}"))?;
-    Ok(new)
+    let mut leader = leader.context("no etcd server says that it is the leader")?;
+    let follower = *followers.first().context("etcd has no other server that could lead")?;
+    leader.move_leader(follower).await.context("moving etcd's leadership").map(drop)
+}
+
+async fn read_from(address: SocketAddr, key: &str) -> Result<Option<String>> {
+    let read = async {
+        let mut client = connect(address).await?;
+        let response = client.get(key, None).await?;
+        anyhow::Ok(response.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
+    };
+    // On the heap, because it is a large future.
+    tokio::time::timeout(REQUEST, Box::pin(read))
+        .await
+        .with_context(|| format!("{address} did not answer"))?
+}
+
+async fn connect(address: SocketAddr) -> Result<Client> {
+    let options = ConnectOptions::new().with_connect_timeout(REQUEST).with_timeout(REQUEST);
+    Client::connect([format!("http://{address}")], Some(options)).await.context("connecting to etcd")
 }

@@ -1,6 +1,6 @@
-//! What goes wrong, one method each; what can be undone has its opposite beside it.
+//! The faults, one method each, with the method that undoes it.
 //!
-//! "What a user sees" is said for a client that writes through a proxy which follows the leader.
+//! "Clients see" means clients that write through a proxy that follows the leader.
 
 use std::time::Duration;
 
@@ -13,25 +13,25 @@ use crate::etcd;
 use crate::http;
 use crate::link::LinkMode;
 
-/// A switchover with its checkpoint and the shutdown of the old leader.
+/// A switchover includes a checkpoint and the shutdown of the old leader.
 const SWITCHOVER: Duration = Duration::from_secs(90);
-/// An answer of Patroni's REST interface.
+/// One response of Patroni's REST interface.
 const REST: Duration = Duration::from_secs(15);
 
 impl Cluster {
-    /// Planned switchover from the present leader to `candidate`, through Patroni's REST interface. Returns when Patroni
-    /// says it is done. A user sees sessions end with 57P01 and, for a second or a few, no leader.
+    /// A switchover from the current leader to `candidate`, through Patroni's REST interface. Returns when Patroni says
+    /// that it is done. Clients see sessions end with 57P01, and no leader for a few seconds.
     ///
     /// # Errors
-    /// When there is no leader or Patroni refuses, with its words.
+    /// When there is no leader, or Patroni refuses; the error has Patroni's message.
     pub async fn switchover(&self, candidate: &str) -> Result<()> {
         let leader = self.leader().await?.context("a switchover needs a leader")?;
         let body = json!({"leader": leader, "candidate": candidate}).to_string();
         self.rest(&leader, ("POST", "/switchover"), &body, SWITCHOVER).await.map(drop)
     }
 
-    /// SIGKILL to PostgreSQL with all its backends; Patroni lives, keeps the leader key and restarts it in place. A user
-    /// sees broken sessions and, until it is up again, a leader that is silent or in recovery.
+    /// SIGKILL to PostgreSQL with all its backends. Patroni keeps running, keeps the leader key and restarts PostgreSQL.
+    /// Clients see broken sessions, and a leader that does not answer or is in recovery until it is up again.
     ///
     /// # Errors
     /// When PostgreSQL is not running.
@@ -39,8 +39,8 @@ impl Cluster {
         self.node(member)?.processes.lock().kill_postgres()
     }
 
-    /// SIGKILL to Patroni and PostgreSQL: the machine is gone. If it led, a user sees no leader until the key has
-    /// expired (`ttl`) and another member was promoted. Undone by [`Cluster::start_member`].
+    /// SIGKILL to Patroni and PostgreSQL, as when a machine crashes. If the member led, clients see no leader until the
+    /// key has expired (`ttl`) and another member is promoted. Undone by [`Cluster::start_member`].
     ///
     /// # Errors
     /// When a process does not end.
@@ -48,8 +48,8 @@ impl Cluster {
         self.node(member)?.processes.lock().kill_all()
     }
 
-    /// SIGKILL to Patroni alone. PostgreSQL stays as it is, so an old leader stays writable beside the new one: a user
-    /// who is sent to it loses writes. Undone by [`Cluster::start_member`].
+    /// SIGKILL to Patroni alone. PostgreSQL stays as it is, so an old leader stays writable beside the new one, and
+    /// clients that write to it lose these writes. Undone by [`Cluster::start_member`].
     ///
     /// # Errors
     /// When the process does not end.
@@ -57,16 +57,17 @@ impl Cluster {
         self.node(member)?.processes.lock().kill_patroni()
     }
 
-    /// Starts a member's Patroni, if it does not run, which starts PostgreSQL. A user sees nothing.
+    /// Starts a member's Patroni if it is not running. Patroni then starts PostgreSQL. Does not wait:
+    /// see [`Cluster::wait_healthy`].
     ///
     /// # Errors
-    /// When the program cannot be started; whether it comes up, [`Cluster::wait_healthy`] says.
+    /// When the program cannot be started.
     pub fn start_member(&self, member: &str) -> Result<()> {
-        self.node(member)?.processes.lock().start_patroni(&self.user, &self.binaries.patroni)
+        self.start_patroni(self.node(member)?)
     }
 
-    /// SIGSTOP to Patroni and every PostgreSQL process: a paused virtual machine. Connections stay, nothing answers.
-    /// Undone by [`Cluster::thaw_member`]; by then another member may lead, and the woken one is writable for a moment.
+    /// SIGSTOP to Patroni and every PostgreSQL process, as when a virtual machine is paused: connections stay, nothing
+    /// answers. Undone by [`Cluster::thaw_member`]. If another member leads by then, this one is writable for a moment.
     ///
     /// # Errors
     /// When there is no such member.
@@ -84,8 +85,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Cuts a member's Patroni off from every etcd server. If it led, it demotes itself after `retry_timeout` (unless
-    /// failsafe mode holds), and another is promoted when its key has expired. Undone by
+    /// Cuts a member's Patroni off from every etcd server. If it led, it demotes itself after `retry_timeout` (not in
+    /// failsafe mode), and another member is promoted when the key has expired. Undone by
     /// [`Cluster::heal_member_from_etcd`].
     ///
     /// # Errors
@@ -103,11 +104,11 @@ impl Cluster {
         self.cut_member_from_etcd(member, LinkMode::Open)
     }
 
-    /// Isolates a member: no etcd, nobody reaches its PostgreSQL or its REST interface, and it reaches no other member's
-    /// REST interface. `LinkMode::Paused` is a network that swallows packets. Undone by [`Cluster::heal_member`].
+    /// Isolates a member: it does not reach etcd or another member's REST interface, and nobody reaches its PostgreSQL or
+    /// its REST interface. Undone by [`Cluster::heal_member`].
     ///
-    /// Links do not know who connects through them, so two things are done otherwise: a replica's walreceiver is stopped
-    /// (SIGSTOP), and no member's REST interface can be reached, which with three or more members is more than needed.
+    /// A link does not know who connects through it. So the walreceiver of a replica is stopped by SIGSTOP instead, and
+    /// nobody reaches any member's REST interface, which is more than needed with three or more members.
     ///
     /// # Errors
     /// When there is no such member, or the data path has no links (`ClusterOptions::data_links`).
@@ -134,7 +135,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sets only the link to a member's PostgreSQL: clients, proxies and replicas lose it, Patroni does not.
+    /// Sets only the link to a member's PostgreSQL. It carries clients, proxies and replicas, but not Patroni.
     ///
     /// # Errors
     /// When there is no such member or no such link.
@@ -144,7 +145,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGKILL to one etcd server, 0 to 2. A user sees nothing. Undone by [`Cluster::start_etcd`].
+    /// SIGKILL to one etcd server, 0 to 2. Clients see nothing. Undone by [`Cluster::start_etcd`].
     ///
     /// # Errors
     /// When there is no such server or it does not end.
@@ -153,8 +154,8 @@ impl Cluster {
         servers.get_mut(server).with_context(|| format!("there is no etcd server {server}"))?.kill()
     }
 
-    /// SIGKILL to two of three etcd servers: no quorum, no lease is renewed. The leader demotes itself (or holds, in
-    /// failsafe mode); nobody can be promoted. Undone by [`Cluster::start_etcd`].
+    /// SIGKILL to two of three etcd servers: without quorum no lease is renewed. The leader demotes itself (not in failsafe
+    /// mode), and no member can be promoted. Undone by [`Cluster::start_etcd`].
     ///
     /// # Errors
     /// When a server does not end.
@@ -163,30 +164,28 @@ impl Cluster {
         self.kill_etcd(2)
     }
 
-    /// Starts every etcd server that does not run, and waits for quorum.
+    /// Starts every etcd server that is not running, and waits for quorum.
     ///
     /// # Errors
     /// When there is no quorum within 30 seconds.
     pub async fn start_etcd(&self) -> Result<()> {
-        for server in self.etcd.lock().iter_mut() {
-            server.start(&self.user, &self.binaries.etcd)?;
-        }
+        self.start_etcd_servers()?;
         self.wait_for_etcd(Duration::from_secs(30)).await
     }
 
-    /// Moves etcd's own leadership to another of its servers; every lease starts anew. A user sees nothing.
+    /// Moves etcd's own leadership to another of its servers, which renews every lease. Clients see nothing.
     ///
     /// # Errors
     /// When etcd has no leader or refuses.
     pub async fn move_etcd_leader(&self) -> Result<()> {
-        etcd::move_leader(&self.etcd_addresses).await.map(drop)
+        etcd::move_leader(&self.etcd_addresses).await
     }
 
-    /// Patroni's maintenance mode (`true`) or back (`false`), and waits until every running member knows. In it nobody
-    /// is promoted or demoted, and the leader key may be absent while the primary works on.
+    /// Turns Patroni's maintenance mode on or off, and waits until every running member has seen it. In it no member is
+    /// promoted or demoted, and the primary works on even when the leader key is absent.
     ///
     /// # Errors
-    /// When Patroni refuses, or a member does not say so within 30 seconds.
+    /// When Patroni refuses, or a member has not seen it within 30 seconds.
     pub async fn set_pause(&self, pause: bool) -> Result<()> {
         self.patch_config(&json!({ "pause": if pause { Value::Bool(true) } else { Value::Null } })).await?;
         self.poll(&format!("pause: {pause} at every member"), Duration::from_secs(30), async || {
@@ -216,29 +215,27 @@ impl Cluster {
         Err(last.context("the cluster has no members")?)
     }
 
-    /// Stops a replica from replaying WAL: it streams on but answers with old data. Undone by
-    /// [`Cluster::resume_replay`]. A user of the read route sees lag.
+    /// Stops a replica from replaying WAL: it goes on streaming but answers with old data. Clients of the read route see
+    /// lag. Undone by [`Cluster::resume_replay`].
     ///
     /// # Errors
-    /// When the member is no replica.
+    /// When the member is not a replica.
     pub async fn pause_replay(&self, replica: &str) -> Result<()> {
-        let server = self.superuser(replica, "postgres").await?;
-        server
-            .batch_execute("select pg_wal_replay_pause()")
-            .await
-            .with_context(|| format!("pausing {replica}"))
+        self.call(replica, "pg_wal_replay_pause()").await
     }
 
     /// Undoes [`Cluster::pause_replay`].
     ///
     /// # Errors
-    /// When the member is no replica.
+    /// When the member is not a replica.
     pub async fn resume_replay(&self, replica: &str) -> Result<()> {
-        let server = self.superuser(replica, "postgres").await?;
-        server
-            .batch_execute("select pg_wal_replay_resume()")
-            .await
-            .with_context(|| format!("resuming {replica}"))
+        self.call(replica, "pg_wal_replay_resume()").await
+    }
+
+    async fn call(&self, member: &str, function: &str) -> Result<()> {
+        let server = self.superuser(member, "postgres").await?;
+        let statement = format!("select {function}");
+        server.batch_execute(&statement).await.with_context(|| format!("calling {function} at {member}"))
     }
 
     async fn rest(

@@ -1,6 +1,5 @@
-//! Waiting for a state of the cluster, always with a bound and an error that says what was missing.
+//! Waiting for a state of the cluster, with a bound and an error that says what was missing.
 
-use std::future::Future;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -8,30 +7,26 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::etcd;
-use crate::patroni::SUPERUSER;
 use crate::process::tail;
-use crate::session::{self, Session};
 
-/// Between two looks at the whole cluster.
-const LOOK: Duration = Duration::from_millis(100);
-/// Between two polls of one member for the moment it leaves recovery.
-const POLL: Duration = Duration::from_millis(2);
-/// One poll; a frozen server accepts and never answers.
-const POLL_BOUND: Duration = Duration::from_millis(500);
+/// Between two checks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// One query. A frozen server accepts connections and never answers.
+const ANSWER: Duration = Duration::from_secs(5);
 
 impl Cluster {
-    /// Who holds the leader key, read from etcd with quorum and through no link.
+    /// Who holds the leader key, from a linearizable read of etcd without a link.
     ///
     /// # Errors
-    /// When etcd does not answer, as without quorum.
+    /// When etcd does not answer, for example without quorum.
     pub async fn leader(&self) -> Result<Option<String>> {
         etcd::read(&self.etcd_addresses, &self.leader_key()).await
     }
 
-    /// Waits until somebody holds the leader key and accepts writes, and says who.
+    /// Waits until some member holds the leader key and accepts writes, and returns its name.
     ///
     /// # Errors
-    /// When that has not happened within the time, with what was still missing.
+    /// When that takes longer than `within`. The error says what was missing.
     pub async fn wait_for_leader(&self, within: Duration) -> Result<String> {
         self.poll("a leader that accepts writes", within, async || {
             let leader = self.leader().await?.context("nobody holds the leader key")?;
@@ -44,43 +39,42 @@ impl Cluster {
     /// Waits until this member holds the leader key and accepts writes.
     ///
     /// # Errors
-    /// When that has not happened within the time.
+    /// When that takes longer than `within`.
     pub async fn wait_for_leader_to_be(&self, member: &str, within: Duration) -> Result<()> {
-        self.poll(&format!("{member} as leader"), within, async || {
+        self.poll(&format!("{member} as the leader"), within, async || {
             let leader = self.wait_for_leader(within).await?;
-            ensure!(leader == member, "{leader} leads");
+            ensure!(leader == member, "{leader} is the leader");
             Ok(())
         })
         .await
     }
 
-    /// Waits until the leader key is held, its holder is the only primary, and every other member streams from it
-    /// (synchronously to one, if the setup says so). Says who leads.
+    /// Waits until the holder of the leader key is the only primary and every other member streams from it, and returns
+    /// the leader's name. With `synchronous_mode` one replica must be synchronous.
     ///
     /// # Errors
-    /// When that has not happened within the time, with what was still missing and the end of the members' logs.
+    /// When that takes longer than `within`. The error says what was missing and has the ends of the members' logs.
     pub async fn wait_healthy(&self, within: Duration) -> Result<String> {
         self.poll("a healthy cluster", within, async || self.check_healthy().await).await
     }
 
     async fn check_healthy(&self) -> Result<String> {
-        for server in self.etcd.lock().iter_mut() {
-            server.check_running()?;
-        }
+        self.etcd.lock().iter_mut().try_for_each(etcd::Etcd::check_running)?;
         let leader = self.leader().await?.context("nobody holds the leader key")?;
         for node in &self.members {
             node.processes.lock().check_running()?;
             let name = &node.member.name;
+            let in_recovery = self.in_recovery(name).await?;
             ensure!(
-                self.in_recovery(name).await? == (*name != leader),
-                "{leader} holds the key; {name} is on the wrong side of recovery"
+                in_recovery == (*name != leader),
+                "{leader} holds the key; {name} in recovery: {in_recovery}"
             );
         }
         let server = self.superuser(&leader, "postgres").await?;
         let row = server
             .query_one("select count(*) from pg_stat_replication where state = 'streaming'", &[])
             .await
-            .context("asking for the replicas")?;
+            .context("counting the replicas")?;
         let (streaming, replicas): (i64, i64) = (row.get(0), i64::try_from(self.members.len())? - 1);
         ensure!(streaming == replicas, "{streaming} of {replicas} replicas stream from {leader}");
         if self.options().synchronous_mode && replicas > 0 {
@@ -89,32 +83,32 @@ impl Cluster {
         Ok(leader)
     }
 
-    /// Patroni's word counts, not PostgreSQL's: until its `sync` key names a standby, it lets none take over.
+    /// Patroni's `sync` key decides, not PostgreSQL: without a standby in it, Patroni lets none take over.
     async fn check_synchronous(&self, leader: &str) -> Result<()> {
         let key = format!("/service/{}/sync", self.scope());
         let text = etcd::read(&self.etcd_addresses, &key).await?.context("there is no sync key yet")?;
         let sync: Value = serde_json::from_str(&text).context("reading the sync key")?;
-        let named = |field: &str| sync.get(field).and_then(Value::as_str).unwrap_or_default();
-        ensure!(named("leader") == leader, "the sync key still names {:?} as leader", named("leader"));
-        ensure!(!named("sync_standby").is_empty(), "no replica of {leader} is synchronous yet");
+        let field = |name: &str| sync.get(name).and_then(Value::as_str).unwrap_or_default();
+        ensure!(field("leader") == leader, "the sync key still names {:?} as leader", field("leader"));
+        ensure!(!field("sync_standby").is_empty(), "no replica of {leader} is synchronous yet");
         Ok(())
     }
 
-    /// Whether a member is in recovery, asked directly.
+    /// Whether a member is in recovery, asked without a link.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn in_recovery(&self, member: &str) -> Result<bool> {
         let server = self.superuser(member, "postgres").await?;
-        let asked = server.query_one("select pg_is_in_recovery()", &[]);
-        let row = tokio::time::timeout(Duration::from_secs(5), asked)
+        let query = server.query_one("select pg_is_in_recovery()", &[]);
+        let row = tokio::time::timeout(ANSWER, query)
             .await
-            .with_context(|| format!("{member} accepts but does not answer"))?
+            .with_context(|| format!("{member} accepts connections but does not answer"))?
             .with_context(|| format!("asking {member} whether it is in recovery"))?;
         Ok(row.get(0))
     }
 
-    /// The members that are out of recovery, asked directly; the ones that do not answer are not among them.
+    /// The members that say they are not in recovery, asked without a link.
     pub async fn primaries(&self) -> Vec<String> {
         let mut found = Vec::new();
         for member in self.members() {
@@ -125,42 +119,12 @@ impl Cluster {
         found
     }
 
-    /// Polls a member directly, every 2 ms over one connection, and gives the moment of the first answer "not in
-    /// recovery". Spawn it before the event of which the moment is wanted.
-    ///
-    /// The future borrows nothing, so that it can be spawned.
+    /// Waits until etcd answers linearizable reads.
     ///
     /// # Errors
-    /// When there is no such member, or that answer has not come within the time.
-    pub fn out_of_recovery(
-        &self,
-        member: &str,
-        within: Duration,
-    ) -> Result<impl Future<Output = Result<Instant>> + Send + 'static> {
-        let address = self.member(member)?.postgres_direct;
-        let config = session::config(address, &SUPERUSER, "postgres");
-        let member = member.to_owned();
-        Ok(async move {
-            let deadline = Instant::now() + within;
-            let mut session = None;
-            while Instant::now() < deadline {
-                match poll_once(&mut session, &config).await {
-                    Ok(false) => return Ok(Instant::now()),
-                    Ok(true) => {}
-                    Err(_) => session = None,
-                }
-                tokio::time::sleep(POLL).await;
-            }
-            bail!("{member} has not left recovery within {within:?}")
-        })
-    }
-
-    /// Waits until etcd answers reads with quorum.
-    ///
-    /// # Errors
-    /// When it has not within the time.
+    /// When that takes longer than `within`.
     pub async fn wait_for_etcd(&self, within: Duration) -> Result<()> {
-        self.poll("etcd to answer with quorum", within, async || {
+        self.poll("etcd to have quorum", within, async || {
             for server in self.etcd.lock().iter_mut().filter(|server| server.was_started()) {
                 server.check_running()?;
             }
@@ -169,28 +133,28 @@ impl Cluster {
         .await
     }
 
-    /// Repeats `look` until it gives a value; the last thing that was missing goes into the error.
+    /// Repeats `attempt` until it succeeds. The last error becomes part of the error at the deadline.
     pub(crate) async fn poll<T>(
         &self,
         what: &str,
         within: Duration,
-        look: impl AsyncFn() -> Result<T>,
+        attempt: impl AsyncFn() -> Result<T>,
     ) -> Result<T> {
         let deadline = Instant::now() + within;
         let mut missing = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(left, look()).await {
+            match tokio::time::timeout(left, attempt()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => missing = Some(error),
                 Err(_) => {}
             }
-            if Instant::now() + LOOK >= deadline {
+            if Instant::now() + PAUSE >= deadline {
                 break;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PAUSE).await;
         }
-        let missing = missing.map_or_else(|| "no answer at all".to_owned(), |error| format!("{error:#}"));
+        let missing = missing.map_or_else(|| "no answer".to_owned(), |error| format!("{error:#}"));
         bail!("waited {within:?} for {what}: {missing}{}", self.log_tails())
     }
 
@@ -199,17 +163,4 @@ impl Cluster {
             .map(|member| format!("\n--- end of {}'s log\n{}", member.name, tail(&member.log)))
             .collect()
     }
-}
-
-async fn poll_once(session: &mut Option<Session>, config: &tokio_postgres::Config) -> Result<bool> {
-    let asked = async {
-        let open = match session.take() {
-            Some(open) => open,
-            None => Session::open(config).await?,
-        };
-        let in_recovery = open.query_one("select pg_is_in_recovery()", &[]).await?.get(0);
-        *session = Some(open);
-        anyhow::Ok(in_recovery)
-    };
-    tokio::time::timeout(POLL_BOUND, asked).await.context("no answer")?
 }

@@ -1,13 +1,21 @@
-//! One HTTP request over one connection: all that Patroni's REST interface and the proxy's admin page need.
+//! One HTTP request over one connection, for Patroni's REST interface and the proxy's admin page.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use anyhow::{Context, Result, anyhow};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// An answer.
+/// The longest body that is read, in bytes.
+const MAX_BODY: usize = 16 << 20;
+
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code, such as 200.
@@ -16,15 +24,15 @@ pub struct Response {
     pub body: String,
 }
 
-/// Sends a GET and reads the answer, `within` the given time altogether.
+/// Sends a GET request and reads the response, both `within` the given time.
 ///
 /// # Errors
-/// When nothing answers in time, or what answers is not HTTP. A status such as 503 is an answer, not an error.
+/// When there is no response in time, or it is not HTTP. A status such as 503 is a response, not an error.
 pub async fn get(address: SocketAddr, path: &str, within: Duration) -> Result<Response> {
     send(address, ("GET", path), "", within).await
 }
 
-/// Sends a request with a body (JSON) and reads the answer, `within` the given time altogether.
+/// Sends a request with a JSON body and reads the response, both `within` the given time.
 ///
 /// # Errors
 /// As [`get`].
@@ -34,46 +42,33 @@ pub async fn send(
     body: &str,
     within: Duration,
 ) -> Result<Response> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        // 1.0, so that the answer is never chunked and its end is the end of the stream.
-        let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await?;
-        stream.write_all(body.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = tokio::time::timeout(within, exchange)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, address.to_string())
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::<Bytes>::from(body.to_owned()))
+        .context("building a request")?;
+    tokio::time::timeout(within, exchange(address, request))
         .await
-        .with_context(|| format!("no answer to {method} http://{address}{path} within {within:?}"))?
-        .with_context(|| format!("{method} http://{address}{path}"))?;
-    parse(&answer).with_context(|| format!("reading the answer to {method} http://{address}{path}"))
+        .with_context(|| format!("no response to {method} http://{address}{path} within {within:?}"))?
+        .with_context(|| format!("{method} http://{address}{path}"))
 }
 
-fn parse(answer: &[u8]) -> Result<Response> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n").context("no end of headers")?;
-    let status = head.split_whitespace().nth(1).context("no status")?.parse().context("the status")?;
-    Ok(Response { status, body: body.to_owned() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_and_body_are_told_apart() {
-        let response = parse(b"HTTP/1.0 503 Service Unavailable\r\nServer: x\r\n\r\n{\"a\": 1}").unwrap();
-        assert_eq!(response, Response { status: 503, body: "{\"a\": 1}".to_owned() });
-    }
-
-    #[test]
-    fn what_is_not_http_is_an_error() {
-        assert!(parse(b"EHLO").is_err());
+async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Response> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let exchange = async move {
+        let response = sender.send_request(request).await?;
+        let status = response.status().as_u16();
+        let body =
+            Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| anyhow!(error))?;
+        Ok(Response { status, body: String::from_utf8_lossy(&body.to_bytes()).into_owned() })
+    };
+    match tokio::join!(connection, exchange) {
+        (_, Ok(response)) => Ok(response),
+        // The exchange then only says that it was cancelled.
+        (Err(error), Err(_)) => Err(error.into()),
+        (Ok(()), Err(error)) => Err(error),
     }
 }

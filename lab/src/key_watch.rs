@@ -1,4 +1,4 @@
-//! The lab's own watch of the leader key: who held it when, on the clock of this machine.
+//! A watch of the leader key of its own: who held the key when, on this machine's clock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,25 +12,25 @@ use crate::background::Background;
 use crate::cluster::Cluster;
 use crate::etcd;
 
-/// Pause before the watch is set up anew at the next etcd server.
+/// Pause before the watch is opened again, at the next etcd server.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long the first reading of the key may take.
-const FIRST: Duration = Duration::from_secs(10);
+/// How long the first read of the key may take.
+const FIRST_READ: Duration = Duration::from_secs(10);
 
 /// One change of the leader key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEvent {
-    /// When this machine learnt of it: some milliseconds after etcd, later if etcd itself had just failed.
+    /// When this machine learned of it: some milliseconds after the change, or later if an etcd server had just failed.
     pub at: Instant,
     /// Who holds the key from then on; `None` when it was deleted or has expired.
     pub holder: Option<String>,
-    /// etcd's revision at which the key was created (0 when it is gone): one number for each leadership.
+    /// etcd's revision at which the key was created, 0 when it is gone. Each leadership has its own.
     pub create_revision: i64,
     /// etcd's revision of this change.
     pub revision: i64,
 }
 
-/// Every change of the leader key that was seen, oldest first. The first entry is the state when watching began.
+/// Every change of the leader key, oldest first. The first entry is the state when the watch began.
 #[derive(Clone, Debug, Default)]
 pub struct KeyHistory {
     /// The changes.
@@ -44,20 +44,20 @@ impl KeyHistory {
         self.events.iter().take_while(|event| event.at <= at).last()?.holder.as_deref()
     }
 
-    /// The first change after a moment by which the key was deleted.
+    /// The first time after a moment that the key was deleted.
     #[must_use]
     pub fn deleted_after(&self, at: Instant) -> Option<&KeyEvent> {
         self.events.iter().find(|event| event.at > at && event.holder.is_none())
     }
 
-    /// The first change after a moment by which somebody took the key.
+    /// The first time after a moment that a member took the key.
     #[must_use]
     pub fn taken_after(&self, at: Instant) -> Option<&KeyEvent> {
         self.events.iter().find(|event| event.at > at && event.holder.is_some())
     }
 }
 
-/// A running watch; ends when dropped.
+/// A running watch. It ends when dropped.
 #[derive(Debug)]
 pub struct KeyWatch {
     history: watch::Receiver<Arc<Vec<KeyEvent>>>,
@@ -65,7 +65,7 @@ pub struct KeyWatch {
 }
 
 impl KeyWatch {
-    /// Begins to watch, directly at the etcd servers, and returns once the present state is known.
+    /// Starts to watch the key, at the etcd servers themselves, and returns once its state is known.
     ///
     /// # Errors
     /// When no etcd server answers within 10 seconds.
@@ -80,25 +80,28 @@ impl KeyWatch {
         };
         background.handle()?.spawn(watcher.run());
         let mut watch = Self { history, _background: background };
-        watch.wait_for("the leader key's state", FIRST, |events| !events.is_empty()).await?;
+        watch.wait_for("the state of the leader key", FIRST_READ, |events| !events.is_empty()).await?;
         Ok(watch)
     }
 
-    /// What was seen until now.
+    /// The changes so far.
     #[must_use]
     pub fn history(&self) -> KeyHistory {
         KeyHistory { events: self.history.borrow().to_vec() }
     }
 
-    /// Waits until somebody takes the key in a leadership that began after the given event's, and gives that change.
+    /// Waits until a member takes the key at a later `create_revision` than this, and returns that change.
     ///
     /// # Errors
-    /// When nobody has within the time.
-    pub async fn wait_taken_after(&mut self, revision: i64, within: Duration) -> Result<KeyEvent> {
-        let what = "a new holder of the leader key";
-        let wanted = |event: &&KeyEvent| event.holder.is_some() && event.create_revision > revision;
-        let events = self.wait_for(what, within, |events| events.iter().any(|event| wanted(&event))).await?;
-        events.iter().find(wanted).cloned().context("the event was just there")
+    /// When that takes longer than `within`.
+    pub async fn wait_taken_after(&mut self, create_revision: i64, within: Duration) -> Result<KeyEvent> {
+        let wanted = |event: &&KeyEvent| event.holder.is_some() && event.create_revision > create_revision;
+        let events = self
+            .wait_for("a new holder of the leader key", within, |events| {
+                events.iter().any(|event| wanted(&event))
+            })
+            .await?;
+        events.iter().find(wanted).cloned().context("the event is in the history")
     }
 
     async fn wait_for(
@@ -117,7 +120,7 @@ impl KeyWatch {
 struct Watcher {
     servers: Vec<SocketAddr>,
     key: String,
-    /// The newest revision that was recorded.
+    /// The latest revision that was recorded.
     known: i64,
     history: watch::Sender<Arc<Vec<KeyEvent>>>,
 }
@@ -126,7 +129,7 @@ impl Watcher {
     async fn run(mut self) {
         loop {
             for server in self.servers.clone() {
-                // An error means that this server failed, which tests do on purpose: the next one goes on.
+                // On an error the next server goes on: tests stop servers on purpose.
                 let _ = self.watch_at(server).await;
                 tokio::time::sleep(RETRY).await;
             }
@@ -136,9 +139,9 @@ impl Watcher {
     async fn watch_at(&mut self, server: SocketAddr) -> Result<()> {
         let mut client = etcd::connect_for_watch(server).await?;
         if self.known == 0 {
-            let answer = client.get(self.key.as_str(), None).await?;
-            self.known = answer.header().context("an answer without header")?.revision();
-            let pair = answer.kvs().first();
+            let response = client.get(self.key.as_str(), None).await?;
+            self.known = response.header().context("a response without header")?.revision();
+            let pair = response.kvs().first();
             self.record(KeyEvent {
                 at: Instant::now(),
                 holder: pair.map(|pair| String::from_utf8_lossy(pair.value()).into_owned()),
@@ -148,9 +151,9 @@ impl Watcher {
         }
         let options = WatchOptions::new().with_start_revision(self.known + 1);
         let mut stream = client.watch(self.key.as_str(), Some(options)).await?;
-        while let Some(answer) = stream.message().await? {
+        while let Some(response) = stream.message().await? {
             let at = Instant::now();
-            for pair in answer.events() {
+            for pair in response.events() {
                 let Some(value) = pair.kv() else { continue };
                 let put = pair.event_type() == EventType::Put;
                 self.known = self.known.max(value.mod_revision());
@@ -161,8 +164,8 @@ impl Watcher {
                     revision: value.mod_revision(),
                 });
             }
-            if answer.canceled() {
-                bail!("the watch was cancelled");
+            if response.canceled() {
+                bail!("etcd cancelled the watch");
             }
         }
         Ok(())

@@ -1,16 +1,16 @@
-//! A real Patroni cluster on one machine, with faults: for tests, the demo and the benches.
+//! A real Patroni cluster on one machine, with faults: for tests, the demo and the benchmarks.
 //!
-//! Nothing is mocked: three etcd servers, a Patroni with PostgreSQL for each member, on addresses of a /24 of loopback that
-//! the cluster takes for itself, so many clusters can run side by side. It needs no root (as root, PostgreSQL and Patroni
-//! run as `postgres`). `lab/install` installs the programs. When the cluster is dropped, and also when its process is
-//! killed, everything it started ends and its directory goes; `LAB_KEEP=1` leaves the directory.
+//! Nothing is mocked: three etcd servers, and a Patroni with PostgreSQL for each member. Each cluster takes a /24 of
+//! loopback for itself, so many clusters can run side by side. Root is not needed; as root, PostgreSQL and Patroni run as
+//! the user `postgres`. `lab/install` installs the programs. When the cluster is dropped, or its process is killed,
+//! everything that it started ends and its directory is removed; `LAB_KEEP=1` keeps the directory.
 //!
 //! ```no_run
 //! use std::time::{Duration, Instant};
-//! use lab::{Cluster, KeyWatch, LinkMode, Proxy, ClusterOptions, TOLERANCE, Writers};
+//! use lab::{Cluster, ClusterOptions, KeyWatch, Proxy, TOLERANCE, Writers};
 //!
 //! # async fn example() -> anyhow::Result<()> {
-//! let cluster = Cluster::start(ClusterOptions::default()).await?; // `a` leads, `b` streams
+//! let cluster = Cluster::start(ClusterOptions::default()).await?; // `a` is the leader, `b` its replica
 //! let keys = KeyWatch::start(&cluster).await?;
 //! let proxy = Proxy::start(&cluster.proxy_command("proxy")?).await?;
 //! let writers = Writers::start(cluster.load(cluster.proxy_addresses("proxy")?.write))?;
@@ -32,12 +32,14 @@
 //! # }
 //! ```
 //!
-//! Writers, latecomers, links and the watch of the key each work on a thread of their own and keep time while a test
-//! blocks. A test that uses only one thread is therefore fine.
+//! Writers, new clients, links and the watch of the leader key run on threads of their own, so they go on while a test
+//! blocks its thread.
+//!
+//! The parts below the cluster are for other tests and benchmarks too: a [`Subnet`] of loopback, a [`Process`] that a
+//! [`Reaper`] ends in any case, a [`CertificateAuthority`].
 
 mod addresses;
 mod background;
-mod binaries;
 mod certificates;
 mod cluster;
 mod etcd;
@@ -53,15 +55,20 @@ mod new_clients;
 mod options;
 mod patroni;
 mod process;
+mod process_tree;
+mod programs;
 mod proxy;
 mod proxy_command;
 mod proxy_network;
 mod reaper;
+mod recovery;
 mod session;
+mod user;
+mod wait;
 mod writers;
 
 pub use addresses::Subnet;
-pub use binaries::find_postgres;
+pub use certificates::CertificateAuthority;
 pub use cluster::{APP, Cluster, DATABASE, MONITOR};
 pub use history::{Acknowledged, Downtime, Failed, History, TOLERANCE};
 pub use key_watch::{KeyEvent, KeyHistory, KeyWatch};
@@ -71,10 +78,14 @@ pub use member::Member;
 pub use new_clients::{NewClient, NewClients};
 pub use options::{ClusterOptions, Patroni};
 pub use patroni::Credentials;
-pub use process::{Process, User};
+pub use process::Process;
+pub use programs::{built_program, find_postgres, installed_program, proxy_binary};
 pub use proxy::Proxy;
-pub use proxy_command::{ProxyArguments, ProxyCommand, proxy_binary};
+pub use proxy_command::{ProxyArguments, ProxyCommand};
 pub use proxy_network::ProxyAddresses;
 pub use reaper::Reaper;
+pub use recovery::{LeftRecovery, left_recovery};
 pub use session::Session;
+pub use user::User;
+pub use wait::retry;
 pub use writers::Writers;

@@ -1,4 +1,4 @@
-//! A TCP relay that can be paused or cut: how the lab partitions a network without being root.
+//! A TCP relay that can be paused or cut, to partition a network without being root.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
@@ -12,9 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-/// Bytes read at once in each direction.
+/// Bytes per read, in each direction.
 const CHUNK: usize = 64 * 1024;
-/// Pause after an accept or bind that failed, so that a full descriptor table does not become a busy loop.
+/// Pause after a failed accept or bind. Without it a full descriptor table would cause a busy loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(5);
 
 /// What a link does with its connections.
@@ -22,14 +22,14 @@ const AFTER_FAILURE: Duration = Duration::from_millis(5);
 pub enum LinkMode {
     /// Bytes pass.
     Open,
-    /// Like a black-holed network: connections stay, new ones are taken, no byte and no end of stream passes.
-    /// Opened again, the waiting bytes arrive, as TCP would bring them.
+    /// Like a network that drops every packet: connections stay and new ones are accepted, but no byte and no end of
+    /// stream passes. When the link is open again, what waited arrives, as TCP would deliver it.
     Paused,
     /// Connections are reset and new ones refused.
     Cut,
 }
 
-/// A relay from one address to another. Clones steer the same relay.
+/// A relay from one address to another. Clones control the same relay.
 #[derive(Clone, Debug)]
 pub struct Link {
     address: SocketAddr,
@@ -46,7 +46,7 @@ impl Link {
         let listener =
             StdTcpListener::bind(address).with_context(|| format!("binding the link {address}"))?;
         listener.set_nonblocking(true).context("making the link's listener non-blocking")?;
-        let address = listener.local_addr().context("asking for the link's address")?;
+        let address = listener.local_addr().context("reading the link's address")?;
         let _in_runtime = runtime.enter();
         let listener = TcpListener::from_std(listener).context("handing the link's listener to tokio")?;
         let (mode, changes) = watch::channel(LinkMode::Open);
@@ -60,25 +60,25 @@ impl Link {
         self.address
     }
 
-    /// Where the link leads.
+    /// Where the link leads to.
     #[must_use]
     pub fn target(&self) -> SocketAddr {
         self.target
     }
 
-    /// The present mode.
+    /// The current mode.
     #[must_use]
     pub fn mode(&self) -> LinkMode {
         *self.mode.borrow()
     }
 
-    /// Changes the mode; it holds for every connection within about a millisecond.
+    /// Changes the mode. It applies to every connection within about a millisecond.
     pub fn set(&self, mode: LinkMode) {
         self.mode.send_replace(mode);
     }
 }
 
-/// Ends with its runtime.
+/// Accepts and relays until its runtime ends.
 async fn serve(
     first: TcpListener,
     address: SocketAddr,
@@ -90,7 +90,7 @@ async fn serve(
         if let Some(listener) = listener.take() {
             accept_until_cut(&listener, target, &mut mode).await;
         }
-        // The listener is dropped while cut, so that the kernel itself refuses.
+        // There is no listener while the link is cut, so the kernel refuses connections.
         leave(&mut mode, LinkMode::Cut).await;
         match TcpListener::bind(address).await {
             Ok(bound) => listener = Some(bound),
@@ -113,9 +113,9 @@ async fn accept_until_cut(listener: &TcpListener, target: SocketAddr, mode: &mut
 }
 
 async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<LinkMode>) {
-    let mut gate = mode.clone();
+    let mut opened = mode.clone();
     let connected = async {
-        reach(&mut gate, LinkMode::Open).await;
+        reach(&mut opened, LinkMode::Open).await;
         TcpStream::connect(target).await
     };
     let server = tokio::select! {
@@ -131,8 +131,8 @@ async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Recei
         let (from_server, to_server) = server.split();
         let both = async {
             tokio::try_join!(
-                pour(from_client, to_server, mode.clone()),
-                pour(from_server, to_client, mode.clone())
+                copy(from_client, to_server, mode.clone()),
+                copy(from_server, to_client, mode.clone())
             )
         };
         let mut cut = mode.clone();
@@ -148,7 +148,7 @@ async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Recei
     }
 }
 
-async fn pour(
+async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut mode: watch::Receiver<LinkMode>,
@@ -161,7 +161,7 @@ async fn pour(
             () = leave(&mut mode, LinkMode::Open) => continue,
             read = from.read(&mut buffer) => read,
         };
-        // Checked again after the read: a pause may have come between, and then nothing may pass, not even an error.
+        // The link may have been paused during the read. Then nothing may pass, not even an error.
         reach(&mut mode, LinkMode::Open).await;
         match read? {
             0 => return to.shutdown().await,
@@ -170,12 +170,12 @@ async fn pour(
     }
 }
 
-/// Closing then sends a reset instead of an end of stream.
+/// Makes closing the socket send a reset.
 fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Waits for a mode; for ever when nobody can change it any more.
+/// Waits until the mode is `wanted`, forever if nobody can change it any more.
 async fn reach(mode: &mut watch::Receiver<LinkMode>, wanted: LinkMode) {
     if mode.wait_for(|mode| *mode == wanted).await.is_err() {
         std::future::pending().await

@@ -1,4 +1,4 @@
-//! What writers and latecomers do: one insert through an address, and what became of it.
+//! The load of writers and new clients: one insert through an address, and its outcome.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,34 +13,34 @@ use tokio_postgres::{Config, Error};
 use crate::cluster::Cluster;
 use crate::session::Session;
 
-/// SQLSTATE of a write on a server that is in recovery.
+/// SQLSTATE of a write on a server in recovery.
 const READ_ONLY: &str = "25006";
 
-/// What writers and latecomers write to, and how fast.
+/// Where writers and new clients write, and how fast.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// How to log in: the address of a proxy or a member, usually from [`Cluster::load`].
+    /// How to log in, at a proxy or a member.
     pub config: Config,
-    /// Tasks that write at the same time.
+    /// The number of tasks that write at the same time.
     pub writers: usize,
-    /// Pause after each acknowledged write of a task. Zero writes as fast as it goes.
+    /// A task's pause after each acknowledged write. Zero writes as fast as possible.
     pub pause: Duration,
-    /// Pause after an error before the next try.
+    /// A task's pause after an error.
     pub pause_after_error: Duration,
-    /// A try that takes longer, connecting included, counts as hung. Above the proxy's `hold` and the cluster's `ttl`,
-    /// since waiting for a leader is no hang.
+    /// When an attempt, connecting included, counts as hung. Should be longer than the time that the proxy holds a client
+    /// and the cluster's `ttl`: to wait for a leader is not to hang.
     pub timeout: Duration,
-    /// Writes and errors kept, each; at the limit the writers stop and [`History::full`](crate::History) is set. One
-    /// takes some 60 bytes.
+    /// How many writes and how many errors are recorded, at some 60 bytes each. At the limit the writers stop and set
+    /// [`History::full`](crate::History).
     pub limit: usize,
-    /// Unique over all writers of the cluster.
-    pub(crate) ids: Arc<AtomicI64>,
-    /// Which member has which address.
+    /// The next row's id, shared by all writers of the cluster.
+    pub(crate) next_id: Arc<AtomicI64>,
+    /// The members' names by the addresses of their servers.
     pub(crate) names: BTreeMap<IpAddr, Arc<str>>,
 }
 
 impl Cluster {
-    /// Four writers, a write each every 5 ms, through `address`, as the user [`crate::APP`].
+    /// Four writers through `address` as the user [`crate::APP`], each with a pause of 5 ms between its writes.
     #[must_use]
     pub fn load(&self, address: SocketAddr) -> Load {
         Load {
@@ -50,7 +50,7 @@ impl Cluster {
             pause_after_error: Duration::from_millis(2),
             timeout: Duration::from_secs(60),
             limit: 1_000_000,
-            ids: Arc::clone(&self.ids),
+            next_id: Arc::clone(&self.next_id),
             names: self
                 .members()
                 .map(|member| (member.postgres_direct.ip(), Arc::from(member.name.as_str())))
@@ -64,15 +64,15 @@ impl Cluster {
 pub enum Failure {
     /// The connection was refused.
     Refused,
-    /// No session: reset or closed before the login was done.
+    /// The connection was reset or closed before the login was complete.
     NoSession,
-    /// SQLSTATE 25006: the server is in recovery. What a proxy that follows the leader must never cause.
+    /// SQLSTATE 25006: the server is in recovery. A proxy that follows the leader never causes this.
     ReadOnly,
-    /// Another SQLSTATE, such as 57P01 (sent away) or 57P03 (no leader).
+    /// Another SQLSTATE, such as 57P01 (terminated) or 57P03 (no leader).
     Sqlstate(String),
-    /// The session broke in the middle: whether the row was written is unknown.
+    /// The session broke during the write. The row may exist.
     Broken,
-    /// Neither answer nor error within `Load::timeout`.
+    /// Neither an answer nor an error within `Load::timeout`.
     Hung,
 }
 
@@ -89,47 +89,50 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What one try gave: the server that acknowledged, or why not and in whose words.
+/// The server that acknowledged a write, or the failure and its error message.
 pub(crate) type Outcome = Result<IpAddr, (Failure, String)>;
 
 impl Load {
     pub(crate) fn next_id(&self) -> i64 {
-        self.ids.fetch_add(1, Ordering::Relaxed)
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn name_of(&self, server: IpAddr) -> Arc<str> {
         self.names.get(&server).cloned().unwrap_or_else(|| Arc::from(server.to_string()))
     }
 
-    /// One insert, over `session` if it is there, else over a new one that is left in it. After an error it is gone.
+    /// One insert, over `session` if it is open; otherwise over a new one, which stays open in it. An error closes it.
     pub(crate) async fn write(&self, session: &mut Option<Session>, id: i64) -> Outcome {
-        let written = async {
+        let write = async {
             let open = match session.take() {
                 Some(open) => open,
-                None => Session::open(&self.config)
-                    .await
-                    .map_err(|error| (failed(&error, false), text(&error)))?,
+                None => Session::open(&self.config).await.map_err(|error| failed(error, false))?,
             };
-            // One round trip: inet_server_addr() is the server's own address, whatever stands in between.
+            // One round trip. inet_server_addr() is the server's own address, whatever proxy is in between.
             let rows = open
                 .query_typed(
                     "insert into writes (id) values ($1) returning inet_server_addr()",
                     &[(&id, Type::INT8)],
                 )
                 .await
-                .map_err(|error| (failed(&error, true), text(&error)))?;
+                .map_err(|error| failed(error, true))?;
             let server = rows.first().and_then(|row| row.try_get(0).ok());
             *session = Some(open);
-            server.ok_or_else(|| (Failure::Broken, "an insert that returned no address".to_owned()))
+            server.ok_or_else(|| (Failure::Broken, "the insert returned no address".to_owned()))
         };
-        match tokio::time::timeout(self.timeout, written).await {
+        match tokio::time::timeout(self.timeout, write).await {
             Ok(outcome) => outcome,
             Err(_) => Err((Failure::Hung, format!("neither answer nor error within {:?}", self.timeout))),
         }
     }
 }
 
-fn failed(error: &Error, in_session: bool) -> Failure {
+/// The kind of an error, and the error with its causes.
+fn failed(error: Error, in_session: bool) -> (Failure, String) {
+    (failure(&error, in_session), format!("{:#}", anyhow::Error::from(error)))
+}
+
+fn failure(error: &Error, in_session: bool) -> Failure {
     if let Some(state) = error.code() {
         return match state.code() {
             READ_ONLY => Failure::ReadOnly,
@@ -144,14 +147,4 @@ fn failed(error: &Error, in_session: bool) -> Failure {
         Some(std::io::ErrorKind::ConnectionRefused) => Failure::Refused,
         _ => Failure::NoSession,
     }
-}
-
-fn text(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

@@ -1,43 +1,46 @@
-//! One member: Patroni with its PostgreSQL, their addresses, their links and their processes.
+//! One member: Patroni and its PostgreSQL, with their addresses, links and processes.
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use tokio::runtime::Handle;
 
 use crate::addresses::Subnet;
-use crate::binaries::Binaries;
-use crate::certificates::Authority;
+use crate::certificates::CertificateAuthority;
 use crate::link::{Link, LinkMode};
 use crate::options::ClusterOptions;
-use crate::patroni::{self, Place};
-use crate::process::{self, Process, User};
+use crate::patroni::{self, MemberSettings};
+use crate::process::{Process, signal_pid};
+use crate::process_tree::{is_alive, program_name, title, tree};
+use crate::programs::Programs;
+use crate::reaper::Reaper;
+use crate::user::User;
+use crate::wait::retry;
 
 const POSTGRES_PORT: u16 = 5432;
 const REST_PORT: u16 = 8008;
 const ETCD_PORT: u16 = 2379;
-/// First host numbers in the /24: where the servers listen, where their links listen, and the members' links to etcd.
+/// First host numbers in the /24: of the servers, of the links to them, and of the members' links to etcd.
 const SERVER_HOST: u8 = 21;
 const LINK_HOST: u8 = 31;
 const ETCD_LINK_HOST: u8 = 41;
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(10);
 
-/// The addresses of a member; they never change.
+/// The addresses of a member. They never change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Patroni's name for it: `a`, `b`, …
     pub name: String,
-    /// PostgreSQL as others reach it: the member's `connect_address`, a link unless `ClusterOptions::data_links` is off.
+    /// PostgreSQL as others reach it (the member's `connect_address`): a link, unless `ClusterOptions::data_links` is off.
     pub postgres: SocketAddr,
-    /// PostgreSQL itself, through no link. Also what `inet_server_addr()` says, however one connected.
+    /// PostgreSQL itself, without a link. `inet_server_addr()` returns this address in every session.
     pub postgres_direct: SocketAddr,
-    /// Patroni's REST interface as others reach it (a link).
+    /// Patroni's REST interface as others reach it: a link.
     pub rest: SocketAddr,
     /// Patroni's REST interface itself.
     pub rest_direct: SocketAddr,
@@ -48,29 +51,35 @@ pub struct Member {
 }
 
 impl Member {
-    pub(crate) fn new(setup: &ClusterOptions, subnet: &Subnet, number: u8, directory: &Path) -> Self {
+    pub(crate) fn new(options: &ClusterOptions, subnet: &Subnet, number: u8, directory: &Path) -> Self {
+        let name = name_of(number);
         let postgres_direct = subnet.socket(SERVER_HOST + number, POSTGRES_PORT);
         let link = subnet.socket(LINK_HOST + number, POSTGRES_PORT);
         Self {
-            name: name_of(number),
-            postgres: if setup.data_links { link } else { postgres_direct },
+            postgres: if options.data_links { link } else { postgres_direct },
             postgres_direct,
             rest: subnet.socket(LINK_HOST + number, REST_PORT),
             rest_direct: subnet.socket(SERVER_HOST + number, REST_PORT),
             data: directory.join("data"),
-            log: directory.join("member.log"),
+            log: directory.join(format!("{}.log", process_name(&name))),
+            name,
         }
     }
 }
 
-fn name_of(number: u8) -> String {
+/// The name of member `number`, counted from 0.
+pub(crate) fn name_of(number: u8) -> String {
     char::from(b'a' + number).to_string()
+}
+
+fn process_name(member: &str) -> String {
+    format!("patroni-{member}")
 }
 
 /// The links around a member.
 #[derive(Debug)]
 pub(crate) struct MemberLinks {
-    /// To its PostgreSQL; none when clients go directly.
+    /// To its PostgreSQL; none when clients connect directly.
     pub(crate) postgres: Option<Link>,
     /// To its REST interface.
     pub(crate) rest: Link,
@@ -116,41 +125,43 @@ pub(crate) struct MemberProcesses {
 }
 
 impl MemberProcesses {
-    /// Writes the configuration; nothing runs yet.
+    /// Writes the configuration; nothing is started yet.
     pub(crate) fn prepare(
-        setup: &ClusterOptions,
+        options: &ClusterOptions,
         member: &Member,
         links: &MemberLinks,
-        (user, binaries): (&User, &Binaries),
-        authority: Option<&Authority>,
+        (user, programs): (&User, &Programs),
+        ca: Option<&CertificateAuthority>,
     ) -> Result<Self> {
         let directory = member.data.parent().context("the data directory has a parent")?.to_path_buf();
         let etcd: Vec<SocketAddr> = links.etcd.iter().map(Link::address).collect();
-        let place = Place {
+        let settings = MemberSettings {
             name: &member.name,
             listen: (member.postgres_direct, member.rest_direct),
             connect: (member.postgres, member.rest),
             etcd: &etcd,
             directory: &directory,
-            postgres_bin: &binaries.postgres,
+            postgres_bin: &programs.postgres,
         };
         make_directory(&directory, user)?;
-        fs::write(directory.join("patroni.yml"), patroni::configuration(setup, &place))
+        fs::write(directory.join("patroni.yml"), patroni::configuration(options, &settings))
             .context("writing Patroni's configuration")?;
-        if let Some(authority) = authority {
-            authority.issue(&directory, member, user)?;
+        if let Some(ca) = ca {
+            let addresses = [member.postgres, member.postgres_direct].map(|address| address.ip().to_string());
+            let names = [&["localhost".to_owned(), member.name.clone()][..], &addresses].concat();
+            ca.issue(names, &directory, user)?;
         }
         Ok(Self { member: member.clone(), directory, patroni: None })
     }
 
-    pub(crate) fn start_patroni(&mut self, user: &User, program: &Path) -> Result<()> {
+    pub(crate) fn start_patroni(&mut self, reaper: &Reaper, user: &User, program: &Path) -> Result<()> {
         if self.patroni.as_mut().is_some_and(|patroni| patroni.check_running().is_ok()) {
             return Ok(());
         }
         let mut command = user.command(program);
         command.arg(self.directory.join("patroni.yml"));
-        let name = format!("Patroni of {}", self.member.name);
-        self.patroni = Some(Process::start(&name, command, &self.directory, self.member.log.clone())?);
+        let name = process_name(&self.member.name);
+        self.patroni = Some(Process::start(reaper, &name, command, &self.directory)?);
         Ok(())
     }
 
@@ -161,7 +172,7 @@ impl MemberProcesses {
         }
     }
 
-    /// SIGKILL to Patroni alone: PostgreSQL goes on, writable if it was.
+    /// SIGKILL to Patroni alone. PostgreSQL goes on, and stays writable if it was.
     pub(crate) fn kill_patroni(&mut self) -> Result<()> {
         match self.patroni.take() {
             Some(mut patroni) => patroni.kill(),
@@ -177,71 +188,55 @@ impl MemberProcesses {
         kill_tree(postmaster)
     }
 
-    /// SIGKILL to both. Patroni first, so that it sees nothing and tells nobody.
+    /// SIGKILL to both. Patroni first, so that it cannot react to PostgreSQL's end.
     pub(crate) fn kill_all(&mut self) -> Result<()> {
         let postmaster = self.postmaster();
         self.kill_patroni()?;
         postmaster.map_or(Ok(()), kill_tree)
     }
 
-    /// SIGSTOP or SIGCONT to Patroni and PostgreSQL with all their children.
+    /// SIGSTOP or SIGCONT to Patroni, PostgreSQL and all their children.
     pub(crate) fn signal_all(&self, signal: Signal) {
-        // Parents first, so that none forks a child unseen; twice for the ones that were born meanwhile.
+        // Twice, to reach children that were forked while the first round ran.
         for _ in 0..2 {
-            for pid in self.roots().into_iter().flat_map(process::tree) {
-                process::signal_pid(pid, signal);
-            }
+            let roots = self.patroni.as_ref().map(Process::id).into_iter().chain(self.postmaster());
+            roots.flat_map(tree).for_each(|pid| signal_pid(pid, signal));
         }
     }
 
-    /// SIGSTOP or SIGCONT to the process that draws WAL from the leader, if there is one. A stopped one neither reads nor
-    /// answers, which is what the leader would see of a partition.
+    /// SIGSTOP or SIGCONT to the process that receives WAL from the leader, if there is one. To the leader a stopped one
+    /// looks like a partition: it neither reads nor answers.
     pub(crate) fn signal_walreceiver(&self, signal: Signal) {
-        for pid in self.postmaster().into_iter().flat_map(process::tree) {
-            let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if title.contains("walreceiver") {
-                process::signal_pid(pid, signal);
+        for pid in self.postmaster().into_iter().flat_map(tree) {
+            if title(pid).is_some_and(|title| title.contains("walreceiver")) {
+                signal_pid(pid, signal);
             }
         }
     }
 
-    fn roots(&self) -> Vec<u32> {
-        self.patroni.as_ref().map(Process::id).into_iter().chain(self.postmaster()).collect()
-    }
-
-    /// The postmaster's pid, if the one that its file names is alive and is PostgreSQL.
-    pub(crate) fn postmaster(&self) -> Option<u32> {
+    /// The process that `postmaster.pid` names, if it is alive and is PostgreSQL.
+    fn postmaster(&self) -> Option<u32> {
         let file = fs::read_to_string(self.member.data.join("postmaster.pid")).ok()?;
         let pid = file.lines().next()?.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        (name.trim() == "postgres" && process::is_alive(pid)).then_some(pid)
+        (program_name(pid)? == "postgres" && is_alive(pid)).then_some(pid)
     }
 }
 
 pub(crate) fn make_directory(directory: &Path, user: &User) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-    if let User::Other { uid, gid, .. } = user {
-        chown(directory, Some(*uid), Some(*gid))
-            .with_context(|| format!("giving {} away", directory.display()))?;
-    }
-    Ok(())
+    user.take_ownership(directory)
 }
 
-/// Kills a process with its descendants and waits until all are gone: PostgreSQL does not start while one of an earlier
-/// run still holds its shared memory.
+/// Kills a process with its descendants and waits until all are gone: PostgreSQL does not start as long as a process of
+/// an earlier run is attached to its shared memory.
 fn kill_tree(root: u32) -> Result<()> {
-    // Stopped first: a postmaster that sees a child die would start to recover.
-    process::signal_pid(root, Signal::STOP);
-    let pids = process::tree(root);
-    for pid in &pids {
-        process::signal_pid(*pid, Signal::KILL);
-    }
-    let deadline = Instant::now() + GONE;
-    while let Some(pid) = pids.iter().find(|pid| process::is_alive(**pid)) {
-        if Instant::now() > deadline {
-            bail!("process {pid} is still there {GONE:?} after SIGKILL");
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
+    // Stopped first: a postmaster that sees a child die would start a recovery.
+    signal_pid(root, Signal::STOP);
+    let pids = tree(root);
+    pids.iter().for_each(|pid| signal_pid(*pid, Signal::KILL));
+    retry("killed processes to be gone", GONE, || {
+        let alive: Vec<&u32> = pids.iter().filter(|pid| is_alive(**pid)).collect();
+        ensure!(alive.is_empty(), "{alive:?} are still there");
+        Ok(())
+    })
 }

@@ -1,42 +1,43 @@
-//! What kind of cluster to start.
+//! The options of a cluster.
 
 /// Which Patroni runs the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Patroni {
-    /// 4.1, from the lab's own venv (`lab/install`); `LAB_PATRONI` overrides the path.
+    /// 4.1, from the lab's own venv (`lab/install`). The environment's `LAB_PATRONI` overrides the path.
     #[default]
     Venv,
-    /// Debian 12's package: 3.0, where the leader's role is called `master`.
+    /// Debian 12's package: 3.0, which calls the leader's role `master`.
     Debian,
 }
 
-/// The settings of a cluster. `ClusterOptions::default()` is a good one: two members, asynchronous, links everywhere.
+/// The options of a cluster. The default has two members, asynchronous replication, and links everywhere.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     /// Which Patroni.
     pub patroni: Patroni,
-    /// Patroni's scope; the keys are under `/service/<scope>/`.
+    /// Patroni's scope: the keys in etcd are below `/service/<scope>/`.
     pub scope: String,
-    /// PostgreSQL members, 1 to 5, called `a`, `b`, …
+    /// PostgreSQL members, 1 to 5, named `a`, `b`, …
     pub members: u8,
-    /// Seconds the leader key outlives a silent leader. Patroni takes no less than 20.
+    /// Patroni's `ttl` in seconds: how long the leader key outlives a leader that does not renew it. At least 20.
     pub ttl: u32,
-    /// Seconds between two of Patroni's rounds.
+    /// Patroni's `loop_wait` in seconds.
     pub loop_wait: u32,
-    /// Seconds Patroni retries etcd and PostgreSQL. `ttl >= loop_wait + 2 * retry_timeout`, else Patroni alters them.
+    /// Patroni's `retry_timeout` in seconds. Patroni changes all three unless `ttl >= loop_wait + 2 * retry_timeout`.
     pub retry_timeout: u32,
-    /// Patroni's failsafe mode: a leader without etcd stays one while every member answers its REST calls.
+    /// Patroni's failsafe mode: without etcd a leader stays leader as long as every member answers its REST calls.
     pub failsafe_mode: bool,
-    /// Synchronous replication: no acknowledged write is lost by a failover.
+    /// Synchronous replication: a failover loses no acknowledged write.
     pub synchronous_mode: bool,
     /// PostgreSQL's `max_connections`.
     pub max_connections: u32,
-    /// TLS on the PostgreSQL servers, with a CA of the lab's own (`Cluster::ca_certificate`). Plain text stays allowed.
+    /// TLS on the PostgreSQL servers, with a CA of their own ([`ca_certificate`](crate::Cluster::ca_certificate)).
+    /// Connections without TLS are accepted too.
     pub tls: bool,
-    /// Whether clients reach PostgreSQL through a link (default). Without it, members publish their own address: one
-    /// hop less, which benches want, but a member can then not be cut off from its clients.
+    /// Whether clients reach PostgreSQL through a link (the default). Benchmarks turn it off, because a link is one
+    /// more hop; the member then cannot be cut off from its clients.
     pub data_links: bool,
-    /// More PostgreSQL parameters; they win over the lab's.
+    /// More PostgreSQL parameters. They override the lab's.
     pub parameters: Vec<(String, String)>,
 }
 

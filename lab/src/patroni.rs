@@ -15,34 +15,35 @@ pub struct Credentials {
     pub password: &'static str,
 }
 
-/// The superuser that Patroni works as.
+/// The superuser, which Patroni connects as.
 pub(crate) const SUPERUSER: Credentials = Credentials { user: "postgres", password: "lab-super" };
-/// The user of the replicas.
+/// The user that replicas connect as.
 const REPLICATOR: Credentials = Credentials { user: "replicator", password: "lab-replica" };
 
-/// What differs between the members.
-pub(crate) struct Place<'a> {
+/// What differs from member to member.
+pub(crate) struct MemberSettings<'a> {
     pub(crate) name: &'a str,
-    /// Where PostgreSQL and REST listen.
+    /// Where PostgreSQL and the REST interface listen.
     pub(crate) listen: (SocketAddr, SocketAddr),
     /// Where others reach them.
     pub(crate) connect: (SocketAddr, SocketAddr),
-    /// This member's own links to etcd.
+    /// etcd, through the member's own links.
     pub(crate) etcd: &'a [SocketAddr],
     pub(crate) directory: &'a Path,
     pub(crate) postgres_bin: &'a Path,
 }
 
 /// The whole file.
-pub(crate) fn configuration(setup: &ClusterOptions, place: &Place<'_>) -> String {
-    let etcd: Vec<String> = place.etcd.iter().map(|address| format!("'{address}'")).collect();
-    let ClusterOptions { scope, ttl, loop_wait, retry_timeout, failsafe_mode, synchronous_mode, .. } = setup;
-    let directory = place.directory.display();
+pub(crate) fn configuration(options: &ClusterOptions, member: &MemberSettings<'_>) -> String {
+    let etcd: Vec<String> = member.etcd.iter().map(|address| format!("'{address}'")).collect();
+    let ClusterOptions { scope, ttl, loop_wait, retry_timeout, failsafe_mode, synchronous_mode, .. } =
+        options;
+    let directory = member.directory.display();
     let Credentials { user: superuser, password: super_password } = SUPERUSER;
     let Credentials { user: replicator, password: replica_password } = REPLICATOR;
-    // use_proxies: else Patroni would ask etcd for its members' addresses and go round the links.
-    // checkpoint: fast, since the default spreads it over minutes and the replica waits for it.
-    // use_unix_socket: Patroni and its own server are one host; a partition does not come between them.
+    // use_proxies: otherwise Patroni asks etcd for its servers' addresses and bypasses the links.
+    // checkpoint: fast: otherwise the checkpoint takes minutes, and the base backup of a replica waits for it.
+    // use_unix_socket: Patroni and its server share a host, so no partition separates them.
     format!(
         "scope: '{scope}'
 name: '{name}'
@@ -90,22 +91,22 @@ postgresql:
   - host all all 127.0.0.0/8 scram-sha-256
   - host replication all 127.0.0.0/8 scram-sha-256
 ",
-        name = place.name,
-        rest_listen = place.listen.1,
-        rest_connect = place.connect.1,
+        name = member.name,
+        rest_listen = member.listen.1,
+        rest_connect = member.connect.1,
         etcd = etcd.join(", "),
-        parameters = parameters(setup),
-        listen = place.listen.0,
-        connect = place.connect.0,
-        bin = place.postgres_bin.display(),
-        tls = if setup.tls { tls(place.directory) } else { String::new() },
+        parameters = parameters(options),
+        listen = member.listen.0,
+        connect = member.connect.0,
+        bin = member.postgres_bin.display(),
+        tls = if options.tls { tls(member.directory) } else { String::new() },
     )
 }
 
-/// Settings for quick tests. `fsync: off` is sound here: the lab kills processes, never the machine, and what a killed
-/// process wrote stays in the kernel. An acknowledged write is as safe as with it.
-fn parameters(setup: &ClusterOptions) -> String {
-    let max_connections = setup.max_connections.to_string();
+/// Settings for fast tests. `fsync: off` loses nothing here: the lab kills processes, never the machine, and the kernel
+/// keeps what a killed process has written.
+fn parameters(options: &ClusterOptions) -> String {
+    let max_connections = options.max_connections.to_string();
     let mut all: Vec<(&str, &str)> = vec![
         ("fsync", "off"),
         ("shared_buffers", "64MB"),
@@ -116,14 +117,14 @@ fn parameters(setup: &ClusterOptions) -> String {
         ("max_wal_senders", "10"),
         ("max_replication_slots", "10"),
         ("hot_standby", "on"),
-        // The first try of a new replica always fails, since its slot is made in the leader's next round.
+        // A new replica's first attempt always fails: the leader creates its slot only in the next round.
         ("wal_retrieve_retry_interval", "500ms"),
         ("password_encryption", "scram-sha-256"),
         ("log_connections", "on"),
         ("log_line_prefix", "%m [%p] %q%u@%d %h "),
         ("jit", "off"),
     ];
-    for (name, value) in &setup.parameters {
+    for (name, value) in &options.parameters {
         all.retain(|(known, _)| known != name);
         all.push((name, value));
     }
@@ -145,12 +146,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_parameter_wins_over_the_labs() {
-        let setup = ClusterOptions {
+    fn a_given_parameter_overrides_the_labs() {
+        let options = ClusterOptions {
             parameters: vec![("fsync".to_owned(), "on".to_owned())],
             ..ClusterOptions::default()
         };
-        let text = parameters(&setup);
+        let text = parameters(&options);
         assert!(text.contains("fsync: 'on'") && !text.contains("fsync: 'off'"), "{text}");
     }
 }

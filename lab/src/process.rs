@@ -1,96 +1,50 @@
-//! Starts programs as the right user, signals them by id, and finds the descendants of a process.
+//! A program that the lab has started: its log, its signals and its end.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::binaries;
+use crate::reaper::{Reaper, Watch};
+use crate::wait::{PAUSE, retry};
 
-/// How long a process may take to be gone after SIGKILL.
-const KILL_BOUND: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(2);
+/// How long a process may take to be gone after SIGKILL, or after the signal given to [`Process::stop_with`].
+const STOP: Duration = Duration::from_secs(15);
 /// Bytes of a log that an error quotes.
 const TAIL: u64 = 2048;
 
-/// Whom the cluster's programs run as.
-#[derive(Clone, Debug)]
-pub enum User {
-    /// The one who runs the lab.
-    Own,
-    /// PostgreSQL refuses root, so root becomes `postgres`.
-    Other {
-        /// The program that changes the user.
-        setpriv: PathBuf,
-        /// The user's number.
-        uid: u32,
-        /// Its group's number.
-        gid: u32,
-    },
-}
-
-impl User {
-    /// `postgres` when root, else oneself.
-    ///
-    /// # Errors
-    /// When there is no such user, or no `setpriv`.
-    pub fn for_postgres() -> Result<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return Ok(Self::Own);
-        }
-        let passwd = fs::read_to_string("/etc/passwd").context("reading /etc/passwd")?;
-        let line = passwd
-            .lines()
-            .find(|line| line.starts_with("postgres:"))
-            .context("no user postgres in /etc/passwd: apt-get install postgresql-15")?;
-        let mut ids = line.split(':').skip(2).map(str::parse::<u32>);
-        let (Some(Ok(uid)), Some(Ok(gid))) = (ids.next(), ids.next()) else {
-            bail!("cannot read the ids of postgres in {line:?}")
-        };
-        Ok(Self::Other { setpriv: binaries::setpriv()?, uid, gid })
-    }
-
-    /// A command that runs as this user; its pid is the program's own, because `setpriv` replaces itself.
-    pub fn command(&self, program: &Path) -> Command {
-        match self {
-            Self::Own => Command::new(program),
-            Self::Other { setpriv, uid, gid } => {
-                let mut command = Command::new(setpriv);
-                command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
-                command.arg("--clear-groups").arg("--").arg(program);
-                command
-            }
-        }
-    }
-}
-
-/// A running program with a log file.
+/// A running program with a log file. Dropping it ends it; so does the end of this process.
 #[derive(Debug)]
 pub struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    stop_signal: Signal,
+    /// `None` once the process has ended.
+    watch: Option<Watch>,
 }
 
 impl Process {
-    /// Starts `command` in `directory` with a clean environment, nothing to read and its output appended to `log`.
+    /// Starts `command` in `directory` with a clean environment and no input. Its output is appended to the file
+    /// `NAME.log` there.
     ///
     /// # Errors
     /// When the log cannot be opened or the program cannot be started.
-    pub fn start(name: &str, mut command: Command, directory: &Path, log: PathBuf) -> Result<Self> {
+    pub fn start(reaper: &Reaper, name: &str, mut command: Command, directory: &Path) -> Result<Self> {
+        let log = directory.join(format!("{name}.log"));
         let output = OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log)
             .with_context(|| format!("opening the log {}", log.display()))?;
         let errors = output.try_clone().context("sharing the log")?;
-        // Variables such as PGHOST or ETCD_NAME of whoever runs the lab would steer the programs.
+        // Inherited variables such as PGHOST or ETCD_NAME would change what the programs do.
         let given: Vec<_> =
             command.get_envs().map(|(key, value)| (key.to_owned(), value.map(ToOwned::to_owned))).collect();
         command.env_clear().env("HOME", directory).env("LANG", "C.UTF-8").env("TZ", "UTC");
@@ -104,115 +58,125 @@ impl Process {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Self { name: name.to_owned(), child, log })
+        let mut process = Self { name: name.to_owned(), child, log, stop_signal: Signal::KILL, watch: None };
+        process.watch = Some(reaper.watch(process.id())?);
+        Ok(process)
+    }
+
+    /// Makes dropping the process send this signal, and SIGKILL only if it has not ended within 15 seconds.
+    #[must_use]
+    pub fn stop_with(mut self, signal: Signal) -> Self {
+        self.stop_signal = signal;
+        self
     }
 
     /// Its process id.
+    #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where its output goes.
-    pub fn log(&self) -> &Path {
-        &self.log
-    }
-
-    /// The end of a process that should still run, as an error with the end of its log.
+    /// Everything that it has written so far.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When the log cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let bytes = std::fs::read(&self.log).with_context(|| format!("reading {}", self.log.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The end of its log, for errors.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    /// Checks a process that should still be running.
+    ///
+    /// # Errors
+    /// When it has ended; the error has the end of its log.
     pub fn check_running(&mut self) -> Result<()> {
-        match self.child.try_wait().with_context(|| format!("asking for {}", self.name))? {
+        match self.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} ended ({status}); its log ends:\n{}", self.name, tail(&self.log)),
+            Some(status) => bail!("{} ended ({status}); its log ends:\n{}", self.name, self.log_tail()),
         }
     }
 
-    /// Sends it a signal.
+    /// Repeats `attempt` until it succeeds, as long as the process is running.
+    ///
+    /// # Errors
+    /// When the process ends, or no attempt succeeds `within` that time. The error has the end of the log.
+    pub fn wait_until_ready<T>(
+        &mut self,
+        within: Duration,
+        mut attempt: impl FnMut() -> Result<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + within;
+        loop {
+            self.check_running()?;
+            match attempt() {
+                Err(error) if Instant::now() >= deadline => {
+                    let tail = self.log_tail();
+                    return Err(error.context(format!(
+                        "{} is not ready after {within:?}; its log ends:\n{tail}",
+                        self.name
+                    )));
+                }
+                Err(_) => sleep(PAUSE),
+                ready => return ready,
+            }
+        }
+    }
+
+    /// Sends it a signal, unless it is known to have ended.
     pub fn signal(&self, signal: Signal) {
-        signal_pid(self.child.id(), signal);
+        if self.watch.is_some() {
+            signal_pid(self.id(), signal);
+        }
     }
 
-    /// Waits for its end without asking it to end.
+    /// Waits until it ends by itself.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// When it is still running after that time.
     pub fn wait(&mut self, within: Duration) -> Result<ExitStatus> {
-        wait_for_end(&mut self.child, within)
-            .with_context(|| format!("{} has not ended within {within:?}", self.name))
+        let what = format!("the end of {}", self.name);
+        retry(&what, within, || self.try_wait()?.context("it is still running"))
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     ///
     /// # Errors
-    /// When it is not gone in time.
+    /// When it is not gone after 15 seconds.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::KILL);
-        self.wait(KILL_BOUND).map(drop)
+        self.wait(STOP).map(drop)
+    }
+
+    fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.child.try_wait().with_context(|| format!("waiting for {}", self.name))?;
+        if status.is_some() {
+            self.watch = None;
+        }
+        Ok(status)
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.stop_signal != Signal::KILL {
+            self.signal(self.stop_signal);
+            let _ = self.wait(STOP);
+        }
         let _ = self.kill();
     }
 }
 
-/// `None` when it still runs after that time.
-pub(crate) fn wait_for_end(child: &mut Child, within: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + within;
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        if Instant::now() >= deadline {
-            return None;
-        }
-        std::thread::sleep(POLL);
-    }
-}
-
-/// Signals a process by id; that it is gone already is no error.
+/// Signals a process by its id; one that is gone already is no error.
 pub(crate) fn signal_pid(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
-}
-
-/// Whether a process exists and is no zombie (its parent may never ask for it: in a container often nobody reaps).
-pub(crate) fn is_alive(pid: u32) -> bool {
-    stat_of(pid).is_some_and(|(_, state)| !matches!(state, 'Z' | 'X'))
-}
-
-/// The process and all its descendants, parents first.
-pub(crate) fn tree(root: u32) -> Vec<u32> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for pid in all_pids() {
-        if let Some((parent, _)) = stat_of(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(pid) = found.get(next).copied() {
-        found.extend(children.remove(&pid).unwrap_or_default());
-        next += 1;
-    }
-    found
-}
-
-fn all_pids() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Parent and state. The name in between may hold spaces and brackets, so the fields are counted from its end.
-fn stat_of(pid: u32) -> Option<(u32, char)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    Some((fields.next()?.parse().ok()?, state))
 }
 
 /// The end of a file, for errors.

@@ -1,4 +1,4 @@
-//! The proxy under test as a process: started, asked over its admin page, signalled and ended.
+//! The proxy under test as a process: started, queried at its admin page, signalled and stopped.
 
 use std::env;
 use std::ffi::OsStr;
@@ -8,27 +8,29 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use parking_lot::Mutex;
 use rustix::process::Signal;
 
 use crate::http::{self, Response};
-use crate::process::{Process, User, tail};
+use crate::process::Process;
 use crate::proxy_command::{ProxyArguments, ProxyCommand};
 use crate::reaper::Reaper;
+use crate::user::User;
 
-/// From start to the first 200 at `/ready`, with a healthy cluster and a busy machine.
+const CONFIG_FILE: &str = "proxy.toml";
+/// From the start to the first 200 at `/ready`, with a healthy cluster on a busy machine.
 const READY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
-/// One answer of the admin page.
-const ADMIN: Duration = Duration::from_secs(5);
-/// How long `stop` waits; above the proxy's own drain.
+/// One response of the admin page.
+const RESPONSE: Duration = Duration::from_secs(5);
+/// How long `stop` waits. Longer than the proxy drains.
 const STOP: Duration = Duration::from_secs(40);
 
 /// A running proxy. Dropping it kills it.
 #[derive(Debug)]
 pub struct Proxy {
-    // Before the reaper, which removes the directory.
+    // Dropped before the reaper, which removes the directory.
     process: Mutex<Process>,
     reaper: Reaper,
     admin: SocketAddr,
@@ -38,70 +40,65 @@ impl Proxy {
     /// Starts it and waits until `/ready` answers 200.
     ///
     /// # Errors
-    /// When it ends or is not ready within 20 seconds, with the end of its log.
-    pub async fn start(setup: &ProxyCommand) -> Result<Self> {
-        let proxy = Self::launch(setup)?;
-        proxy.wait_ready(READY).await?;
+    /// When it ends or is not ready within 20 seconds. The error has the end of its log.
+    pub async fn start(command: &ProxyCommand) -> Result<Self> {
+        let proxy = Self::launch(command)?;
+        proxy.wait_for_ok("/ready", READY).await?;
         Ok(proxy)
     }
 
-    /// Starts it and waits for nothing.
+    /// Starts it without waiting.
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn launch(setup: &ProxyCommand) -> Result<Self> {
-        let mut reaper = Reaper::start(&User::Own)?;
-        let directory = reaper.directory().to_path_buf();
-        let mut command = Command::new(&setup.binary);
-        command.arg("run");
-        match &setup.arguments {
+    pub fn launch(command: &ProxyCommand) -> Result<Self> {
+        let reaper = Reaper::start(&User::own())?;
+        let directory = reaper.directory();
+        let mut program = Command::new(&command.binary);
+        program.arg("run");
+        match &command.arguments {
             ProxyArguments::Config(text) => {
                 let file = directory.join(CONFIG_FILE);
                 fs::write(&file, text).context("writing the proxy's configuration")?;
-                command.arg("--config").arg(file);
+                program.arg("--config").arg(file);
             }
-            ProxyArguments::Flags(flags) => drop(command.args(flags)),
+            ProxyArguments::Flags(flags) => drop(program.args(flags)),
         }
-        command.envs(setup.environment.iter().map(|(key, value)| (key, value)));
+        program.envs(command.environment.iter().map(|(key, value)| (key, value)));
         for inherited in ["RUST_LOG", "RUST_BACKTRACE", "LLVM_PROFILE_FILE"] {
-            command.envs(env::var_os(inherited).map(|value| (OsStr::new(inherited).to_owned(), value)));
+            program.envs(env::var_os(inherited).map(|value| (OsStr::new(inherited).to_owned(), value)));
         }
-        let process = Process::start("the proxy", command, &directory, directory.join("proxy.log"))?;
-        reaper.watch(process.id())?;
-        Ok(Self { process: Mutex::new(process), reaper, admin: setup.admin })
+        let process = Process::start(&reaper, "proxy", program, directory)?;
+        Ok(Self { process: Mutex::new(process), reaper, admin: command.admin })
     }
 
-    /// Waits until `/ready` answers 200.
+    /// Waits until this page of the admin address, such as `/ready` or `/leader`, answers 200.
     ///
     /// # Errors
-    /// When the proxy ends or has not answered so within the time, with its last answer and the end of its log.
-    pub async fn wait_ready(&self, within: Duration) -> Result<()> {
+    /// When the proxy ends, or has not answered so within the time. The error has its last answer and the end of its log.
+    pub async fn wait_for_ok(&self, page: &str, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
             self.process.lock().check_running()?;
-            let answer = self.get("/ready").await;
-            match answer {
+            match self.get(page).await {
                 Ok(Response { status: 200, .. }) => return Ok(()),
                 other if Instant::now() >= deadline => {
-                    bail!(
-                        "the proxy is not ready after {within:?}: {other:?}; its log ends:\n{}",
-                        self.log_tail()
-                    )
+                    bail!("{page} is not 200 after {within:?}: {other:?}; {}", self.end_of_log())
                 }
                 _ => tokio::time::sleep(POLL).await,
             }
         }
     }
 
-    /// GET at the admin page, such as `/ready` or `/metrics`.
+    /// Gets a page of the admin address, such as `/ready` or `/metrics`.
     ///
     /// # Errors
     /// When nothing answers within 5 seconds.
-    pub async fn get(&self, path: &str) -> Result<Response> {
-        http::get(self.admin, path, ADMIN).await
+    pub async fn get(&self, page: &str) -> Result<Response> {
+        http::get(self.admin, page, RESPONSE).await
     }
 
-    /// Replaces the configuration file; [`Proxy::reload`] makes it count.
+    /// Replaces the configuration file. [`Proxy::reload`] applies it.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -119,7 +116,7 @@ impl Proxy {
         self.process.lock().signal(Signal::TERM);
     }
 
-    /// SIGSTOP: a machine that was paused. Undone by [`Proxy::thaw`].
+    /// SIGSTOP, as when a machine is paused. Undone by [`Proxy::thaw`].
     pub fn freeze(&self) {
         self.process.lock().signal(Signal::STOP);
     }
@@ -129,21 +126,19 @@ impl Proxy {
         self.process.lock().signal(Signal::CONT);
     }
 
-    /// Waits for its end.
+    /// Waits until it ends by itself.
     ///
     /// # Errors
-    /// When it still runs after that time.
+    /// When it is still running after that time.
     pub async fn wait_end(&self, within: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + within;
         loop {
             if let Ok(status) = self.process.lock().wait(Duration::ZERO) {
                 return Ok(status);
             }
-            ensure!(
-                Instant::now() < deadline,
-                "the proxy still runs after {within:?}; its log ends:\n{}",
-                self.log_tail()
-            );
+            if Instant::now() >= deadline {
+                bail!("the proxy is still running after {within:?}; {}", self.end_of_log());
+            }
             tokio::time::sleep(POLL).await;
         }
     }
@@ -165,46 +160,34 @@ impl Proxy {
         self.process.lock().kill()
     }
 
-    /// Its process id, for measuring.
+    /// Its process id, for measurements.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.lock().id()
     }
 
-    /// Where its admin page is.
+    /// The address of its admin page.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.admin
     }
 
-    /// Its directory, with `proxy.toml` and `proxy.log`. Gone with it unless `LAB_KEEP=1`.
+    /// Its directory, with `proxy.toml` and `proxy.log`. It goes with the proxy, unless the environment has `LAB_KEEP=1`.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.reaper.directory()
     }
 
-    /// All it logged.
+    /// Its whole log.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn log(&self) -> Result<String> {
-        fs::read_to_string(self.process.lock().log()).context("reading the proxy's log")
+        self.process.lock().log()
     }
 
-    fn log_tail(&self) -> String {
-        tail(self.process.lock().log())
-    }
-}
-
-const CONFIG_FILE: &str = "proxy.toml";
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let mut process = self.process.lock();
-        // Its number may be another's by the time the reaper sweeps.
-        if process.kill().is_ok() {
-            let _ = self.reaper.forget(process.id());
-        }
+    fn end_of_log(&self) -> String {
+        format!("its log ends:\n{}", self.process.lock().log_tail())
     }
 }
 
@@ -215,15 +198,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_program_that_ends_at_once_is_quoted() {
-        let setup = ProxyCommand {
+    async fn the_error_for_a_program_that_ends_at_once_has_its_log() {
+        let command = ProxyCommand {
             binary: PathBuf::from("/bin/sh"),
             arguments: ProxyArguments::Flags(Vec::new()),
             environment: Vec::new(),
             admin: "127.0.0.1:1".parse().unwrap(),
         };
-        // A shell told to "run" finds no such script.
-        let error = format!("{:#}", Proxy::start(&setup).await.unwrap_err());
-        assert!(error.contains("the proxy ended") && error.contains("cannot open run"), "{error}");
+        // A shell that is told to "run" finds no such script.
+        let error = format!("{:#}", Proxy::start(&command).await.unwrap_err());
+        assert!(error.contains("proxy ended") && error.contains("cannot open run"), "{error}");
     }
 }

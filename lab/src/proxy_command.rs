@@ -1,7 +1,5 @@
 //! What to run as the proxy in front of a cluster: the program, its configuration and its environment.
 
-use std::env;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,10 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, MONITOR};
 use crate::link::{Link, LinkMode};
+use crate::programs::proxy_binary;
 use crate::proxy_network::{ProxyAddresses, ProxyNetwork};
-
-/// The program's name.
-const PROGRAM: &str = "pg-leader-proxy";
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -36,13 +32,13 @@ pub enum ProxyArguments {
     Flags(Vec<String>),
 }
 
-/// The proxies of a cluster. Each has a name; what it needs is made at the first use of the name.
+/// Every proxy of a cluster has a name. Its addresses and links are made when the name is first used.
 impl Cluster {
-    /// The proxy of this name with [`Cluster::proxy_config`], ready for [`Proxy::start`](crate::Proxy::start). Change
-    /// what the test is about.
+    /// The proxy of this name with [`Cluster::proxy_config`], ready for [`Proxy::start`](crate::Proxy::start).
+    /// Tests change what they are about.
     ///
     /// # Errors
-    /// When the program is not found (see [`proxy_binary`]), or as [`Cluster::proxy_addresses`].
+    /// When the program is not found, or as [`Cluster::proxy_addresses`].
     pub fn proxy_command(&self, proxy: &str) -> Result<ProxyCommand> {
         Ok(ProxyCommand {
             binary: proxy_binary()?,
@@ -52,8 +48,8 @@ impl Cluster {
         })
     }
 
-    /// The proxy's configuration for this cluster. The password of the probe's user is expected in the environment as
-    /// `PGLP_PROBE_PASSWORD`, see [`MONITOR`].
+    /// The proxy's configuration for this cluster. It takes the password of [`MONITOR`] from the environment's
+    /// `PGLP_PROBE_PASSWORD`.
     ///
     /// # Errors
     /// As [`Cluster::proxy_addresses`].
@@ -135,29 +131,4 @@ listen = \"{admin}\"
         }
         networks.get(proxy).map(read).context("the network was just made")
     }
-}
-
-/// The proxy's program: the environment's `PG_LEADER_PROXY`, else beside the running program or one directory up, as
-/// with Cargo's tests.
-///
-/// # Errors
-/// When it is in none of these places.
-pub fn proxy_binary() -> Result<PathBuf> {
-    if let Some(given) = env::var_os("PG_LEADER_PROXY") {
-        let path =
-            fs::canonicalize(&given).with_context(|| format!("PG_LEADER_PROXY={}", given.display()))?;
-        return Ok(path);
-    }
-    let own = env::current_exe().context("asking for the running program")?;
-    own.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join(PROGRAM))
-        .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "{PROGRAM} not found beside {}: build it (cargo build -p pg-leader-proxy) or set PG_LEADER_PROXY",
-                own.display()
-            )
-        })
 }

@@ -1,6 +1,6 @@
-# Ends what the lab started once the lab is gone, however it ended. $1: the lab's directory, $2: "keep" to leave it.
-# Reads lines from the lab: "watch PID" and "forget PID". The end of the stream means the lab is no more, since nobody
-# else holds the other end of this pipe.
+# Ends what the lab has started once the lab itself is gone, however it ended. $1: the lab's directory, $2: "keep" to keep it.
+# Standard input is a pipe from the lab with lines "watch PID" and "forget PID". Only the lab holds the other end, so
+# end of file means that the lab has ended.
 dir=$1
 keep=$2
 watched=
@@ -16,8 +16,8 @@ while read -r verb pid; do
 done
 for pid in $watched; do kill -KILL "$pid" 2>/dev/null; done
 
-# PostgreSQL's processes leave their session and their parent; what they cannot leave is the directory they run in.
-# The program's name is checked too: a person may have a shell or a pager open there. SIGKILL ends stopped ones as well.
+# PostgreSQL's processes leave their session and their parent, but not the directory they run in. The program's name is
+# checked too, because a person may have a shell or a pager open there. SIGKILL also ends stopped processes.
 round=0
 while [ "$round" -lt 100 ]; do
   found=

@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use crate::patroni::Credentials;
 
-/// A client together with the task that drives its connection.
+/// A client and the task that drives its connection.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
@@ -18,20 +18,20 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects; bounded only by the configuration's `connect_timeout`, which does not bound the login.
+    /// Connects and logs in. Only connecting is bounded, by the configuration's `connect_timeout`.
     ///
     /// # Errors
     /// PostgreSQL's own.
     pub async fn open(config: &Config) -> std::result::Result<Self, tokio_postgres::Error> {
         let (client, connection) = config.connect(NoTls).await?;
         let connection = tokio::spawn(async move {
-            // The client reports the end of the connection, and better.
+            // The client reports the same error.
             let _ = connection.await;
         });
         Ok(Self { client, connection })
     }
 
-    /// Connects, all of it within a time.
+    /// Connects and logs in within a time.
     ///
     /// # Errors
     /// When it fails or takes longer.
@@ -54,7 +54,7 @@ impl Deref for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Otherwise a session on a paused link would live on with its socket.
+        // Dropping only the client would leave the socket open while its link is paused.
         self.connection.abort();
     }
 }

@@ -1,17 +1,17 @@
-//! Every fault does what its documentation says, and the cluster is healthy again after its undoing.
-#![expect(clippy::unwrap_used, reason = "a test panics, and its helpers too")]
+//! Every fault does what its documentation says, and the cluster is healthy again after it is undone.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 
 use lab::{Cluster, ClusterOptions, KeyWatch, LinkMode, Patroni};
 
-/// Beyond the key's expiry, a promotion and a rewind on a busy machine.
+/// Longer than the key's expiry, a promotion and a rewind on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
-/// Longer than Patroni's `loop_wait`: what has not happened by then does not.
+/// Longer than Patroni's `loop_wait`: what has not happened by then will not happen.
 const ROUNDS: Duration = Duration::from_secs(8);
 
-async fn start(setup: ClusterOptions) -> (Cluster, KeyWatch) {
-    let cluster = Cluster::start(setup).await.unwrap();
+async fn start(options: ClusterOptions) -> (Cluster, KeyWatch) {
+    let cluster = Cluster::start(options).await.unwrap();
     let keys = KeyWatch::start(&cluster).await.unwrap();
     (cluster, keys)
 }
@@ -37,7 +37,7 @@ async fn killed_and_frozen_members_come_back() {
     cluster.kill_postgres("a").unwrap();
     assert!(cluster.in_recovery("a").await.is_err(), "killed PostgreSQL answered");
     healthy(&cluster, "a").await;
-    assert_eq!(revision(&keys), first, "Patroni keeps the key and restarts in place");
+    assert_eq!(revision(&keys), first, "Patroni keeps the key and restarts PostgreSQL");
 
     cluster.kill_patroni("a").unwrap();
     let taken = keys.wait_taken_after(first, SOON).await.unwrap();
@@ -58,7 +58,7 @@ async fn killed_and_frozen_members_come_back() {
     cluster.kill_member("a").unwrap();
     let taken = keys.wait_taken_after(taken.create_revision, SOON).await.unwrap();
     assert_eq!(taken.holder.as_deref(), Some("b"));
-    assert!(taken.at - began > ROUNDS, "the key of a dead leader has to expire");
+    assert!(taken.at - began > ROUNDS, "the key of a crashed leader has to expire");
     cluster.start_member("a").unwrap();
     healthy(&cluster, "b").await;
 }
@@ -94,7 +94,7 @@ async fn network_faults_heal() {
 
     cluster.move_etcd_leader().await.unwrap();
     tokio::time::sleep(ROUNDS).await;
-    assert_eq!(revision(&keys), taken.create_revision, "etcd's own election moves nobody");
+    assert_eq!(revision(&keys), taken.create_revision, "etcd's own election does not change the leader");
     healthy(&cluster, "a").await;
 
     cluster.lose_etcd_quorum().unwrap();
@@ -111,18 +111,18 @@ async fn network_faults_heal() {
 }
 
 #[tokio::test]
-async fn failsafe_mode_holds_a_leader_without_etcd() {
-    let setup = ClusterOptions {
+async fn failsafe_mode_keeps_a_leader_without_etcd() {
+    let options = ClusterOptions {
         failsafe_mode: true,
         synchronous_mode: true,
         tls: true,
         ..ClusterOptions::default()
     };
-    let (cluster, keys) = start(setup).await;
+    let (cluster, keys) = start(options).await;
     assert!(cluster.ca_certificate().unwrap().is_file());
     let shown = cluster.superuser("a", "postgres").await.unwrap().query_one("show ssl", &[]).await.unwrap();
     assert_eq!(shown.get::<_, &str>(0), "on");
-    // A member learns of failsafe mode with the first round after the other one has joined.
+    // A member learns of failsafe mode in the first round after the other one has joined.
     tokio::time::sleep(ROUNDS).await;
 
     cluster.lose_etcd_quorum().unwrap();

@@ -1,5 +1,5 @@
-//! A link carries bytes, holds them while paused, resets when cut, and recovers from both.
-#![expect(clippy::unwrap_used, reason = "a test panics, and its helpers too")]
+//! A link relays bytes, keeps them while paused, resets when cut, and recovers from both.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(5);
-/// Long enough for a byte that should not come.
+/// Long enough to see a byte that should not arrive.
 const SILENCE: Duration = Duration::from_millis(150);
 
 /// A server that sends back what it reads, and a link to it.

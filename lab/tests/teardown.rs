@@ -1,11 +1,13 @@
-//! Nothing outlives the lab, even when it is killed while a member is frozen.
-#![expect(clippy::unwrap_used, reason = "a test panics, and its helpers too")]
+//! Nothing outlives the lab, even if it is killed while a member is frozen.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use anyhow::ensure;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -24,13 +26,9 @@ fn up() -> (Child, Lines<BufReader<ChildStdout>>) {
     (lab, lines)
 }
 
-/// Only a free address can be bound: this also finds a frozen process, which would not answer.
+/// Finds out by binding the address. A frozen process would not answer, but it still holds its address.
 fn wait_until_free(address: SocketAddr) {
-    let deadline = Instant::now() + SOON;
-    while let Err(error) = TcpListener::bind(address) {
-        assert!(Instant::now() < deadline, "{address}: {error}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    lab::retry(&format!("{address} to be free"), SOON, || Ok(TcpListener::bind(address)?)).unwrap();
 }
 
 #[test]
@@ -55,9 +53,11 @@ fn a_killed_lab_leaves_nothing() {
     for address in [etcd, server(21), server(22)] {
         wait_until_free(address);
     }
-    let deadline = Instant::now() + SOON;
-    while Path::new(&directory).exists() && std::env::var_os("LAB_KEEP").is_none() {
-        assert!(Instant::now() < deadline, "{directory} is still there");
-        std::thread::sleep(Duration::from_millis(20));
+    if std::env::var_os("LAB_KEEP").is_none() {
+        lab::retry("the directory to be removed", SOON, || {
+            ensure!(!Path::new(&directory).exists(), "{directory} is still there");
+            Ok(())
+        })
+        .unwrap();
     }
 }

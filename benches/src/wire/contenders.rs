@@ -221,7 +221,7 @@ impl Contender {
         if demand.wait {
             // Without etcd it asks ten times as often as beside it, where it belongs.
             flags.push(("probe-interval", "5s"));
-            flags.extend([("policy-evidence-limit", "10s"), ("policy-rival-limit", "10s")]);
+            flags.extend([("policy-max-probe-age", "10s"), ("policy-max-member-probe-age", "10s")]);
         }
         let mut arguments = vec![OsString::from("run")];
         arguments.extend(flags.iter().map(|(key, value)| OsString::from(format!("--{key}={value}"))));

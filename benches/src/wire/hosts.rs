@@ -85,7 +85,7 @@ impl Hosts {
     }
 
     fn loopback() -> Result<Self> {
-        let subnet = Subnet::take(std::process::id())?;
+        let subnet = Subnet::take()?;
         let host = |number| {
             let address = subnet.host(number);
             Host { holder: None, seen_before: address, seen_by_client: address }
@@ -149,16 +149,16 @@ impl Hosts {
 }
 
 impl Host {
-    /// A command that runs on this host as `user`, and dies with the thread that starts it: that must be the main one.
-    /// Its pid is the program's own, since every program in between replaces itself.
+    /// A command that runs on this host as `user`. Its process id is the program's own, because nsenter replaces itself.
     #[must_use]
     pub fn command(&self, user: &User, program: &Path) -> Command {
-        let mut as_user = user.command(Path::new("setpriv"));
-        as_user.args(["--pdeathsig", "KILL", "--"]).arg(program);
-        let Some(namespace) = self.namespace() else { return as_user };
+        let Some(namespace) = self.namespace() else { return user.command(program) };
         let mut command = Command::new("nsenter");
-        command.arg(format!("--net={namespace}")).arg("--");
-        command.arg(as_user.get_program()).args(as_user.get_args());
+        command.arg(format!("--net={namespace}"));
+        if let Some((uid, gid)) = user.ids() {
+            command.arg(format!("--setuid={uid}")).arg(format!("--setgid={gid}"));
+        }
+        command.arg("--").arg(program);
         command
     }
 

@@ -2,13 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::{Process, User, find_postgres};
+use lab::{CertificateAuthority, Process, User, find_postgres};
 use rustix::process::Signal;
 
 use super::protocol::{DATABASE, USER};
@@ -146,7 +145,9 @@ impl Postgres {
         );
         append(&data.join("postgresql.conf"), &settings)?;
         append(&data.join("pg_hba.conf"), "host all all all trust\n")?;
-        certify(data)
+        // Nobody verifies it.
+        let ca = CertificateAuthority::create("benchmark CA", workshop.directory().join("ca.crt"))?;
+        ca.issue(vec!["localhost".to_owned()], data, &User::for_postgres()?)
     }
 }
 
@@ -163,27 +164,4 @@ impl Drop for Postgres {
 fn append(file: &Path, text: &str) -> Result<()> {
     let known = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     fs::write(file, known + text).with_context(|| format!("writing {}", file.display()))
-}
-
-/// A certificate that nobody verifies.
-fn certify(data: &Path) -> Result<()> {
-    let (certificate, key) = (data.join("server.crt"), data.join("server.key"));
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-subj", "/CN=bench", "-days", "2", "-nodes", "-newkey", "ec"])
-        .args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .stdin(Stdio::null())
-        .output()
-        .context("starting openssl")?;
-    ensure!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr).trim());
-    // PostgreSQL refuses a key that others may read, and one that is another's.
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).context("closing the key's file")?;
-    if let User::Other { uid, gid, .. } = User::for_postgres()? {
-        for file in [&certificate, &key] {
-            std::os::unix::fs::chown(file, Some(uid), Some(gid)).context("giving the certificate away")?;
-        }
-    }
-    Ok(())
 }

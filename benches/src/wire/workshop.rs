@@ -51,7 +51,7 @@ impl Workshop {
     pub fn start(&self, host: &Host, program: &Path, job: &Job<'_>) -> Result<Process> {
         let mut command = host.command(&self.user, program);
         command.args(job.arguments).envs(job.environment.iter().copied());
-        Process::start(job.name, command, self.directory(), self.log(job.name))
+        Process::start(&self.reaper, job.name, command, self.directory())
     }
 
     /// Runs a program on a host to its end. What it said is in [`Workshop::log`].
@@ -61,8 +61,7 @@ impl Workshop {
     pub fn run(&self, host: &Host, program: &Path, job: &Job<'_>, within: Duration) -> Result<()> {
         let mut process = self.start(host, program, job)?;
         let status = process.wait(within)?;
-        let said = || std::fs::read_to_string(process.log()).unwrap_or_default();
-        ensure!(status.success(), "{} ended ({status}):\n{}", job.name, said());
+        ensure!(status.success(), "{} ended ({status}):\n{}", job.name, process.log()?);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! The faults one can type while `lab up` runs.
+//! The commands of `lab up`: one fault per line.
 
 use std::io::Write;
 use std::time::Duration;
@@ -7,25 +7,25 @@ use anyhow::{Context, Result, bail};
 use lab::{Cluster, LinkMode};
 
 const HELP: &str = "\
-status                   who leads, who is out of recovery
-switchover MEMBER        planned, to that member
+status                   the leader, and who is not in recovery
+switchover MEMBER        planned switchover to that member
 kill MEMBER              SIGKILL to Patroni and PostgreSQL
 kill-postgres MEMBER     SIGKILL to PostgreSQL alone
 kill-patroni MEMBER      SIGKILL to Patroni alone; PostgreSQL stays writable
 start MEMBER             start what was killed
-freeze MEMBER            SIGSTOP to all of it
-wake MEMBER              SIGCONT
-isolate MEMBER           no byte to or from it
-cut MEMBER               its Patroni loses etcd
-heal MEMBER              all links of it open again
+freeze MEMBER            SIGSTOP to Patroni and PostgreSQL
+thaw MEMBER              SIGCONT
+isolate MEMBER           cut it off from everything
+cut MEMBER               cut its Patroni off from etcd
+heal MEMBER              open all its links again
 pause | resume           Patroni's maintenance mode
-quorum-lost | etcd-start SIGKILL two etcd servers; start them again
-etcd-move                etcd elects another leader";
+quorum-lost | etcd-start SIGKILL to two etcd servers; start them again
+etcd-move                move etcd's leadership to another server";
 
-/// How long `switchover` and the like may take to show.
+/// How long a switchover may take.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Does one line.
+/// Runs one line.
 pub(crate) async fn run(cluster: &Cluster, line: &str, out: &mut impl Write) -> Result<()> {
     let mut words = line.split_whitespace();
     let Some(verb) = words.next() else { return Ok(()) };
@@ -42,7 +42,7 @@ pub(crate) async fn run(cluster: &Cluster, line: &str, out: &mut impl Write) -> 
         "kill-patroni" => cluster.kill_patroni(member()?)?,
         "start" => cluster.start_member(member()?)?,
         "freeze" => cluster.freeze_member(member()?)?,
-        "wake" => cluster.thaw_member(member()?)?,
+        "thaw" => cluster.thaw_member(member()?)?,
         "isolate" => cluster.isolate_member(member()?, LinkMode::Paused)?,
         "cut" => cluster.cut_member_from_etcd(member()?, LinkMode::Cut)?,
         "heal" => cluster.heal_member(member()?)?,
@@ -51,7 +51,7 @@ pub(crate) async fn run(cluster: &Cluster, line: &str, out: &mut impl Write) -> 
         "quorum-lost" => cluster.lose_etcd_quorum()?,
         "etcd-start" => cluster.start_etcd().await?,
         "etcd-move" => cluster.move_etcd_leader().await?,
-        _ => bail!("no such fault: {verb}; try help"),
+        _ => bail!("unknown command {verb}; try help"),
     }
     writeln!(out, "done")?;
     Ok(())
@@ -63,6 +63,6 @@ async fn status(cluster: &Cluster, out: &mut impl Write) -> Result<()> {
         Ok(None) => "nobody".to_owned(),
         Err(error) => format!("unknown ({error:#})"),
     };
-    writeln!(out, "leader key: {leader}; out of recovery: {:?}", cluster.primaries().await)?;
+    writeln!(out, "leader key: {leader}; not in recovery: {:?}", cluster.primaries().await)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The lab as a program: `lab up` starts a cluster to play with, `lab demo` shows two failovers through the proxy.
+//! The lab as a program: `lab up` runs a cluster to try things on, `lab demo` shows a switchover and a failover.
 
 mod command;
 mod demo;
@@ -22,7 +22,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Start a cluster, print how to reach it, and keep it until Ctrl-C. Faults can be typed meanwhile.
+    /// Start a cluster, print how to reach it, and keep it until Ctrl-C. Faults are typed as commands.
     Up {
         /// Start the proxy too.
         #[arg(long)]
@@ -30,9 +30,9 @@ enum What {
         #[command(flatten)]
         cluster: ClusterArguments,
     },
-    /// Show a planned switchover and the death of a leader through the proxy, with what took how long.
+    /// Show a planned switchover and a leader crash through the proxy, with a timeline of each.
     Demo {
-        /// Keep everything running afterwards, until Ctrl-C.
+        /// Keep everything running afterwards until Ctrl-C.
         #[arg(long)]
         stay: bool,
     },
@@ -40,19 +40,19 @@ enum What {
 
 #[derive(Debug, Args)]
 struct ClusterArguments {
-    /// Members with PostgreSQL.
+    /// Number of PostgreSQL members.
     #[arg(long, default_value_t = 2)]
     members: u8,
     /// Which Patroni: 4.1 from the lab's venv, or Debian's 3.0.
     #[arg(long, value_enum, default_value = "venv")]
     patroni: WhichPatroni,
-    /// Seconds the leader key outlives a silent leader; Patroni takes no less than 20.
+    /// Patroni's `ttl` in seconds, at least 20.
     #[arg(long, default_value_t = 20)]
     ttl: u32,
-    /// PostgreSQL's `max_connections`: more than the default for tests that release many waiting clients at once.
+    /// PostgreSQL's `max_connections`. Tests that release many waiting clients at once need more than the default.
     #[arg(long, default_value_t = 200)]
     max_connections: u32,
-    /// Replicate synchronously.
+    /// Synchronous replication.
     #[arg(long)]
     sync: bool,
     /// Patroni's failsafe mode.
@@ -92,7 +92,7 @@ async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If even this cannot be written, the exit code must do.
+            // If this cannot be written, the exit code is all there is.
             let _ = writeln!(stderr(), "lab: {error:#}");
             ExitCode::FAILURE
         }
@@ -107,7 +107,7 @@ async fn run(arguments: Arguments) -> Result<()> {
             What::Demo { stay } => demo::demo(stay, &mut stdout()).await,
         }
     };
-    // Either way what was started is dropped, and so ended, before this returns.
+    // In each case everything that was started is dropped, and so stopped, before this returns.
     tokio::select! {
         done = work => done,
         _ = tokio::signal::ctrl_c() => writeln!(stdout(), "\nstopping").map_err(Into::into),

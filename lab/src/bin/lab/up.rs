@@ -1,4 +1,4 @@
-//! `lab up`: a cluster to play with.
+//! `lab up`: a cluster to try things on.
 
 use std::io::Write;
 
@@ -8,19 +8,19 @@ use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use crate::command;
 
-/// The observer whose place the proxy has.
-const OBSERVER: &str = "proxy";
+/// The name of the proxy in the cluster.
+pub(crate) const PROXY: &str = "proxy";
 
-/// Starts everything, prints it, and then does what is typed. It ends only with the program.
-pub(crate) async fn up(setup: ClusterOptions, with_proxy: bool, out: &mut impl Write) -> Result<()> {
-    writeln!(out, "starting a cluster of {} …", setup.members)?;
-    let cluster = Cluster::start(setup).await?;
-    let proxy = if with_proxy { Some(Proxy::start(&cluster.proxy_command(OBSERVER)?).await?) } else { None };
+/// Starts everything, prints it, and then runs what is typed, until the program ends.
+pub(crate) async fn up(options: ClusterOptions, with_proxy: bool, out: &mut impl Write) -> Result<()> {
+    writeln!(out, "starting a cluster of {} …", options.members)?;
+    let cluster = Cluster::start(options).await?;
+    let proxy = if with_proxy { Some(Proxy::start(&cluster.proxy_command(PROXY)?).await?) } else { None };
     describe(&cluster, out)?;
     if let Some(proxy) = &proxy {
         describe_proxy(&cluster, proxy, out)?;
     }
-    writeln!(out, "\nCtrl-C ends it all. Type a fault, or \"help\".")?;
+    writeln!(out, "\nCtrl-C ends it all. Type a command, or \"help\".")?;
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         if let Err(error) = command::run(&cluster, &line, out).await {
@@ -28,7 +28,7 @@ pub(crate) async fn up(setup: ClusterOptions, with_proxy: bool, out: &mut impl W
         }
         out.flush()?;
     }
-    // No terminal: nothing can be typed, and the cluster is wanted all the same.
+    // End of input: no more commands, but the cluster stays.
     std::future::pending().await
 }
 
@@ -45,11 +45,11 @@ fn describe(cluster: &Cluster, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-/// Where the proxy's routes and its page are.
+/// Prints where the proxy's routes and its page are.
 pub(crate) fn describe_proxy(cluster: &Cluster, proxy: &Proxy, out: &mut impl Write) -> Result<()> {
-    let listen = cluster.proxy_addresses(OBSERVER)?;
-    writeln!(out, "proxy write {}", cluster.app_url(listen.write))?;
-    writeln!(out, "proxy read  {}", cluster.app_url(listen.read))?;
+    let addresses = cluster.proxy_addresses(PROXY)?;
+    writeln!(out, "proxy write {}", cluster.app_url(addresses.write))?;
+    writeln!(out, "proxy read  {}", cluster.app_url(addresses.read))?;
     writeln!(out, "admin page  http://{}/", proxy.admin())?;
     Ok(())
 }
