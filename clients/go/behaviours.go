@@ -21,7 +21,7 @@ var behaviours = []behaviour{
 	{"tls_verify_full", func(ctx context.Context, t target) (string, error) {
 		return "", t.encrypted(ctx, true, t.verified()...)
 	}},
-	{"tls_wrong_ca_refused", wrongAuthorityRefused},
+	{"tls_wrong_ca_refused", wrongCARefused},
 	{"channel_binding", func(ctx context.Context, t target) (string, error) {
 		return "", t.encrypted(ctx, true, t.verified("channel_binding=require")...)
 	}},
@@ -59,10 +59,10 @@ func (t target) encrypted(ctx context.Context, wanted bool, settings ...string) 
 	return nil
 }
 
-func wrongAuthorityRefused(ctx context.Context, t target) (string, error) {
-	err := t.encrypted(ctx, true, "sslmode=verify-full", "sslrootcert="+t.stranger)
+func wrongCARefused(ctx context.Context, t target) (string, error) {
+	err := t.encrypted(ctx, true, "sslmode=verify-full", "sslrootcert="+t.otherCA)
 	if err == nil {
-		return "", errors.New("connected, though the authority signed nothing")
+		return "", errors.New("connected, though the CA signed nothing")
 	}
 	if !strings.Contains(err.Error(), "certificate signed by unknown authority") {
 		return "", fmt.Errorf("refused for another reason: %w", err)
@@ -98,7 +98,7 @@ func listenNotify(ctx context.Context, t target) (string, error) {
 	if _, err := other.Exec(ctx, "SELECT pg_notify('news', 'first'), pg_notify('news', $1)", long); err != nil {
 		return "", err
 	}
-	// Nothing is asked on the listening session: both must be pushed.
+	// The listening session sends no query, so the server must push both.
 	for _, wanted := range []string{"first", long} {
 		waiting, stop := context.WithTimeout(ctx, prompt)
 		note, err := listener.WaitForNotification(waiting)
@@ -110,7 +110,7 @@ func listenNotify(ctx context.Context, t target) (string, error) {
 			return "", fmt.Errorf("another payload: %.20q", note.Payload)
 		}
 	}
-	return "2 payloads, the longest one included", nil
+	return "2 payloads, one of them the longest possible", nil
 }
 
 func (t target) cancelled(ctx context.Context, settings ...string) (string, error) {

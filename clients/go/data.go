@@ -1,6 +1,6 @@
 package main
 
-// The behaviours that move data: parameters, COPY, pipelines, large results.
+// The behaviours with much data: parameters, COPY, pipelines, large results.
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ const (
 	copied    = 100_000
 	pipelined = 500
 	row       = 1 << 20
-	// A client that streams holds a few rows and one large parameter, not the result.
+	// A client that streams keeps a few rows and one large parameter in memory, not the result.
 	peakKiB = 300 << 10
 )
 
@@ -103,7 +103,7 @@ func copyOut(ctx context.Context, t target) (string, error) {
 		fmt.Fprintf(&wanted, "%d\tline %d\n", i, i)
 	}
 	if !bytes.Equal(got.Bytes(), wanted.Bytes()) {
-		return "", errors.New("the rows came changed")
+		return "", errors.New("the rows were changed")
 	}
 	return fmt.Sprintf("%d rows", copied), nil
 }
@@ -197,9 +197,9 @@ func largeResult(ctx context.Context, t target) (string, error) {
 		if err := rows.Scan(&index, &text); err != nil {
 			return "", err
 		}
-		// A text made of one 32-byte piece is equal to itself moved by that piece.
+		// A text of repeated 32-byte pieces equals itself shifted by 32 bytes.
 		if index != wanted || len(text) != row || !bytes.Equal(text[32:], text[:row-32]) {
-			return "", fmt.Errorf("row %d came changed", wanted)
+			return "", fmt.Errorf("row %d was changed", wanted)
 		}
 	}
 	if err := rows.Err(); err != nil {

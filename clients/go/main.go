@@ -1,7 +1,7 @@
 // The pgx client: runs each behaviour against one server and prints `ok` or `FAILED` for it.
 //
-// Arguments: connection string, authority, another authority, bytes of the large result.
-// Absent by design: nothing of the list; pgx speaks direct TLS, channel binding, pipelines and protocol 3.2.
+// Arguments: connection string, file of the CA, file of another CA, bytes of the large result.
+// pgx supports everything in the list: direct TLS, channel binding, pipelines and protocol 3.2.
 package main
 
 import (
@@ -15,15 +15,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// bound is for one behaviour; a gigabyte takes a few seconds.
+// bound is the time for one behaviour. A gigabyte takes a few seconds.
 const bound = 90 * time.Second
 
-// prompt is for what must happen at once, on a machine busy with other tests.
+// prompt is the time for what happens at once, on a machine busy with other tests.
 const prompt = 5 * time.Second
 
 type target struct {
-	url, authority, stranger string
-	large                    int64
+	url, ca, otherCA string
+	large            int64
 }
 
 // connect opens a session; each setting is a parameter of the connection string.
@@ -39,7 +39,7 @@ func (t target) connect(ctx context.Context, settings ...string) (*pgx.Conn, err
 }
 
 func (t target) verified(settings ...string) []string {
-	return append([]string{"sslmode=verify-full", "sslrootcert=" + t.authority}, settings...)
+	return append([]string{"sslmode=verify-full", "sslrootcert=" + t.ca}, settings...)
 }
 
 type behaviour struct {
@@ -49,7 +49,7 @@ type behaviour struct {
 
 func main() {
 	if len(os.Args) != 5 {
-		fmt.Fprintln(os.Stderr, "arguments: connection string, authority, another authority, bytes of the large result")
+		fmt.Fprintln(os.Stderr, "arguments: connection string, file of the CA, file of another CA, bytes of the large result")
 		os.Exit(2)
 	}
 	large, err := strconv.ParseInt(os.Args[4], 10, 64)

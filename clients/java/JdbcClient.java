@@ -1,7 +1,7 @@
 // PgJDBC against one server: prints `ok` or `FAILED` for each behaviour.
 //
-// Arguments: connection string, authority, another authority, bytes of the large result.
-// Absent by design: pipeline mode as such; PgJDBC pipelines what stands in one batch, and `pipeline` shows that.
+// Arguments: connection string, file of the CA, file of another CA, bytes of the large result.
+// Not supported by PgJDBC: pipeline mode. It pipelines the statements of a batch, which `pipeline` shows.
 
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
@@ -36,22 +36,22 @@ public final class JdbcClient {
   private static final int PIPELINED = 500;
   private static final int ROW = 1 << 20;
   private static final long LARGE_PARAMETER = 16 << 20;
-  // What must happen at once, on a machine busy with other tests.
+  // For what happens at once, on a machine busy with other tests.
   private static final long PROMPT_MS = 5_000;
   // For one behaviour.
   private static final long BOUND_S = 90;
-  // The virtual machine itself needs most of it; the test gives it this heap, so a result of more would not fit.
+  // The virtual machine needs most of it. The whole result would not fit into the heap that the test gives it.
   private static final long PEAK_KIB = 700 << 10;
 
   private final URI url;
-  private final String authority;
-  private final String stranger;
+  private final String ca;
+  private final String otherCa;
   private final long large;
 
   private JdbcClient(String[] arguments) {
     url = URI.create(arguments[0]);
-    authority = arguments[1];
-    stranger = arguments[2];
+    ca = arguments[1];
+    otherCa = arguments[2];
     large = Long.parseLong(arguments[3]);
   }
 
@@ -76,12 +76,12 @@ public final class JdbcClient {
   }
 
   private Map<String, Callable<String>> behaviours(ExecutorService worker) {
-    String[] verified = {"sslmode=verify-full", "sslrootcert=" + authority};
+    String[] verified = {"sslmode=verify-full", "sslrootcert=" + ca};
     Map<String, Callable<String>> all = new LinkedHashMap<>();
     all.put("tls_disable", () -> encrypted(false));
     all.put("tls_require", () -> encrypted(true, "sslmode=require"));
     all.put("tls_verify_full", () -> encrypted(true, verified));
-    all.put("tls_wrong_ca_refused", this::wrongAuthorityRefused);
+    all.put("tls_wrong_ca_refused", this::wrongCaRefused);
     all.put("channel_binding", () -> encrypted(true, with(verified, "channelBinding=require")));
     all.put("direct_tls", () -> encrypted(true, with(verified, "sslNegotiation=direct")));
     all.put("scram_wrong_password_refused", this::wrongPasswordRefused);
@@ -100,7 +100,7 @@ public final class JdbcClient {
     return all;
   }
 
-  /** Opens a session; each setting is `name=value`. Without any, it is one without TLS. */
+  /** Opens a session, without TLS unless a setting (`name=value`) says otherwise. */
   private Connection connect(String... settings) throws SQLException {
     String[] account = url.getRawUserInfo().split(":", 2);
     Properties properties = new Properties();
@@ -123,9 +123,9 @@ public final class JdbcClient {
     return "";
   }
 
-  private String wrongAuthorityRefused() throws SQLException {
-    try (Connection connection = connect("sslmode=verify-full", "sslrootcert=" + stranger)) {
-      throw new IllegalStateException("connected, though the authority signed nothing");
+  private String wrongCaRefused() throws SQLException {
+    try (Connection connection = connect("sslmode=verify-full", "sslrootcert=" + otherCa)) {
+      throw new IllegalStateException("connected, though the CA signed nothing");
     } catch (SQLException error) {
       check(String.valueOf(error.getCause()).contains("path"), "refused for another reason: " + error.getCause());
     }
@@ -190,7 +190,7 @@ public final class JdbcClient {
       ByteArrayOutputStream got = new ByteArrayOutputStream();
       String sql = "COPY (SELECT i, 'line ' || i FROM generate_series(0, " + (COPIED - 1) + ") i) TO STDOUT";
       connection.unwrap(PGConnection.class).getCopyAPI().copyOut(sql, got);
-      check(Arrays.equals(got.toByteArray(), copiedLines()), "the rows came changed");
+      check(Arrays.equals(got.toByteArray(), copiedLines()), "the rows were changed");
     }
     return COPIED + " rows";
   }
@@ -200,15 +200,15 @@ public final class JdbcClient {
     try (Connection listener = connect(); Connection other = connect()) {
       run(listener, "LISTEN news");
       run(other, "SELECT pg_notify('news', 'first'), pg_notify('news', '" + payload + "')");
-      // Nothing is asked on the listening session: both must be pushed.
+      // The listening session sends no query, so the server must push both.
       PGNotification[] got = listener.unwrap(PGConnection.class).getNotifications((int) PROMPT_MS);
       check(got.length == 2, "got " + got.length + " notifications");
       check(got[0].getParameter().equals("first") && got[1].getParameter().equals(payload), "other payloads");
     }
-    return "2 payloads, the longest one included";
+    return "2 payloads, one of them the longest possible";
   }
 
-  /** Starts a long query, cancels it once the server runs it, and uses the session again. */
+  /** Starts a long query, cancels it when the server runs it, and uses the session again. */
   private String cancelled(ExecutorService worker, String... settings) throws Exception {
     try (Connection connection = connect(settings); Statement sleep = connection.createStatement()) {
       String process = one(connection, "SELECT pg_backend_pid()");
@@ -260,16 +260,16 @@ public final class JdbcClient {
     long wanted = 0;
     String sql = "SELECT i, repeat(md5(i::text), " + ROW / 32 + ") FROM generate_series(1, " + large / ROW + ") i";
     try (Connection connection = connect(); Statement statement = connection.createStatement()) {
-      // Without a transaction and a fetch size this driver reads the whole result first.
+      // Without a transaction and a fetch size the driver reads the whole result into memory.
       connection.setAutoCommit(false);
       statement.setFetchSize(4);
       try (ResultSet rows = statement.executeQuery(sql)) {
         while (rows.next()) {
           wanted++;
           byte[] text = rows.getBytes(2);
-          // A text made of one 32-byte piece is equal to itself moved by that piece.
+          // A text of repeated 32-byte pieces equals itself shifted by 32 bytes.
           boolean whole = text.length == ROW && Arrays.equals(text, 32, ROW, text, 0, ROW - 32);
-          check(rows.getLong(1) == wanted && whole, "row " + wanted + " came changed");
+          check(rows.getLong(1) == wanted && whole, "row " + wanted + " was changed");
         }
       }
     }
@@ -301,7 +301,7 @@ public final class JdbcClient {
     return "";
   }
 
-  /** Asks on a session of its own until the answer is as wanted. */
+  /** Repeats a query over a session of its own until the result is as wanted. */
   private void until(String sql, String wanted) throws Exception {
     long started = System.nanoTime();
     try (Connection watcher = connect()) {

@@ -1,7 +1,7 @@
 // node-postgres against one server: prints `ok` or `FAILED` for each behaviour.
 //
-// Arguments: connection string, authority, another authority, bytes of the large result.
-// Absent by design: CancelRequest over TLS (node-postgres sends it in the clear) and protocol 3.2, which it does not speak.
+// Arguments: connection string, file of the CA, file of another CA, bytes of the large result.
+// Not supported by node-postgres: protocol 3.2, and CancelRequest over TLS (it sends it in clear text).
 'use strict'
 
 const fs = require('node:fs')
@@ -13,17 +13,17 @@ const { Client, Query } = require('pg')
 const { from: copyFrom, to: copyTo } = require('pg-copy-streams')
 const QueryStream = require('pg-query-stream')
 
-const [url, authority, stranger, largeText] = process.argv.slice(2)
+const [url, ca, otherCa, largeText] = process.argv.slice(2)
 const large = Number(largeText)
-const verified = { ssl: { ca: fs.readFileSync(authority) } }
+const verified = { ssl: { ca: fs.readFileSync(ca) } }
 const COPIED = 100_000
 const PIPELINED = 500
 const ROW = 1 << 20
-// What must happen at once, on a machine busy with other tests.
+// For what happens at once, on a machine busy with other tests.
 const PROMPT_MS = 5_000
 // For one behaviour.
 const BOUND_MS = 90_000
-// A client that streams holds a few rows and one large parameter, not the result.
+// A client that streams keeps a few rows and one large parameter in memory, not the result.
 const PEAK_KIB = 400 * 1024
 
 function check(condition, why) {
@@ -31,15 +31,15 @@ function check(condition, why) {
 }
 
 // A client that is not connected yet.
-function fresh(settings = {}) {
+function unconnected(settings = {}) {
   const client = new Client({ connectionString: url, ssl: false, connectionTimeoutMillis: 10_000, ...settings })
-  // Without a listener an error between two queries would end this program before its other lines.
+  // Without a listener an error between two queries would end this program.
   client.on('error', () => {})
   return client
 }
 
 async function connect(settings) {
-  const client = fresh(settings)
+  const client = unconnected(settings)
   await client.connect()
   return client
 }
@@ -74,7 +74,7 @@ async function fails(promise, code) {
   check(error.code === code, `another error: ${error.code} ${error.message}`)
 }
 
-// Asks a count on a session of its own until it is as wanted.
+// Repeats a query over a session of its own until the count is as wanted.
 function until(text, values, wanted) {
   return withSession({}, async (client) => {
     const started = performance.now()
@@ -93,7 +93,7 @@ const behaviours = {
   tls_verify_full: () => encrypted(verified, true),
 
   tls_wrong_ca_refused: () =>
-    fails(connect({ ssl: { ca: fs.readFileSync(stranger) } }), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'),
+    fails(connect({ ssl: { ca: fs.readFileSync(otherCa) } }), 'UNABLE_TO_VERIFY_LEAF_SIGNATURE'),
 
   channel_binding: () => encrypted({ ...verified, enableChannelBinding: true }, true),
 
@@ -156,10 +156,10 @@ const behaviours = {
         await listener.query('LISTEN news')
         const long = 'x'.repeat(7999)
         await other.query("SELECT pg_notify('news', 'first'), pg_notify('news', $1)", [long])
-        // Nothing is asked on the listening session: both must be pushed.
+        // The listening session sends no query, so the server must push both.
         await Promise.race([both, sleep(PROMPT_MS, undefined, { ref: false })])
         check(got.length === 2 && got[0] === 'first' && got[1] === long, `got ${got.length} notifications`)
-        return '2 payloads, the longest one included'
+        return '2 payloads, one of them the longest possible'
       }),
     ),
 
@@ -171,7 +171,7 @@ const behaviours = {
       client.query(query)
       await until("SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", [process], 1)
       const started = performance.now()
-      fresh().cancel(client, query)
+      unconnected().cancel(client, query)
       const error = await failed
       const took = Math.round(performance.now() - started)
       check(error.code === '57014', `another error: ${error.code} ${error.message}`)
@@ -203,10 +203,10 @@ const behaviours = {
       for await (const [index, value] of rows) {
         wanted++
         const whole = value.length === ROW && value === value.slice(0, 32).repeat(ROW / 32)
-        check(index === wanted && whole, `row ${wanted} came changed`)
+        check(index === wanted && whole, `row ${wanted} was changed`)
       }
       check(wanted === large / ROW, `${wanted} rows of ${large / ROW}`)
-      // Not resourceUsage: that counts what the parent had when it forked.
+      // Not resourceUsage, which includes the memory of the parent at the fork.
       const peak = Number(/^VmHWM:\s+(\d+)/m.exec(fs.readFileSync('/proc/self/status', 'utf8'))[1])
       check(peak < PEAK_KIB, `this client needed ${peak} KiB`)
       return `${large} bytes in ${Math.round(performance.now() - started)} ms, peak memory ${peak} KiB`

@@ -1,7 +1,7 @@
 """asyncpg against one server: prints `ok` or `FAILED` for each behaviour.
 
-Arguments: connection string, authority, another authority, bytes of the large result.
-Absent by design: pipeline mode, channel binding and protocol 3.2, which asyncpg does not have.
+Arguments: connection string, file of the CA, file of another CA, bytes of the large result.
+Not supported by asyncpg: pipeline mode, channel binding and protocol 3.2.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ import asyncpg
 
 from report import Prompt, Report, check, large_parameter, peak_memory
 
-URL, AUTHORITY, STRANGER, LARGE = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-VERIFIED = ssl.create_default_context(cafile=AUTHORITY)
+URL, CA, OTHER_CA, LARGE = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+VERIFIED = ssl.create_default_context(cafile=CA)
 COPIED = 100_000
 ROW = 1 << 20
 # For one behaviour.
@@ -50,14 +50,14 @@ async def tls_verify_full():
 
 async def tls_wrong_ca_refused():
     try:
-        await with_tls(ssl.create_default_context(cafile=STRANGER), True)
+        await with_tls(ssl.create_default_context(cafile=OTHER_CA), True)
     except ssl.SSLCertVerificationError:
         return
-    raise AssertionError("connected, though the authority signed nothing")
+    raise AssertionError("connected, though the CA signed nothing")
 
 
 async def direct_tls():
-    context = ssl.create_default_context(cafile=AUTHORITY)
+    context = ssl.create_default_context(cafile=CA)
     context.set_alpn_protocols(["postgresql"])
     await with_tls(context, True, direct_tls=True)
 
@@ -105,7 +105,7 @@ async def copy_out():
     query = f"SELECT i, 'line ' || i FROM generate_series(0, {COPIED - 1}) i"
     await connection.copy_from_query(query, output=output)
     wanted = "".join(f"{i}\tline {i}\n" for i in range(COPIED)).encode()
-    check(output.getvalue() == wanted, "the rows came changed")
+    check(output.getvalue() == wanted, "the rows were changed")
     await connection.close()
     return f"{COPIED} rows"
 
@@ -116,16 +116,16 @@ async def listen_notify():
     listener, other = await connect(), await connect()
     await listener.add_listener("news", lambda *note: got.put_nowait(note[3]))
     await other.execute("SELECT pg_notify('news', 'first'), pg_notify('news', $1)", long)
-    # Nothing is asked on the listening session: both must be pushed.
+    # The listening session sends no query, so the server must push both.
     payloads = [await asyncio.wait_for(got.get(), 5) for _ in range(2)]
     check(payloads == ["first", long], "other payloads")
     await listener.close()
     await other.close()
-    return "2 payloads, the longest one included"
+    return "2 payloads, one of them the longest possible"
 
 
 async def cancelled(connection):
-    """asyncpg sends a CancelRequest when the task that waits is cancelled."""
+    """asyncpg sends a CancelRequest when the waiting task is cancelled."""
     process = connection.get_server_pid()
     sleep = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
     watcher = await connect()
@@ -140,7 +140,7 @@ async def cancelled(connection):
         pass
     else:
         raise AssertionError("the task was not cancelled")
-    # The task ends before the server answers; the session is free only when the server has given up the query.
+    # The task ends before the server answers. The session is free when the server has cancelled the query.
     while await watcher.fetchval(waiting, process) > 0:
         prompt.ms()
         await asyncio.sleep(0.02)
@@ -225,7 +225,7 @@ async def main():
     for name, behaviour in BEHAVIOURS.items():
         try:
             report.ok(name, await asyncio.wait_for(behaviour(), BOUND))
-        except Exception as error:  # each line must be printed, whatever failed
+        except Exception as error:  # every behaviour prints a line, whatever failed
             report.fail(name, error)
     report.exit()
 

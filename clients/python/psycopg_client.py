@@ -1,7 +1,7 @@
 """psycopg 3 (on libpq 18) against one server: prints `ok` or `FAILED` for each behaviour.
 
-Arguments: connection string, authority, another authority, bytes of the large result.
-Absent when the server is older: direct TLS before PostgreSQL 17, protocol 3.2 before 18; a line `absent` says so.
+Arguments: connection string, file of the CA, file of another CA, bytes of the large result.
+Absent with older servers: direct TLS before PostgreSQL 17, protocol 3.2 before 18. A line `absent` says so.
 """
 
 import select
@@ -14,8 +14,8 @@ from psycopg import errors, pq
 
 from report import Prompt, Report, check, large_parameter, peak_memory
 
-URL, AUTHORITY, STRANGER, LARGE = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-VERIFIED = {"sslmode": "verify-full", "sslrootcert": AUTHORITY}
+URL, CA, OTHER_CA, LARGE = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+VERIFIED = {"sslmode": "verify-full", "sslrootcert": CA}
 COPIED = 100_000
 PIPELINED = 500
 ROW = 1 << 20
@@ -51,11 +51,11 @@ def tls_verify_full():
 
 def tls_wrong_ca_refused():
     try:
-        connect(sslmode="verify-full", sslrootcert=STRANGER).close()
+        connect(sslmode="verify-full", sslrootcert=OTHER_CA).close()
     except psycopg.OperationalError as error:
         check("certificate verify failed" in str(error), f"refused for another reason: {error}")
     else:
-        raise AssertionError("connected, though the authority signed nothing")
+        raise AssertionError("connected, though the CA signed nothing")
 
 
 def channel_binding():
@@ -107,7 +107,7 @@ def copy_out():
     with connect() as connection, connection.cursor().copy(query) as copy:
         got = b"".join(bytes(block) for block in copy)
     wanted = "".join(f"{i}\tline {i}\n" for i in range(COPIED)).encode()
-    check(got == wanted, "the rows came changed")
+    check(got == wanted, "the rows were changed")
     return f"{COPIED} rows"
 
 
@@ -128,10 +128,10 @@ def listen_notify():
     with connect() as listener, connect() as other:
         listener.execute("LISTEN news")
         other.execute("SELECT pg_notify('news', 'first'), pg_notify('news', %s)", (long,))
-        # Nothing is asked on the listening session: both must be pushed.
+        # The listening session sends no query, so the server must push both.
         got = [note.payload for note in listener.notifies(timeout=5, stop_after=2)]
     check(got == ["first", long], f"got {len(got)} notifications")
-    return "2 payloads, the longest one included"
+    return "2 payloads, one of them the longest possible"
 
 
 def cancelled(connection):
@@ -176,7 +176,7 @@ def pipeline():
             cursors = [connection.execute("SELECT %s::int", (number,)) for number in range(PIPELINED)]
             got = [cursor.fetchone()[0] for cursor in cursors]
         check(got == list(range(PIPELINED)), "answers in another order")
-        # After an error the server skips to the next Sync: what stands between must not happen.
+        # After an error the server skips everything up to the next Sync.
         connection.execute("CREATE TEMP TABLE skipped (id int)")
         try:
             with connection.pipeline() as mode:
@@ -228,7 +228,7 @@ def clean_close():
 
 
 def server_ends_session():
-    """A backend ended by an administrator: its last words must arrive, and the end with them."""
+    """A backend terminated by an administrator: its error must arrive, and the end of the session."""
     with connect() as connection, connect() as other:
         check(one(other, "SELECT pg_terminate_backend(%s)", connection.info.backend_pid), "not terminated")
         select.select([connection.fileno()], [], [], 5)

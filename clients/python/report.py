@@ -1,11 +1,11 @@
-"""Printing one line per behaviour, for both Python clients."""
+"""Prints one line per behaviour, for both Python clients."""
 
 import sys
 import time
 
-# What must happen at once, on a machine busy with other tests.
+# For what happens at once, on a machine busy with other tests.
 PROMPT = 5.0
-# A client that streams holds a few rows and one large parameter, not the result.
+# A client that streams keeps a few rows and one large parameter in memory, not the result.
 PEAK_KIB = 300 * 1024
 
 
@@ -31,14 +31,14 @@ class Report:
 
 
 def check(condition, why):
-    """An assert that no interpreter option switches off."""
+    """An assert that no interpreter option disables."""
     if not condition:
         raise AssertionError(why)
 
 
 def peak_memory():
-    """The most memory this process ever had in KiB, refused when it cannot have streamed."""
-    # Not getrusage: that counts what the parent had when it forked.
+    """The most memory that this process ever had, in KiB. Fails if that is too much for a client that streams."""
+    # Not getrusage, which includes the memory of the parent at the fork.
     with open("/proc/self/status") as status:
         peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
     check(peak < PEAK_KIB, f"this client needed {peak} KiB")
@@ -46,12 +46,12 @@ def peak_memory():
 
 
 def large_parameter():
-    """One value bigger than every buffer on its way."""
+    """A value larger than every buffer on the way."""
     return bytes(i * 31 % 251 for i in range(65536)) * 256
 
 
 class Prompt:
-    """Measures one step; `ms()` refuses when it was not prompt."""
+    """Measures one step; `ms()` fails if it took too long."""
 
     def __init__(self):
         self.started = time.monotonic()

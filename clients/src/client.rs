@@ -1,19 +1,20 @@
-//! The client programs: how each is started, and what each must show.
+//! The client programs: how to start each, and which behaviours each must show.
 
 use std::process::Command;
 
 use anyhow::Result;
+use lab::built_program;
 
-use crate::{Major, places};
+use crate::{Major, installed};
 
-/// A finished client, driven by a program of ours.
+/// A PostgreSQL client, driven by a program of ours.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Client {
-    /// Debian's psql, on the libpq of its own version 15.
+    /// Debian's psql, with the libpq of its own version 15.
     Psql,
-    /// The same psql on libpq 18, which comes with the server's package.
+    /// The same psql with libpq 18, from the server's package.
     PsqlOnLibpq18,
-    /// psycopg 3, on the libpq 18 of its wheel.
+    /// psycopg 3, with the libpq 18 of its wheel.
     Psycopg,
     /// asyncpg.
     Asyncpg,
@@ -28,23 +29,23 @@ pub enum Client {
 }
 
 impl Client {
-    /// Its program, without the arguments that every program takes.
+    /// Its program, without the arguments that all programs take.
     ///
     /// # Errors
     /// When it is not installed.
     pub fn command(self) -> Result<Command> {
         let command = match self {
-            Self::Psql => Command::new(places::source("psql/psql_client")),
+            Self::Psql => Command::new(installed::source("psql/psql_client")),
             Self::PsqlOnLibpq18 => {
-                let mut command = Command::new(places::source("psql/psql_client"));
-                command.env("PSQL_LIBPQ", places::postgres(Major(18))?.join("lib"));
+                let mut command = Command::new(installed::source("psql/psql_client"));
+                command.env("PSQL_LIBPQ", installed::postgres(Major(18))?.join("lib"));
                 command
             }
             Self::Psycopg => python("psycopg_client.py")?,
             Self::Asyncpg => python("asyncpg_client.py")?,
-            Self::Pgx => Command::new(places::client("pgx-client")?),
+            Self::Pgx => Command::new(installed::client("pgx-client")?),
             Self::Jdbc => {
-                let classes = places::client("java")?;
+                let classes = installed::client("java")?;
                 let path = format!("{}:{}", classes.join("postgresql.jar").display(), classes.display());
                 let mut command = Command::new("java");
                 command.args(["-Xmx256m", "-cp", &path, "JdbcClient"]);
@@ -52,27 +53,27 @@ impl Client {
             }
             Self::NodePostgres => {
                 let mut command = Command::new("node");
-                command.arg(places::source("node/client.js"));
-                // The libraries are outside the repository, so node must be told where.
-                command.env("NODE_PATH", places::client("node/node_modules")?);
+                command.arg(installed::source("node/client.js"));
+                // The libraries are outside the repository, where node does not look by itself.
+                command.env("NODE_PATH", installed::client("node/node_modules")?);
                 command
             }
-            Self::TokioPostgres => Command::new(places::built("tokio-postgres-client", "clients")?),
+            Self::TokioPostgres => Command::new(built_program("tokio-postgres-client", "clients")?),
         };
         Ok(command)
     }
 
-    /// What its program must show against a server of this version: no less and no more.
+    /// Exactly what its program must show against a server of this version.
     #[must_use]
     pub fn behaviours(self, server: Major) -> Vec<&'static str> {
         let mut all = EVERY_CLIENT.to_vec();
         all.extend(self.own_behaviours());
-        let since = |name: &&str| match *name {
+        let supported = |name: &&str| match *name {
             "direct_tls" => server >= Major(17),
             "protocol_3_2" => server >= Major(18),
             _ => true,
         };
-        all.retain(since);
+        all.retain(supported);
         all
     }
 
@@ -102,9 +103,9 @@ impl Client {
 }
 
 fn python(program: &str) -> Result<Command> {
-    let mut command = Command::new(places::client("venv/bin/python")?);
-    // The repository stays clean: no compiled files beside the sources.
-    command.arg("-B").arg(places::source("python").join(program));
+    let mut command = Command::new(installed::client("venv/bin/python")?);
+    // No compiled files beside the sources.
+    command.arg("-B").arg(installed::source("python").join(program));
     Ok(command)
 }
 

@@ -1,15 +1,15 @@
-//! The packets that open a connection, as bytes.
+//! The first packets of a connection, as bytes.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-/// Asks for TLS.
+/// The code of SSLRequest.
 pub const SSL_REQUEST: u32 = 80_877_103;
-/// Asks for GSSAPI encryption.
+/// The code of GSSENCRequest.
 pub const GSSENC_REQUEST: u32 = 80_877_104;
-/// Asks to cancel another session's query.
+/// The code of CancelRequest.
 pub const CANCEL_REQUEST: u32 = 80_877_102;
 /// Protocol 3.0.
 pub const PROTOCOL_3_0: u32 = 3 << 16;
@@ -34,16 +34,16 @@ pub fn startup(protocol: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
     packet(protocol, &body)
 }
 
-/// A CancelRequest for a session; `secret` has 4 bytes in protocol 3.0 and up to 256 in 3.2.
+/// A CancelRequest. `secret` has 4 bytes in protocol 3.0 and up to 256 in 3.2.
 #[must_use]
 pub fn cancel_request(process: u32, secret: &[u8]) -> Vec<u8> {
     packet(CANCEL_REQUEST, &[&process.to_be_bytes(), secret].concat())
 }
 
-/// Connects, with a bound on every read and write that follows.
+/// Connects, with a bound on every later read and write.
 ///
 /// # Errors
-/// When nobody listens there.
+/// When the connection is refused.
 pub fn connect(address: SocketAddr) -> Result<TcpStream> {
     let stream =
         TcpStream::connect_timeout(&address, BOUND).with_context(|| format!("connect to {address}"))?;
@@ -53,5 +53,5 @@ pub fn connect(address: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Longer than any single answer of a server on this machine.
+/// Longer than any single response of a server on this machine.
 const BOUND: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! TLS on a raw stream, for clients that speak message by message.
+//! TLS on a stream, for the raw client.
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -12,21 +12,17 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// The protocol name that direct TLS must offer.
+/// The ALPN name that a client must offer for direct TLS.
 pub const ALPN: &[u8] = b"postgresql";
 
-/// Does the handshake over `stream`, checking the certificate against `authority` and the address.
+/// Does the handshake over `stream` and checks the certificate against the CA in the file `ca` and the address.
 ///
 /// # Errors
-/// When the handshake fails, or the certificate is not what it should be.
-pub fn handshake(
-    stream: TcpStream,
-    authority: &Path,
-    alpn: &[&[u8]],
-) -> Result<impl Read + Write + Debug + use<>> {
+/// When the handshake fails or the certificate is not valid.
+pub fn handshake(stream: TcpStream, ca: &Path, alpn: &[&[u8]]) -> Result<impl Read + Write + Debug + use<>> {
     let name = ServerName::from(stream.peer_addr()?.ip());
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(authority).context("read the authority")?)?;
+    roots.add(CertificateDer::from_pem_file(ca).context("read the CA")?)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)

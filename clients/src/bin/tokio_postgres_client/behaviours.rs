@@ -1,4 +1,4 @@
-//! One function for each behaviour. Each opens its own sessions and gives the detail that its line shows.
+//! One function for each behaviour. Each opens its own sessions and returns the detail for its line.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -33,8 +33,8 @@ pub(crate) async fn tls_verify_full(target: &Target) -> Result<String> {
 }
 
 pub(crate) async fn tls_wrong_ca_refused(target: &Target) -> Result<String> {
-    let Err(error) = target.verify_against_stranger().await else {
-        bail!("connected, though the authority signed nothing");
+    let Err(error) = target.verify_with_other_ca().await else {
+        bail!("connected, though the CA signed nothing");
     };
     let text = format!("{error:#}");
     ensure!(text.contains("certificate"), "refused for another reason: {text}");
@@ -101,7 +101,7 @@ pub(crate) async fn copy_out(target: &Target) -> Result<String> {
     let stream = session.client.copy_out(&sql).await?;
     let chunks: Vec<Bytes> = stream.try_collect().await?;
     let wanted: String = (0..COPIED).map(|id| format!("{id}\tline {id}\n")).collect();
-    ensure!(chunks.concat() == wanted.as_bytes(), "the rows came changed");
+    ensure!(chunks.concat() == wanted.as_bytes(), "the rows were changed");
     session.close().await?;
     Ok(format!("{COPIED} rows"))
 }
@@ -121,13 +121,13 @@ pub(crate) async fn listen_notify(target: &Target) -> Result<String> {
     let other = target.plain().await?;
     let long = "x".repeat(7999);
     other.client.execute("SELECT pg_notify('news', $1), pg_notify('news', $2)", &[&"first", &long]).await?;
-    // Nothing is asked on the listening session: both must be pushed.
+    // The listening session sends no query, so the server must push both.
     let got = [receiver.recv().await, receiver.recv().await];
     ensure!(got == [Some("first".into()), Some(long)], "other payloads: {got:?}");
     drop(client);
     messages.await??;
     other.close().await?;
-    Ok("2 payloads, the longest one included".into())
+    Ok("2 payloads, one of them the longest possible".into())
 }
 
 pub(crate) async fn cancel(target: &Target) -> Result<String> {
@@ -147,7 +147,7 @@ pub(crate) async fn pipeline(target: &Target) -> Result<String> {
     let session = target.plain().await?;
     let client = &session.client;
     let statement = &client.prepare("SELECT $1::int").await?;
-    // Futures polled together are sent together: the answers to all of them are outstanding at once.
+    // Futures that are polled together are sent together, before the first answer.
     let rows = future::try_join_all((0..PIPELINED).map(|number| async move {
         client.query_one(statement, &[&number]).await.map(|row| row.get::<_, i32>(0))
     }));
@@ -171,10 +171,10 @@ pub(crate) async fn large_result(target: &Target, bytes: u64) -> Result<String> 
         let row = row?;
         wanted += 1;
         let (index, text) = (row.get::<_, i64>(0), row.get::<_, &str>(1));
-        // A text made of one 32-byte piece is equal to itself moved by that piece.
+        // A text of repeated 32-byte pieces equals itself shifted by 32 bytes.
         let (head, tail) = (&text[..32], &text[32..]);
         let whole = u64::try_from(text.len())? == ROW && *tail == text[..tail.len()];
-        ensure!(index == wanted && whole, "row {wanted} came changed: {index}, {head}");
+        ensure!(index == wanted && whole, "row {wanted} was changed: {index}, {head}");
     }
     ensure!(wanted == rows, "{wanted} rows of {rows}");
     session.close().await?;
@@ -208,7 +208,7 @@ pub(crate) async fn clean_close(target: &Target) -> Result<String> {
     Ok(String::new())
 }
 
-/// Starts a long query, cancels it once the server runs it, and uses the session again.
+/// Starts a long query, cancels it when the server runs it, and uses the session again.
 async fn cancelled(
     target: &Target,
     session: Session,
@@ -250,19 +250,17 @@ fn code(error: &anyhow::Error) -> Option<&SqlState> {
     error.chain().find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code())
 }
 
-/// The most memory this process ever had, as Linux counts it.
+/// The most memory that this process ever had.
 fn peak_memory_kib() -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("read this process's status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    procfs::process::Process::myself()?.status()?.vmhwm.context("the kernel does not say its peak memory")
 }
 
 const COPIED: u32 = 100_000;
 const PIPELINED: i32 = 500;
-/// One value bigger than every buffer on its way.
+/// Larger than every buffer on the way.
 const LARGE_PARAMETER: u32 = 16 << 20;
 const ROW: u64 = 1 << 20;
-/// A client that streams holds a few rows and one large parameter, not the result.
+/// A client that streams keeps a few rows and one large parameter in memory, not the result.
 const PEAK_KIB: u64 = 200 << 10;
-/// What must happen at once, on a machine busy with other tests.
+/// For what happens at once, on a machine busy with other tests.
 const PROMPT: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Connecting in each way that the behaviours need.
+//! The ways to connect that the behaviours need.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,19 +17,22 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// The server under test and how to trust it.
 pub(crate) struct Target {
     config: Config,
-    trusting: ClientConfig,
-    mistrusting: ClientConfig,
-    anyone: ClientConfig,
+    /// Trusts the server's CA.
+    verifying: ClientConfig,
+    /// Trusts only a CA that has not signed the server's certificate.
+    trusting_other_ca: ClientConfig,
+    /// Trusts every certificate.
+    trusting_all: ClientConfig,
 }
 
-/// A session, and the future that moves its bytes.
+/// A session, and the task that drives its connection.
 pub(crate) struct Session {
     pub(crate) client: Client,
     pub(crate) connection: JoinHandle<Result<(), tokio_postgres::Error>>,
 }
 
 impl Session {
-    /// Ends it and says how the connection ended.
+    /// Ends it, and returns how the connection ended.
     pub(crate) async fn close(self) -> Result<()> {
         drop(self.client);
         self.connection.await?.context("the connection's end")
@@ -37,7 +40,7 @@ impl Session {
 }
 
 impl Target {
-    pub(crate) fn new(url: &str, authority: &str, stranger: &str) -> Result<Self> {
+    pub(crate) fn new(url: &str, ca: &str, other_ca: &str) -> Result<Self> {
         let config = url.parse::<Config>().context("the connection string")?;
         let provider = Arc::new(ring::default_provider());
         let builder = || {
@@ -46,9 +49,15 @@ impl Target {
         let with_roots = |file: &str| -> Result<ClientConfig> {
             Ok(builder()?.with_root_certificates(roots(Path::new(file))?).with_no_client_auth())
         };
-        let verifier = Arc::new(Anyone(Arc::clone(&provider)));
-        let anyone = builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-        Ok(Self { config, trusting: with_roots(authority)?, mistrusting: with_roots(stranger)?, anyone })
+        let verifier = Arc::new(AcceptAll(Arc::clone(&provider)));
+        let trusting_all =
+            builder()?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+        Ok(Self {
+            config,
+            verifying: with_roots(ca)?,
+            trusting_other_ca: with_roots(other_ca)?,
+            trusting_all,
+        })
     }
 
     /// Without TLS.
@@ -56,7 +65,7 @@ impl Target {
         self.plain_as(|_| {}).await
     }
 
-    /// Without TLS, after a change of the settings.
+    /// Without TLS, with changed settings.
     pub(crate) async fn plain_as(&self, change: impl FnOnce(&mut Config)) -> Result<Session> {
         let mut config = self.config.clone();
         config.ssl_mode(SslMode::Disable);
@@ -65,7 +74,7 @@ impl Target {
         Ok(Session { client, connection: tokio::spawn(connection) })
     }
 
-    /// Without TLS; the caller moves the bytes, because it wants to see what the server sends unasked.
+    /// Without TLS. The caller drives the connection, to see what the server sends on its own.
     pub(crate) async fn plain_raw(
         &self,
     ) -> Result<(Client, tokio_postgres::Connection<tokio_postgres::Socket, tokio_postgres::tls::NoTlsStream>)>
@@ -75,29 +84,29 @@ impl Target {
         config.connect(NoTls).await.context("connect")
     }
 
-    /// With TLS, trusting whoever answers: libpq's `require`.
+    /// With TLS, without verification: libpq's `require`.
     pub(crate) async fn require(&self) -> Result<Session> {
-        self.tls(&self.anyone, ChannelBinding::Disable).await
+        self.tls(&self.trusting_all, ChannelBinding::Disable).await
     }
 
-    /// With TLS, checking certificate and name: libpq's `verify-full`.
+    /// With TLS, verifying certificate and name: libpq's `verify-full`.
     pub(crate) async fn verify_full(&self) -> Result<Session> {
-        self.tls(&self.trusting, ChannelBinding::Disable).await
+        self.tls(&self.verifying, ChannelBinding::Disable).await
     }
 
-    /// As [`Self::verify_full`], with an authority that signed nothing.
-    pub(crate) async fn verify_against_stranger(&self) -> Result<Session> {
-        self.tls(&self.mistrusting, ChannelBinding::Disable).await
+    /// As [`Self::verify_full`], with a CA that signed nothing.
+    pub(crate) async fn verify_with_other_ca(&self) -> Result<Session> {
+        self.tls(&self.trusting_other_ca, ChannelBinding::Disable).await
     }
 
-    /// With TLS, and SCRAM bound to the very certificate that the server holds.
+    /// With TLS, and SCRAM with channel binding.
     pub(crate) async fn channel_bound(&self) -> Result<Session> {
-        self.tls(&self.trusting, ChannelBinding::Require).await
+        self.tls(&self.verifying, ChannelBinding::Require).await
     }
 
     /// What a CancelRequest over TLS needs.
     pub(crate) fn connector(&self) -> MakeRustlsConnect {
-        MakeRustlsConnect::new(self.trusting.clone())
+        MakeRustlsConnect::new(self.verifying.clone())
     }
 
     async fn tls(&self, tls: &ClientConfig, binding: ChannelBinding) -> Result<Session> {
@@ -111,7 +120,7 @@ impl Target {
 
 fn roots(file: &Path) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).context("read an authority")? {
+    for certificate in CertificateDer::pem_file_iter(file).context("read a CA")? {
         roots.add(certificate?)?;
     }
     Ok(roots)
@@ -119,9 +128,9 @@ fn roots(file: &Path) -> Result<RootCertStore> {
 
 /// Accepts every certificate, as libpq does with `sslmode=require`.
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct AcceptAll(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anyone {
+impl ServerCertVerifier for AcceptAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

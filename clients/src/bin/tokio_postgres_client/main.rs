@@ -1,8 +1,7 @@
 //! tokio-postgres against one server: prints `ok` or `FAILED` for each behaviour.
 //!
-//! Arguments: connection string, authority, another authority, bytes of the large result.
-//! Absent by design: COPY in binary form (it is COPY to the protocol), direct TLS negotiation and protocol 3.2, which this
-//! client does not speak; `wire.rs` in the tests does.
+//! Arguments: connection string, file of the CA, file of another CA, bytes of the large result.
+//! Not supported by this client: direct TLS and protocol 3.2. `RawClient` in the tests covers both.
 
 mod behaviours;
 mod connect;
@@ -19,10 +18,10 @@ use connect::Target;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, url, authority, stranger, large] = arguments.as_slice() else {
-        bail!("arguments: connection string, authority, another authority, bytes of the large result");
+    let [_, url, ca, other_ca, large] = arguments.as_slice() else {
+        bail!("arguments: connection string, file of the CA, file of another CA, bytes of the large result");
     };
-    let target = Target::new(url, authority, stranger)?;
+    let target = Target::new(url, ca, other_ca)?;
     let large = large.parse().context("bytes of the large result")?;
     let mut report = Report { failed: false };
     report.add("tls_disable", behaviours::tls_disable(&target)).await?;
@@ -50,9 +49,9 @@ struct Report {
 }
 
 impl Report {
-    /// Runs one behaviour and prints its line. Only a broken standard output ends the program early.
+    /// Runs one behaviour and prints its line. Fails only if that cannot be printed.
     async fn add(&mut self, name: &str, behaviour: impl Future<Output = Result<String>>) -> Result<()> {
-        // On the heap: the futures hold whole connections and buffers.
+        // On the heap, because the futures contain whole connections and buffers.
         let outcome = tokio::time::timeout(BOUND, Box::pin(behaviour)).await;
         let line = match outcome.unwrap_or_else(|_| Err(anyhow::anyhow!("not within {BOUND:?}"))) {
             Ok(detail) => format!("ok {name} {detail}"),

@@ -1,4 +1,4 @@
-//! A client that speaks the protocol message by message, for what finished clients hide.
+//! A client that sends and reads single messages, for what other clients hide.
 
 use std::io::{Read, Write};
 
@@ -8,7 +8,7 @@ use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, Scr
 use crate::first_packet::startup;
 use crate::server::{APP, PASSWORD};
 
-/// One message of the server.
+/// One message from the server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Message {
     /// Its type byte.
@@ -17,36 +17,36 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// What a server says of a session when it opens.
+/// What a server sends while a session starts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Opened {
+pub struct StartupReply {
     /// The backend's process id.
     pub process: u32,
-    /// The secret that a CancelRequest must carry.
+    /// The secret that a CancelRequest needs.
     pub secret: Vec<u8>,
-    /// The protocol that the server offers instead, if it said so.
+    /// The protocol version of a NegotiateProtocolVersion message, if there was one.
     pub negotiated: Option<u32>,
 }
 
 /// A connection over any stream: TCP, or TLS on top of it.
 #[derive(Debug)]
-pub struct Wire<S> {
-    /// The stream below, for tests that shut it down or send half a message.
+pub struct RawClient<S> {
+    /// The stream, for tests that shut it down or send half a message.
     pub stream: S,
 }
 
-impl<S: Read + Write> Wire<S> {
-    /// Opens a session as the application's user: StartupMessage, SCRAM, and everything up to ReadyForQuery.
+impl<S: Read + Write> RawClient<S> {
+    /// Starts a session as the application's user: StartupMessage, SCRAM, and everything up to ReadyForQuery.
     ///
     /// # Errors
-    /// When the server refuses, with its words.
-    pub fn open(stream: S, protocol: u32, parameters: &[(&str, &str)]) -> Result<(Self, Opened)> {
-        let mut wire = Self { stream };
+    /// When the server reports an error.
+    pub fn open(stream: S, protocol: u32, parameters: &[(&str, &str)]) -> Result<(Self, StartupReply)> {
+        let mut client = Self { stream };
         let mut all = vec![("user", APP), ("database", APP)];
         all.extend(parameters);
-        wire.send(&startup(protocol, &all))?;
-        let opened = wire.finish_opening()?;
-        Ok((wire, opened))
+        client.send(&startup(protocol, &all))?;
+        let reply = client.finish_startup()?;
+        Ok((client, reply))
     }
 
     /// Sends bytes as they are.
@@ -91,10 +91,10 @@ impl<S: Read + Write> Wire<S> {
         Ok(Message { tag, body })
     }
 
-    /// Reads messages up to and with ReadyForQuery.
+    /// Reads messages up to and including ReadyForQuery.
     ///
     /// # Errors
-    /// When the stream breaks or ends before.
+    /// When the stream breaks or ends before that.
     pub fn read_until_ready(&mut self) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
         loop {
@@ -107,17 +107,17 @@ impl<S: Read + Write> Wire<S> {
         }
     }
 
-    /// Reads to the end of the stream; a reset after the last byte is an end as well.
+    /// Reads to the end of the stream. A reset counts as the end.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
         rest
     }
 
-    /// Runs a query and gives the first column of each row as text.
+    /// Runs a query and returns the first column of each row as text.
     ///
     /// # Errors
-    /// When the server reports an error, with its words.
+    /// When the server reports an error.
     pub fn query(&mut self, sql: &str) -> Result<Vec<String>> {
         self.send_message(b'Q', &[sql.as_bytes(), b"\0"].concat())?;
         let messages = self.read_until_ready()?;
@@ -127,8 +127,8 @@ impl<S: Read + Write> Wire<S> {
         messages.iter().filter(|message| message.tag == b'D').map(first_column).collect()
     }
 
-    fn finish_opening(&mut self) -> Result<Opened> {
-        let mut opened = Opened::default();
+    fn finish_startup(&mut self) -> Result<StartupReply> {
+        let mut reply = StartupReply::default();
         let mut scram = ScramSha256::new(PASSWORD.as_bytes(), ChannelBinding::unsupported());
         loop {
             let Message { tag, body } = self.read()?;
@@ -136,20 +136,20 @@ impl<S: Read + Write> Wire<S> {
                 b'R' => self.authenticate(&mut scram, &body)?,
                 b'K' => {
                     ensure!(body.len() >= 8, "BackendKeyData of {} bytes", body.len());
-                    opened.process = u32::from_be_bytes(body[..4].try_into()?);
-                    opened.secret = body[4..].to_vec();
+                    reply.process = u32::from_be_bytes(body[..4].try_into()?);
+                    reply.secret = body[4..].to_vec();
                 }
-                b'v' => opened.negotiated = Some(u32::from_be_bytes(body[..4].try_into()?)),
+                b'v' => reply.negotiated = Some(u32::from_be_bytes(body[..4].try_into()?)),
                 b'E' => bail!("{}", error_text(&Message { tag, body })),
-                b'Z' => return Ok(opened),
-                // ParameterStatus and notices say nothing that these tests ask.
+                b'Z' => return Ok(reply),
+                // These tests need no ParameterStatus and no notices.
                 _ => {}
             }
         }
     }
 
     fn authenticate(&mut self, scram: &mut ScramSha256, body: &[u8]) -> Result<()> {
-        let (kind, rest) = body.split_at_checked(4).context("an authentication request of no kind")?;
+        let (kind, rest) = body.split_at_checked(4).context("an authentication request without a kind")?;
         match u32::from_be_bytes(kind.try_into()?) {
             0 => Ok(()),
             10 => {
@@ -162,21 +162,17 @@ impl<S: Read + Write> Wire<S> {
                 self.send_message(b'p', scram.message())
             }
             12 => scram.finish(rest).context("the server's proof"),
-            other => bail!("authentication of kind {other} where SCRAM was wanted"),
+            other => bail!("authentication of kind {other} instead of SCRAM"),
         }
     }
 }
 
-/// A message as bytes.
-///
-/// # Errors
-/// When it is too long for the protocol.
-pub fn message(tag: u8, body: &[u8]) -> Result<Vec<u8>> {
-    let length = u32::try_from(body.len() + 4).context("a message too long")?;
+fn message(tag: u8, body: &[u8]) -> Result<Vec<u8>> {
+    let length = u32::try_from(body.len() + 4).context("the message is too long")?;
     Ok([&[tag], &length.to_be_bytes()[..], body].concat())
 }
 
-/// `SQLSTATE: text` of an ErrorResponse, with its detail in brackets if it has one.
+/// `SQLSTATE: message` of an ErrorResponse, with its detail in brackets if it has one.
 #[must_use]
 pub fn error_text(error: &Message) -> String {
     let field = |wanted: u8| {

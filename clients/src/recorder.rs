@@ -1,36 +1,36 @@
-//! A recorder on a TCP connection: passes both directions on and keeps every byte.
+//! A TCP relay that records every byte of both directions.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use lab::retry;
+use parking_lot::Mutex;
 
-use crate::wait::wait_for;
-
-/// A listener that connects each client to `target` and records the connection.
+/// A listener that relays each connection to `target` and records it.
 #[derive(Debug)]
-pub struct Tap {
+pub struct Recorder {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What passed on one connection.
+/// The bytes of one connection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Recording {
     /// Everything the client sent.
     pub from_client: Vec<u8>,
     /// Everything the server sent.
     pub from_server: Vec<u8>,
-    /// Whether the server's stream ended while the client's was open.
+    /// Whether the server ended its stream before the client did.
     pub server_ended_first: bool,
 }
 
-impl Tap {
+impl Recorder {
     /// Listens on `address`.
     ///
     /// # Errors
@@ -45,38 +45,36 @@ impl Tap {
         Ok(Self { address, shared, acceptor: Some(acceptor) })
     }
 
-    /// The recordings so far, once every connection that `wanted` accepts has ended in both directions.
+    /// The recordings so far of the connections that `wanted` accepts. Waits until these have ended in both directions.
     ///
     /// # Errors
     /// When one is still open after `bound`.
     pub fn recordings(&self, bound: Duration, wanted: impl Fn(&Recording) -> bool) -> Result<Vec<Recording>> {
-        let mut open = None;
-        let ended = wait_for("the end of every recorded connection", bound, || {
-            let connections = lock(&self.shared.connections);
-            let wanted = connections.iter().filter(|connection| wanted(&lock(&connection.recording)));
-            let wanted: Vec<_> = wanted.collect();
-            open = wanted.iter().find(|connection| *lock(&connection.directions_open) > 0).map(|found| {
-                let recording = lock(&found.recording);
-                let said = excerpt(&recording.from_client, 0);
-                format!(
-                    "open: {said:?}, {} bytes, answered by {}",
+        retry("every recorded connection to end", bound, || {
+            let connections = self.shared.connections.lock();
+            let mut ended = Vec::new();
+            for connection in connections.iter().filter(|connection| wanted(&connection.recording.lock())) {
+                let recording = connection.recording.lock().clone();
+                ensure!(
+                    *connection.directions_open.lock() == 0,
+                    "open: {:?}, {} bytes from the client, {} from the server",
+                    excerpt(&recording.from_client, 0),
                     recording.from_client.len(),
                     recording.from_server.len()
-                )
-            });
-            let ended = wanted.iter().map(|connection| lock(&connection.recording).clone());
-            Ok(if open.is_some() { None } else { Some(ended.collect()) })
-        });
-        ended.with_context(|| open.unwrap_or_default())
+                );
+                ended.push(recording);
+            }
+            Ok(ended)
+        })
     }
 }
 
-impl Drop for Tap {
+impl Drop for Recorder {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        // The acceptor looks at the flag when it accepts, so it gets one more connection.
+        // The acceptor checks the flag when it accepts, so it needs one more connection.
         let _ = TcpStream::connect(self.address);
-        for connection in lock(&self.shared.connections).iter() {
+        for connection in self.shared.connections.lock().iter() {
             connection.close();
         }
         if let Some(acceptor) = self.acceptor.take() {
@@ -85,46 +83,46 @@ impl Drop for Tap {
     }
 }
 
-/// Says that both sides of the proxy saw the same connections with the same bytes. Gives their number.
+/// Checks that both sides of the proxy had the same connections with the same bytes. Returns their number.
 ///
-/// Only what a client says to a server that has ended already may be missing: nobody is there to hear it. TLS clients do
-/// that each time a server ends first, because they take their leave.
+/// Only what a client sends after the server has ended its stream may be missing, because nobody reads it any more. TLS
+/// clients always send something then: their close_notify.
 ///
 /// # Errors
-/// When a connection differs; the error says where.
-pub fn same_bytes(front: &[Recording], back: &[Recording]) -> Result<usize> {
-    let mut rest: Vec<&Recording> = back.iter().collect();
-    for recording in front {
-        match rest.iter().position(|other| is_whole(recording, other)) {
+/// When a connection differs. The error says where.
+pub fn same_bytes(at_client: &[Recording], at_server: &[Recording]) -> Result<usize> {
+    let mut rest: Vec<&Recording> = at_server.iter().collect();
+    for recording in at_client {
+        match rest.iter().position(|other| is_unchanged(recording, other)) {
             Some(found) => {
                 rest.swap_remove(found);
             }
-            None => bail!("a connection passed changed: {}", nearest(recording, &rest)),
+            None => bail!("a connection was changed: {}", first_difference(recording, &rest)),
         }
     }
     if let Some(extra) = rest.first() {
-        bail!("the server got a connection that no client made: {:?}", excerpt(&extra.from_client, 0));
+        bail!("a connection reached the server that no client made: {:?}", excerpt(&extra.from_client, 0));
     }
-    Ok(front.len())
+    Ok(at_client.len())
 }
 
-fn is_whole(front: &Recording, back: &Recording) -> bool {
-    let heard = if back.server_ended_first {
-        front.from_client.starts_with(&back.from_client)
+fn is_unchanged(at_client: &Recording, at_server: &Recording) -> bool {
+    let received = if at_server.server_ended_first {
+        at_client.from_client.starts_with(&at_server.from_client)
     } else {
-        front.from_client == back.from_client
+        at_client.from_client == at_server.from_client
     };
-    heard && front.from_server == back.from_server
+    received && at_client.from_server == at_server.from_server
 }
 
-/// Describes where `recording` leaves the most similar of `others`.
-fn nearest(recording: &Recording, others: &[&Recording]) -> String {
-    let likeness = |other: &Recording| {
+/// Says where `recording` and the most similar of `others` begin to differ.
+fn first_difference(recording: &Recording, others: &[&Recording]) -> String {
+    let similarity = |other: &Recording| {
         common(&recording.from_client, &other.from_client)
             + common(&recording.from_server, &other.from_server)
     };
-    let Some(other) = others.iter().max_by_key(|other| likeness(other)) else {
-        return format!("nothing like it arrived; it began {:?}", excerpt(&recording.from_client, 0));
+    let Some(other) = others.iter().max_by_key(|other| similarity(other)) else {
+        return format!("there is no other; it begins {:?}", excerpt(&recording.from_client, 0));
     };
     let direction = |name: &str, before: &[u8], after: &[u8]| {
         let at = common(before, after);
@@ -137,7 +135,7 @@ fn nearest(recording: &Recording, others: &[&Recording]) -> String {
     };
     let from_client = direction("from the client", &recording.from_client, &other.from_client);
     let from_server = direction("from the server", &recording.from_server, &other.from_server);
-    format!("(client's side of the proxy and server's side) {from_client}; {from_server}")
+    format!("at the client's side of the proxy and at the server's: {from_client}; {from_server}")
 }
 
 fn common(one: &[u8], other: &[u8]) -> usize {
@@ -174,7 +172,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
         if shared.stop.load(Ordering::SeqCst) {
             return;
         }
-        // Without a server the client sees its connection end, as it would without us.
+        // Without a server the client's connection ends.
         let Ok(server) = TcpStream::connect(target) else { continue };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let connection = Arc::new(Connection {
@@ -183,10 +181,10 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
             recording: Mutex::default(),
             directions_open: Mutex::new(2),
         });
-        lock(&shared.connections).push(Arc::clone(&connection));
+        shared.connections.lock().push(Arc::clone(&connection));
         let other = Arc::clone(&connection);
-        std::thread::spawn(move || pass(&connection, Direction::FromClient));
-        std::thread::spawn(move || pass(&other, Direction::FromServer));
+        std::thread::spawn(move || relay(&connection, Direction::FromClient));
+        std::thread::spawn(move || relay(&other, Direction::FromServer));
     }
 }
 
@@ -196,9 +194,9 @@ enum Direction {
     FromServer,
 }
 
-/// Copies one direction until its source ends, by a reset as well. A sink that is gone does not stop the reading, nor does
-/// the end of the other direction: what the source still sends was sent, and belongs into the recording.
-fn pass(connection: &Connection, direction: Direction) {
+/// Copies one direction until its source ends or is reset. Goes on when the sink is gone or the other direction has ended:
+/// what the source still sends belongs in the recording.
+fn relay(connection: &Connection, direction: Direction) {
     let (mut source, mut sink) = match direction {
         Direction::FromClient => (&connection.client, &connection.server),
         Direction::FromServer => (&connection.server, &connection.client),
@@ -210,7 +208,7 @@ fn pass(connection: &Connection, direction: Direction) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => break,
             Ok(length) => {
-                let mut recording = lock(&connection.recording);
+                let mut recording = connection.recording.lock();
                 match direction {
                     Direction::FromClient => recording.from_client.extend_from_slice(&buffer[..length]),
                     Direction::FromServer => recording.from_server.extend_from_slice(&buffer[..length]),
@@ -220,19 +218,14 @@ fn pass(connection: &Connection, direction: Direction) {
             }
         }
     }
-    let mut open = lock(&connection.directions_open);
-    // Marked before the end is passed on: what comes after was sent to a server known to be gone.
+    let mut open = connection.directions_open.lock();
+    // Before the end is passed on: a client that has seen it sends to a server that is gone.
     if direction == Direction::FromServer && *open == 2 {
-        lock(&connection.recording).server_ended_first = true;
+        connection.recording.lock().server_ended_first = true;
     }
     *open -= 1;
     drop(open);
     let _ = sink.shutdown(Shutdown::Write);
-}
-
-/// A test that panicked while holding a lock has failed already; the others go on.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -248,33 +241,33 @@ mod tests {
     }
 
     #[test]
-    fn the_same_connections_in_another_order_are_the_same() {
+    fn the_order_of_connections_does_not_matter() {
         let (one, two) = (recording(b"ask", b"answer"), recording(b"ask", b"another"));
         assert_eq!(same_bytes(&[one.clone(), two.clone()], &[two, one]).unwrap(), 2);
     }
 
     #[test]
-    fn a_changed_byte_is_told_with_its_place() {
+    fn the_error_for_a_changed_byte_says_where_it_is() {
         let error = same_bytes(&[recording(b"ask", b"answer")], &[recording(b"ask", b"ansWer")]).unwrap_err();
         assert!(error.to_string().contains("the same up to 3, then \"wer\" and \"Wer\""), "{error}");
     }
 
     #[test]
-    fn only_a_server_that_ended_first_may_miss_something() {
-        let front = recording(b"ask, and leave", b"answer");
-        let mut back = recording(b"ask", b"answer");
-        assert!(!is_whole(&front, &back));
-        back.server_ended_first = true;
-        assert!(is_whole(&front, &back));
-        back.from_client = b"asK".to_vec();
-        assert!(!is_whole(&front, &back));
+    fn only_a_server_that_ended_first_may_miss_bytes() {
+        let at_client = recording(b"ask, and leave", b"answer");
+        let mut at_server = recording(b"ask", b"answer");
+        assert!(!is_unchanged(&at_client, &at_server));
+        at_server.server_ended_first = true;
+        assert!(is_unchanged(&at_client, &at_server));
+        at_server.from_client = b"asK".to_vec();
+        assert!(!is_unchanged(&at_client, &at_server));
         let mut shorter = recording(b"ask, and leave", b"answe");
         shorter.server_ended_first = true;
-        assert!(!is_whole(&front, &shorter));
+        assert!(!is_unchanged(&at_client, &shorter));
     }
 
     #[test]
-    fn a_lost_or_added_connection_is_told() {
+    fn a_lost_or_added_connection_is_an_error() {
         let one = recording(b"ask", b"answer");
         let twice = [one.clone(), one];
         assert!(same_bytes(&twice, &twice[..1]).is_err());
@@ -282,21 +275,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_after_the_other_side_ended_is_kept() {
-        let at = crate::Loopback::pick().unwrap();
+    fn what_is_sent_after_the_other_side_ended_is_recorded() {
+        let at = crate::addresses::Addresses::take().unwrap();
         let server = TcpListener::bind(at.server()).unwrap();
-        let tap = Tap::start(at.client_tap(), at.server()).unwrap();
-        let mut client = TcpStream::connect(at.client_tap()).unwrap();
+        let recorder = Recorder::start(at.client_recorder(), at.server()).unwrap();
+        let mut client = TcpStream::connect(at.client_recorder()).unwrap();
         let (mut accepted, _) = server.accept().unwrap();
         accepted.write_all(b"last word").unwrap();
         accepted.shutdown(Shutdown::Write).unwrap();
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).unwrap();
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).unwrap();
         client.write_all(b"late").unwrap();
         drop(client);
-        let recordings = tap.recordings(Duration::from_secs(5), |_| true).unwrap();
+        let recordings = recorder.recordings(Duration::from_secs(5), |_| true).unwrap();
         let ended_first = Recording { server_ended_first: true, ..recording(b"late", b"last word") };
         assert_eq!(recordings, [ended_first]);
-        assert_eq!(heard, b"last word");
+        assert_eq!(received, b"last word");
     }
 }
