@@ -3,6 +3,7 @@
 
 mod apache;
 mod community;
+mod history_api;
 mod plain;
 mod roles;
 mod server;

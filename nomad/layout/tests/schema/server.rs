@@ -20,9 +20,19 @@ fn tests() -> PathBuf {
 pub(crate) struct Server {
     host: String,
     port: u16,
+    /// Dropped last, when the server has ended.
     _directory: Option<tempfile::TempDir>,
-    stop: Vec<String>,
+    below: Option<Below>,
     child: Option<Child>,
+}
+
+/// Where a server with files of its own is.
+struct Below {
+    root: PathBuf,
+    owner: (u32, u32),
+    programs: String,
+    /// Its directory, as it sees it.
+    inside: String,
 }
 
 /// What psql said.
@@ -40,11 +50,7 @@ impl Server {
 
     /// PostgreSQL 17 with Debian's TimescaleDB, its Apache edition.
     pub(crate) fn apache() -> Self {
-        Self::postgres(
-            &apache_root(),
-            "/usr/lib/postgresql/17/bin",
-            "-c shared_preload_libraries=timescaledb",
-        )
+        Self::postgres(&apache_root(), "/usr/lib/postgresql/17/bin", "timescaledb")
     }
 
     /// The same, with the library left out of `shared_preload_libraries`.
@@ -53,56 +59,59 @@ impl Server {
     }
 
     /// `initdb` and a server below a root directory, as the user postgres of that root, on a socket in its own directory.
-    fn postgres(root: &Path, programs: &str, options: &str) -> Self {
+    fn postgres(root: &Path, programs: &str, libraries: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("schema-").tempdir_in(root.join("tmp")).unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let (uid, gid) = postgres_of(root);
-        chown(directory.path(), Some(uid), Some(gid)).unwrap();
+        let owner = postgres_of(root);
+        chown(directory.path(), Some(owner.0), Some(owner.1)).unwrap();
         // As the server sees it, below its root.
         let inside = format!("/{}", directory.path().strip_prefix(root).unwrap().display());
-        let run = |arguments: &[&str]| {
-            let output = inside_root(root, (uid, gid)).args(arguments).stdin(Stdio::null()).output().unwrap();
-            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        let data = format!("{inside}/data");
-        run(&[
-            &format!("{programs}/initdb"),
-            "-D",
-            &data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "-N",
-        ]);
-        let options = format!(
-            "-c listen_addresses= -k {inside} -c fsync=off -c dynamic_shared_memory_type=mmap {options}"
-        );
-        let stop = format!("{programs}/pg_ctl");
         let server = Self {
             host: directory.path().display().to_string(),
             port: 5432,
-            stop: [root.display().to_string(), uid.to_string(), gid.to_string(), stop.clone(), data.clone()]
-                .into(),
+            below: Some(Below {
+                root: root.to_owned(),
+                owner,
+                programs: programs.to_owned(),
+                inside: inside.clone(),
+            }),
             _directory: Some(directory),
             child: None,
         };
-        let log = format!("{inside}/log");
-        let output = inside_root(root, (uid, gid))
-            .args([&stop, "-D", &data, "-o", &options, "-l", &log, "-w", "start"])
+        server.program("initdb", &["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N"]);
+        let settings = format!(
+            "listen_addresses = ''\nunix_socket_directories = '{inside}'\nfsync = off\n\
+             dynamic_shared_memory_type = mmap\nshared_preload_libraries = '{libraries}'\n"
+        );
+        fs::write(Path::new(&server.host).join("data/postgresql.auto.conf"), settings).unwrap();
+        server.start();
+        server
+    }
+
+    /// Starts it, for the first time or after a crash.
+    pub(crate) fn start(&self) {
+        let log = self.below.as_ref().map(|below| format!("{}/log", below.inside)).unwrap();
+        self.program("pg_ctl", &["-l", &log, "-w", "start"]);
+    }
+
+    /// Stops it, as a crash would.
+    pub(crate) fn crash(&self) {
+        self.program("pg_ctl", &["-m", "immediate", "-w", "stop"]);
+    }
+
+    /// One of PostgreSQL's programs on this server's data. Nobody reads its output: the server keeps it open.
+    fn program(&self, program: &str, arguments: &[&str]) {
+        let below = self.below.as_ref().expect("a server with files of its own");
+        let status = inside_root(&below.root, below.owner)
+            .arg(format!("{}/{program}", below.programs))
+            .args(["-D", &format!("{}/data", below.inside)])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .status()
             .unwrap();
-        assert!(
-            output.success(),
-            "{}",
-            fs::read_to_string(Path::new(&server.host).join("log")).unwrap_or_default()
-        );
-        server
+        let log = fs::read_to_string(Path::new(&self.host).join("log")).unwrap_or_default();
+        assert!(status.success(), "{program} {arguments:?}: {log}");
     }
 
     /// TimescaleDB's community edition: PostgreSQL 17 as WebAssembly in node. It takes one connection at a time.
@@ -126,7 +135,7 @@ impl Server {
             assert!(output.read_line(&mut line).unwrap() > 0, "node has ended");
         }
         std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-        Self { host: "127.0.0.1".to_owned(), port, _directory: None, stop: Vec::new(), child: Some(child) }
+        Self { host: "127.0.0.1".to_owned(), port, _directory: None, below: None, child: Some(child) }
     }
 
     /// psql, on a database, with these arguments; nothing of the caller's environment but the path.
@@ -215,13 +224,8 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
-        if let [root, uid, gid, pg_ctl, data] = self.stop.as_slice() {
-            let owner = (uid.parse().unwrap(), gid.parse().unwrap());
-            let _ = inside_root(Path::new(root), owner)
-                .args([pg_ctl, "-D", data, "-m", "immediate", "-w", "stop"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .status();
+        if self.below.is_some() && Path::new(&self.host).join("data/postmaster.pid").exists() {
+            self.crash();
         }
     }
 }
