@@ -10,8 +10,6 @@ use pg_leader_proxy_core::ServerAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
-use crate::config::Session;
-
 /// How many connections may wait to be accepted on one listening socket; the kernel lowers it to `somaxconn`.
 const BACKLOG: i32 = 4096;
 /// How many keepalive questions go unanswered before the other side counts as gone.
@@ -34,33 +32,43 @@ pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets what holds on both sides of a session: no delay, keepalive, and a bound on unacknowledged bytes. What a listening
-/// socket has, Linux gives to the connections that are accepted from it.
-///
-/// # Errors
-/// What the operating system says; a socket that is already broken, for one.
-pub fn prepare(socket: &impl AsFd, session: &Session) -> io::Result<()> {
-    let socket = SockRef::from(socket);
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(session.keepalive)
-        .with_interval(session.keepalive / KEEPALIVE_RETRIES)
-        .with_retries(KEEPALIVE_RETRIES);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(session.user_timeout))
+/// The TCP options of a session's two sockets, beside `TCP_NODELAY`, which both always have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// How long a connection may be idle before TCP probes the other side (`TCP_KEEPIDLE`).
+    pub keepalive: Duration,
+    /// How long sent bytes may stay unacknowledged before TCP gives up (`TCP_USER_TIMEOUT`).
+    pub user_timeout: Duration,
 }
 
-/// Connects to a server, trying each address of its name in turn, within the time that `session` allows.
+impl SocketOptions {
+    /// Sets the options on `socket`. Linux copies those of a listening socket to each connection accepted from it.
+    ///
+    /// # Errors
+    /// The operating system's error, for example when the connection is already broken.
+    pub fn apply(&self, socket: &impl AsFd) -> io::Result<()> {
+        let socket = SockRef::from(socket);
+        socket.set_tcp_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(self.keepalive)
+            .with_interval(self.keepalive / KEEPALIVE_RETRIES)
+            .with_retries(KEEPALIVE_RETRIES);
+        socket.set_tcp_keepalive(&keepalive)?;
+        socket.set_tcp_user_timeout(Some(self.user_timeout))
+    }
+}
+
+/// Connects to a server within `timeout`, trying each address of its host name in turn.
 ///
 /// # Errors
-/// What the last address said, or `TimedOut`.
-pub async fn connect(addr: &ServerAddr, session: &Session) -> io::Result<TcpStream> {
+/// The error of the last address tried, or `TimedOut`.
+pub async fn connect(addr: &ServerAddr, timeout: Duration, options: &SocketOptions) -> io::Result<TcpStream> {
     let connecting = async {
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for addr in resolve(addr).await? {
             match TcpStream::connect(addr).await {
                 Ok(stream) => {
-                    prepare(&stream, session)?;
+                    options.apply(&stream)?;
                     return Ok(stream);
                 }
                 Err(error) => failure = error,
@@ -68,7 +76,7 @@ pub async fn connect(addr: &ServerAddr, session: &Session) -> io::Result<TcpStre
         }
         Err(failure)
     };
-    within(session.connect_timeout, connecting).await
+    within(timeout, connecting).await
 }
 
 /// Gives `work` a bound: `TimedOut` when it is not done by then. Not an `async fn`, which would keep room for `work` twice.

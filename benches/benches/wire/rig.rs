@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use pg_leader_proxy::config::Session;
 use pg_leader_proxy::counters::{Counters, RouteKind};
 use pg_leader_proxy::gate::{Gate, GateLimits};
 use pg_leader_proxy::grant::Grant;
-use pg_leader_proxy::net;
+use pg_leader_proxy::net::{self, SocketOptions};
 use pg_leader_proxy::session::{SessionSettings, Shared};
 use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
@@ -117,16 +116,14 @@ impl Rig {
 
 /// The proxy's defaults, as far as a relay looks at them.
 fn settings() -> SessionSettings {
-    let session = Session {
+    SessionSettings {
         max_sessions: 10,
         startup_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(3),
-        keepalive: Duration::from_secs(15),
-        user_timeout: Duration::from_secs(900),
-        drain_timeout: Duration::from_secs(30),
-        workers: 1,
-    };
-    SessionSettings { session, write_hold: Duration::from_secs(30), read_hold: Duration::from_secs(30) }
+        write_hold_timeout: Duration::from_secs(30),
+        read_hold_timeout: Duration::from_secs(30),
+        socket: SocketOptions { keepalive: Duration::from_secs(15), user_timeout: Duration::from_secs(900) },
+    }
 }
 
 /// Only a router numbers epochs, so one is made to elect a leader.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cluster::{MemberName, Timeline};
+use crate::epoch::RouteEpoch;
 use crate::reason::Reason;
-use crate::routing::RouteEpoch;
 
 /// One thing worth telling. [`Display`](fmt::Display) gives the sentence; the log and the orchestrator quote it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 
 use crate::cluster::{MemberName, Timeline};
+use crate::epoch::RouteEpoch;
+use crate::leadership::Leader;
 use crate::moment::Moment;
 use crate::observation::{Observation, Role};
 use crate::reason::Reason;
-use crate::routing::{Leader, RouteEpoch, WriteRoute};
+use crate::routing::WriteRoute;
 
 /// How many finished reports are kept; older ones are forgotten.
 const KEPT: usize = 32;

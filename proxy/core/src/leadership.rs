@@ -3,12 +3,71 @@
 use std::time::Duration;
 
 use crate::cluster::{MemberName, Revision, ServerAddr, SystemId, Timeline};
+use crate::epoch::RouteEpoch;
 use crate::evidence::{Dcs, Evidence};
 use crate::moment::{Moment, Stamped};
 use crate::observation::{ProbeReply, Role};
 use crate::policy::{OnDcsLoss, Policy, Sources};
 use crate::reason::Reason;
-use crate::routing::Basis;
+
+/// Leader by the DCS and primary by its own word: the only thing that a write can be routed to.
+///
+/// The fields are private, so that only a proof makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    epoch: RouteEpoch,
+    member: MemberName,
+    addr: ServerAddr,
+    timeline: Timeline,
+    basis: Basis,
+    hold_reason: Option<Reason>,
+}
+
+impl Leader {
+    pub(crate) fn new(epoch: RouteEpoch, confirmed: Confirmed) -> Self {
+        let Confirmed { member, addr, timeline, basis, hold_reason, .. } = confirmed;
+        Self { epoch, member, addr, timeline, basis, hold_reason }
+    }
+
+    /// The epoch that sessions of this leader belong to.
+    pub const fn epoch(&self) -> RouteEpoch {
+        self.epoch
+    }
+
+    /// Who it is.
+    pub const fn member(&self) -> &MemberName {
+        &self.member
+    }
+
+    /// Where it is.
+    pub const fn addr(&self) -> &ServerAddr {
+        &self.addr
+    }
+
+    /// The timeline it writes on.
+    pub const fn timeline(&self) -> Timeline {
+        self.timeline
+    }
+
+    /// Which rule confirmed it.
+    pub const fn basis(&self) -> Basis {
+        self.basis
+    }
+
+    /// Why new sessions must wait although open ones go on; normally `None`.
+    pub const fn hold_reason(&self) -> Option<&Reason> {
+        self.hold_reason.as_ref()
+    }
+}
+
+/// The rule that confirmed a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// It holds the leader key, inside the lease horizon.
+    Lease,
+    /// Every known member answers and it alone is out of recovery.
+    AllMembers,
+}
 
 /// A member that was proved to be the leader and to accept writes. Only this module makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]

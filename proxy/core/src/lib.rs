@@ -24,6 +24,7 @@
 //! history of a small alphabet.
 
 mod cluster;
+mod epoch;
 mod event;
 mod evidence;
 mod failover;
@@ -40,15 +41,15 @@ mod routing;
 pub use cluster::{
     ClusterConfig, LeaderKey, Lsn, Member, MemberName, Revision, ServerAddr, SystemId, Timeline,
 };
+pub use epoch::RouteEpoch;
 pub use event::{Event, Impact, LeaderChange, LeaderEvent};
 pub use evidence::{Dcs, Evidence, LeaseEvidence, ServerView};
 pub use failover::{FailoverLog, FailoverReport, FailoverStep};
+pub use leadership::{Basis, Leader};
 pub use moment::{Moment, Stamped};
 pub use notifier::Notifier;
 pub use observation::{Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
 pub use policy::{AgeLimit, OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
 pub use reason::Reason;
 pub use router::Router;
-pub use routing::{
-    Admission, Basis, Leader, ProbeUrgency, ReadRoute, ReadServer, RouteEpoch, Routing, WriteRoute,
-};
+pub use routing::{Admission, ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use crate::cluster::{MemberName, Timeline};
+use crate::epoch::RouteEpoch;
 use crate::event::{Event, Impact, LeaderChange, LeaderEvent};
+use crate::leadership::Leader;
 use crate::moment::Moment;
 use crate::reason::Reason;
-use crate::routing::{Leader, RouteEpoch, Routing, WriteRoute};
+use crate::routing::{Routing, WriteRoute};
 
 /// How long after a new leader began to serve it is told, so that those who waited for it have been counted.
 const STORY_AFTER: Duration = Duration::from_secs(1);

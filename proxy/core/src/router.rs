@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::cluster::{MemberName, Revision, ServerAddr, Timeline};
+use crate::epoch::RouteEpoch;
 use crate::evidence::Evidence;
-use crate::leadership::{self, Confirmed};
+use crate::leadership::{self, Basis, Confirmed, Leader};
 use crate::moment::Moment;
 use crate::observation::{Observation, Role};
 use crate::policy::{Policy, Sources};
 use crate::reason::Reason;
 use crate::replicas::{self, Candidate};
-use crate::routing::{Basis, Leader, ProbeUrgency, ReadRoute, ReadServer, RouteEpoch, Routing, WriteRoute};
+use crate::routing::{ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};
 
 /// Turns observations into a [`Routing`].
 ///

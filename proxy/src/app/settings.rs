@@ -8,6 +8,7 @@ use pg_leader_proxy_core::{Member, MemberName, ServerAddr};
 use crate::config::{self, Config, Witnesses};
 use crate::counters::RouteKind;
 use crate::gate::GateLimits;
+use crate::net::SocketOptions;
 use crate::session::SessionSettings;
 
 pub(super) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
@@ -22,10 +23,14 @@ pub(super) fn etcd_config(config: &Config) -> Option<config::Etcd> {
 }
 
 pub(super) fn settings(config: &Config) -> SessionSettings {
+    let session = &config.session;
     SessionSettings {
-        session: config.session,
-        write_hold: config.write.hold_timeout,
-        read_hold: config.read.as_ref().map_or(config.write.hold_timeout, |read| read.hold_timeout),
+        max_sessions: session.max_sessions,
+        startup_timeout: session.startup_timeout,
+        connect_timeout: session.connect_timeout,
+        write_hold_timeout: config.write.hold_timeout,
+        read_hold_timeout: config.read.as_ref().map_or(config.write.hold_timeout, |read| read.hold_timeout),
+        socket: SocketOptions { keepalive: session.keepalive, user_timeout: session.user_timeout },
     }
 }
 

@@ -4,9 +4,8 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::debug;
 
-use super::Shared;
+use super::{SessionSettings, Shared};
 use crate::clock;
-use crate::config;
 use crate::counters::RouteKind;
 use crate::net;
 use crate::targets::Target;
@@ -15,19 +14,19 @@ use crate::targets::Target;
 ///
 /// A secret that is not of a server does no harm there. The client is not answered, as a server would not answer it;
 /// that the connection closes tells it that the request was delivered.
-pub(super) async fn forward(shared: &Shared, route: RouteKind, session: &config::Session, packet: &[u8]) {
+pub(super) async fn forward(shared: &Shared, route: RouteKind, settings: &SessionSettings, packet: &[u8]) {
     let targets: Vec<Target> = shared.targets.borrow().all(route).to_vec();
     let deliveries = targets.iter().map(async |target| {
         shared.counters.route(route).cancels.increment();
-        if let Err(error) = net::within(session.connect_timeout, deliver(target, session, packet)).await {
+        if let Err(error) = net::within(settings.connect_timeout, deliver(target, settings, packet)).await {
             debug!(member = %target.member, %error, "cancel request not delivered");
         }
     });
     join_all(deliveries).await;
 }
 
-async fn deliver(target: &Target, session: &config::Session, packet: &[u8]) -> std::io::Result<()> {
-    let mut server = net::connect(&target.addr, session).await?;
+async fn deliver(target: &Target, settings: &SessionSettings, packet: &[u8]) -> std::io::Result<()> {
+    let mut server = net::connect(&target.addr, settings.connect_timeout, &settings.socket).await?;
     if !target.grant.allows(clock::now()) {
         return Ok(());
     }

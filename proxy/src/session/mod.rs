@@ -21,28 +21,33 @@ pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
 pub(crate) use self::startup::StartupContext;
 use crate::clock;
-use crate::config;
 use crate::counters::{Counters, RouteCounters, RouteKind};
 use crate::gate::Gate;
+use crate::net::SocketOptions;
 use crate::targets::{SessionGuard, Targets};
-use crate::worker::LoadGuard;
 
 /// The settings that sessions look at; new ones take effect at the next look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// What holds for every session.
-    pub session: config::Session,
+    /// How many sessions there may be at once, over both routes.
+    pub max_sessions: usize,
+    /// How long a client may take to send its first packet.
+    pub startup_timeout: Duration,
+    /// How long a server may take to accept a connection, and then to answer the first packet.
+    pub connect_timeout: Duration,
     /// How long a client of the write route waits for a server.
-    pub write_hold: Duration,
+    pub write_hold_timeout: Duration,
     /// How long a client of the read route waits for a server.
-    pub read_hold: Duration,
+    pub read_hold_timeout: Duration,
+    /// The TCP options of clients and servers.
+    pub socket: SocketOptions,
 }
 
 impl SessionSettings {
-    const fn hold(&self, route: RouteKind) -> Duration {
+    const fn hold_timeout(&self, route: RouteKind) -> Duration {
         match route {
-            RouteKind::Write => self.write_hold,
-            RouteKind::Read => self.read_hold,
+            RouteKind::Write => self.write_hold_timeout,
+            RouteKind::Read => self.read_hold_timeout,
         }
     }
 }
@@ -78,20 +83,14 @@ pub(crate) struct AcceptedClient {
     shared: Arc<Shared>,
     route: RouteKind,
     peer: SocketAddr,
-    load_guard: LoadGuard,
 }
 
 impl AcceptedClient {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        route: RouteKind,
-        peer: SocketAddr,
-        load_guard: LoadGuard,
-    ) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, route: RouteKind, peer: SocketAddr) -> Self {
         let counts = shared.counters.route(route);
         counts.accepted.increment();
         counts.open.increment();
-        Self { shared, route, peer, load_guard }
+        Self { shared, route, peer }
     }
 
     fn counts(&self) -> &RouteCounters {
@@ -113,11 +112,6 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Has it counted with another worker.
-    pub(crate) fn set_load_guard(&mut self, load_guard: LoadGuard) {
-        self.accepted.load_guard = load_guard;
-    }
-
     /// Counts it among those that have a server.
     pub(crate) fn begin(&self) {
         self.accepted.counts().connected.increment();

@@ -23,7 +23,6 @@ use crate::gate::{Permit, Ticket};
 use crate::net;
 use crate::targets::Target;
 use crate::wire::FirstPacket;
-use crate::worker::LoadGuard;
 
 /// How much a held client may send before the proxy stops reading from it, in bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
@@ -53,9 +52,8 @@ impl StartupContext {
         self: Rc<Self>,
         route: RouteKind,
         (client, peer): (std::net::TcpStream, SocketAddr),
-        load_guard: LoadGuard,
     ) -> impl Future<Output = Option<Session>> + use<> {
-        let accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer, load_guard);
+        let accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer);
         let settings = *self.shared.settings.borrow();
         let open = self.shared.counters.open_sessions();
         ClientStartup { context: self, accepted, settings }.join(client, open)
@@ -81,7 +79,7 @@ impl ClientStartup {
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
     fn join(self, client: std::net::TcpStream, open: u64) -> impl Future<Output = Option<Session>> {
         async move {
-            let limit = self.settings.session.max_sessions as u64;
+            let limit = self.settings.max_sessions as u64;
             if open > limit + TOLD_BEYOND_LIMIT {
                 self.accepted.counts().rejections(RejectionKind::TooManySessions).increment();
                 net::reset_on_close(&client);
@@ -90,8 +88,7 @@ impl ClientStartup {
             let watched = TcpStream::from_std(client);
             let cannot_watch = |error: &_| warn!(peer = %self.accepted.peer, %error, "cannot watch a client");
             let mut client = watched.inspect_err(cannot_watch).ok()?;
-            let session = &self.settings.session;
-            let reading = first_packet::read(&mut client, self.read_buffer(), session.startup_timeout);
+            let reading = first_packet::read(&mut client, self.read_buffer(), self.settings.startup_timeout);
             let ReceivedPacket { packet, mut bytes } = match reading.await {
                 Ok(opening) => opening?,
                 Err(rejection) => {
@@ -101,11 +98,11 @@ impl ClientStartup {
             };
             debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), ?packet, "first packet");
             if packet == FirstPacket::CancelRequest {
-                cancel::forward(self.shared(), self.accepted.route, session, &bytes).await;
+                cancel::forward(self.shared(), self.accepted.route, &self.settings, &bytes).await;
                 return None;
             }
             if open > limit {
-                let rejection = Rejection::too_many_sessions(session.max_sessions);
+                let rejection = Rejection::too_many_sessions(self.settings.max_sessions);
                 self.reject(client, &packet, rejection).await;
                 return None;
             }
@@ -139,7 +136,7 @@ impl ClientStartup {
         packet: &FirstPacket,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Connected>, Rejection> {
-        let deadline = Instant::now() + self.settings.hold(self.accepted.route);
+        let deadline = Instant::now() + self.settings.hold_timeout(self.accepted.route);
         loop {
             let Some((target, permit)) = self.hold(client, bytes, deadline).await? else { return Ok(None) };
             match self.open(&target, packet, bytes).await {
@@ -212,13 +209,13 @@ impl ClientStartup {
         packet: &FirstPacket,
         bytes: &[u8],
     ) -> std::io::Result<Option<(TcpStream, Vec<u8>)>> {
-        let session = &self.settings.session;
+        let SessionSettings { connect_timeout, socket, .. } = &self.settings;
         let work = async {
-            let mut server = net::connect(&target.addr, session).await?;
+            let mut server = net::connect(&target.addr, *connect_timeout, socket).await?;
             if !target.grant.allows(clock::now()) {
                 return Ok(None);
             }
-            net::within(session.connect_timeout, server.write_all(bytes)).await?;
+            net::within(*connect_timeout, server.write_all(bytes)).await?;
             let answer = match packet {
                 // Its answer is encrypted, and may need more of the client first.
                 FirstPacket::DirectTls => Vec::new(),
@@ -226,7 +223,7 @@ impl ClientStartup {
                 | FirstPacket::SslRequest
                 | FirstPacket::GssEncRequest
                 | FirstPacket::CancelRequest => {
-                    first_packet::answer(&mut server, self.read_buffer(), session.connect_timeout).await?
+                    first_packet::answer(&mut server, self.read_buffer(), *connect_timeout).await?
                 }
             };
             Ok((!first_packet::is_not_now(&answer)).then_some((server, answer)))

@@ -20,9 +20,9 @@ use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use super::acceptors::{Acceptors, Client};
-use super::{EventLoop, PoolHandle, WorkerCommand};
+use super::{EventLoop, PoolHandle, RelayedSession, WorkerCommand};
 use crate::counters::RouteKind;
-use crate::session::{Session, Shared, StartupContext};
+use crate::session::{Shared, StartupContext};
 
 /// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ pub(super) struct AcceptLoop {
     handle: PoolHandle,
     startup_context: Rc<StartupContext>,
     /// Those who arrive now. One that panics was logged, and ends alone.
-    startups: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<Session>>>>,
+    startups: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<RelayedSession>>>>,
 }
 
 impl AcceptLoop {
@@ -127,9 +127,9 @@ impl AcceptLoop {
             let next_ready = self.next_ready();
             tokio::select! {
                 Some(arrived) = self.startups.next() => {
-                    if let Ok(Some(session)) = arrived {
-                        session.begin();
-                        self.event_loop.adopt(Box::new(session));
+                    if let Ok(Some(relayed)) = arrived {
+                        relayed.session.begin();
+                        self.event_loop.adopt(Box::new(relayed));
                     }
                     continue;
                 }
@@ -149,7 +149,7 @@ impl AcceptLoop {
                     self.acceptors.adopt(listener, self.event_loop.registry())
                 }
                 Ok(WorkerCommand::Unlisten(route, addr)) => self.unlisten(route, addr),
-                Ok(WorkerCommand::Relay(session)) => self.event_loop.adopt(session),
+                Ok(WorkerCommand::Relay(relayed)) => self.event_loop.adopt(relayed),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.leaving = true;
@@ -185,16 +185,19 @@ impl AcceptLoop {
     }
 
     fn start_client(&self, route: RouteKind, client: Client) {
-        let bringing = Rc::clone(&self.startup_context).start(route, client, self.handle.load_guard());
-        self.startups.push(AssertUnwindSafe(bringing).catch_unwind().boxed_local());
+        let load = self.handle.add_client();
+        let startup = Rc::clone(&self.startup_context).start(route, client);
+        // Not an async block, which would keep room for the start-up twice.
+        let startup = startup.map(|session| session.map(|session| RelayedSession { session, load }));
+        self.startups.push(AssertUnwindSafe(startup).catch_unwind().boxed_local());
     }
 
     /// Hands sessions that have settled to workers that have clearly fewer.
     fn transfer_settled(&mut self) {
         for key in self.event_loop.take_settled() {
             let Some(transfer_permit) = self.handle.transfer_permit() else { return };
-            if let Some(session) = self.event_loop.release(key) {
-                transfer_permit.transfer(session);
+            if let Some(relayed) = self.event_loop.release(key) {
+                transfer_permit.transfer(relayed);
             }
         }
     }

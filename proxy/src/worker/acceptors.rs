@@ -9,9 +9,8 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::{LISTENERS, Listener, ListenerOwner};
-use crate::config::Session;
 use crate::counters::RouteKind;
-use crate::net;
+use crate::net::SocketOptions;
 use crate::session::SessionSettings;
 
 /// A connection, and where it comes from.
@@ -25,7 +24,7 @@ pub(super) struct Acceptors {
     /// How many there have been.
     adopted: usize,
     /// Where the next look begins: none of the sockets shall starve because another one is never empty.
-    run: usize,
+    next: usize,
 }
 
 #[derive(Debug)]
@@ -38,16 +37,16 @@ struct Acceptor {
     socket: TcpListener,
     owner: ListenerOwner,
     /// What the socket was prepared for, and so everybody who is accepted from it.
-    prepared: Session,
+    options: SocketOptions,
 }
 
 impl Acceptor {
     /// The next client, if there is one.
-    fn accept(&mut self, session: Session) -> Option<io::Result<Client>> {
+    fn accept(&mut self, options: SocketOptions) -> Option<io::Result<Client>> {
         match self.socket.accept() {
             Ok((client, peer)) => {
                 let client = TcpStream::from(client);
-                Some(self.ready(&client, session).map(|()| (client, peer)))
+                Some(self.apply(&client, options).map(|()| (client, peer)))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(Err(error)),
@@ -55,36 +54,36 @@ impl Acceptor {
     }
 
     /// Makes a client what these settings want.
-    fn ready(&mut self, client: &TcpStream, session: Session) -> io::Result<()> {
-        if self.prepared == session {
+    fn apply(&mut self, client: &TcpStream, options: SocketOptions) -> io::Result<()> {
+        if self.options == options {
             return Ok(());
         }
         // All clients to come get it from the socket; this one came before.
-        net::prepare(&self.socket, &session)?;
-        self.prepared = session;
-        net::prepare(client, &session)
+        options.apply(&self.socket)?;
+        self.options = options;
+        options.apply(client)
     }
 }
 
 impl Acceptors {
     pub(super) const fn new(settings: watch::Receiver<SessionSettings>) -> Self {
-        Self { settings, sockets: Vec::new(), adopted: 0, run: 0 }
+        Self { settings, sockets: Vec::new(), adopted: 0, next: 0 }
     }
 
     /// Accepts from this socket as well.
     pub(super) fn adopt(&mut self, listener: Listener, registry: &Registry) {
         let Listener { route, addr, socket, owner } = listener;
-        let prepared = self.settings.borrow().session;
+        let options = self.settings.borrow().socket;
         let mut socket = TcpListener::from_std(socket);
         let token = Token(LISTENERS.start + self.adopted % LISTENERS.len());
-        let watched = net::prepare(&socket, &prepared)
-            .and_then(|()| registry.register(&mut socket, token, Interest::READABLE));
+        let watched =
+            options.apply(&socket).and_then(|()| registry.register(&mut socket, token, Interest::READABLE));
         match watched {
             Ok(()) => {
                 debug!(route = route.code(), %addr, ?owner, "listening");
                 self.adopted += 1;
                 let may_have_clients = true;
-                self.sockets.push(Acceptor { token, may_have_clients, route, addr, socket, owner, prepared });
+                self.sockets.push(Acceptor { token, may_have_clients, route, addr, socket, owner, options });
             }
             Err(error) => warn!(%addr, %error, "cannot watch the listening socket"),
         }
@@ -115,7 +114,7 @@ impl Acceptors {
         addr: SocketAddr,
         registry: &Registry,
     ) -> Vec<Client> {
-        let session = self.settings.borrow().session;
+        let options = self.settings.borrow().socket;
         let mut clients = Vec::new();
         for mut acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
             // Closing it does not: another process may hold the socket as well, and epoll would go on speaking of its clients.
@@ -125,7 +124,7 @@ impl Acceptors {
             match acceptor.owner {
                 ListenerOwner::Supervisor => {}
                 ListenerOwner::Process => {
-                    while let Some(accepted) = acceptor.accept(session) {
+                    while let Some(accepted) = acceptor.accept(options) {
                         match accepted {
                             Ok(client) => clients.push(client),
                             Err(error) => {
@@ -142,15 +141,15 @@ impl Acceptors {
 
     /// The next client of any of the sockets; nothing when all are empty.
     pub(super) fn next(&mut self) -> Option<(RouteKind, io::Result<Client>)> {
-        let session = self.settings.borrow().session;
+        let options = self.settings.borrow().socket;
         for step in 0..self.sockets.len() {
-            let index = (self.run + step) % self.sockets.len();
+            let index = (self.next + step) % self.sockets.len();
             let acceptor = &mut self.sockets[index];
             if !acceptor.may_have_clients {
                 continue;
             }
-            if let Some(accepted) = acceptor.accept(session) {
-                self.run = index + 1;
+            if let Some(accepted) = acceptor.accept(options) {
+                self.next = index + 1;
                 return Some((acceptor.route, accepted));
             }
             acceptor.may_have_clients = false;
@@ -167,6 +166,7 @@ mod tests {
     use socket2::SockRef;
 
     use super::*;
+    use crate::net;
 
     const CLIENTS: usize = 10;
     const BOUND: Duration = Duration::from_secs(10);
@@ -181,17 +181,17 @@ mod tests {
     }
 
     fn acceptors() -> (watch::Sender<SessionSettings>, Acceptors, Poll) {
-        let session = Session {
+        let (sender, settings) = watch::channel(SessionSettings {
             max_sessions: 1,
             startup_timeout: BOUND,
             connect_timeout: BOUND,
-            keepalive: Duration::from_secs(9),
-            user_timeout: Duration::from_secs(20),
-            drain_timeout: BOUND,
-            workers: 1,
-        };
-        let (sender, settings) =
-            watch::channel(SessionSettings { session, write_hold: BOUND, read_hold: BOUND });
+            write_hold_timeout: BOUND,
+            read_hold_timeout: BOUND,
+            socket: SocketOptions {
+                keepalive: Duration::from_secs(9),
+                user_timeout: Duration::from_secs(20),
+            },
+        });
         (sender, Acceptors::new(settings), Poll::new().unwrap())
     }
 
@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(keepalive));
         };
         accepted(9);
-        settings.send_modify(|settings| settings.session.keepalive = Duration::from_secs(12));
+        settings.send_modify(|settings| settings.socket.keepalive = Duration::from_secs(12));
         accepted(12);
         accepted(12);
     }

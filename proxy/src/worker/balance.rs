@@ -9,7 +9,7 @@ use std::task::Wake as _;
 use tokio::sync::mpsc;
 
 use super::{LoopWaker, WorkerCommand};
-use crate::session::Session;
+use crate::session::{End, Session};
 
 /// All workers, in their order.
 pub(super) type Pool = Arc<[Peer]>;
@@ -23,7 +23,7 @@ impl Load {
         self.0.load(SeqCst)
     }
 
-    fn load_guard(&self) -> LoadGuard {
+    fn add(&self) -> LoadGuard {
         self.0.fetch_add(1, SeqCst);
         LoadGuard(Arc::clone(&self.0))
     }
@@ -31,11 +31,26 @@ impl Load {
 
 /// One client of a worker, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct LoadGuard(Arc<AtomicUsize>);
+pub(super) struct LoadGuard(Arc<AtomicUsize>);
 
 impl Drop for LoadGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// A session that a worker relays, and its share of the worker's load.
+pub(super) struct RelayedSession {
+    pub(super) session: Session,
+    pub(super) load: LoadGuard,
+}
+
+impl RelayedSession {
+    /// Ends the session; the worker's load counts it until then.
+    pub(super) fn end(self, end: &End) {
+        let Self { session, load } = self;
+        session.end(end);
+        drop(load);
     }
 }
 
@@ -61,16 +76,16 @@ impl Peer {
 /// A place for a session with a worker that has fewer.
 #[derive(Debug)]
 pub(super) struct TransferPermit {
-    load_guard: LoadGuard,
+    load: LoadGuard,
     command: mpsc::OwnedPermit<WorkerCommand>,
     waker: Arc<LoopWaker>,
 }
 
 impl TransferPermit {
     /// Fills it.
-    pub(super) fn transfer(self, mut session: Box<Session>) {
-        session.set_load_guard(self.load_guard);
-        self.command.send(WorkerCommand::Relay(session));
+    pub(super) fn transfer(self, mut relayed: Box<RelayedSession>) {
+        relayed.load = self.load;
+        self.command.send(WorkerCommand::Relay(relayed));
         self.waker.wake_by_ref();
     }
 }
@@ -97,8 +112,8 @@ impl PoolHandle {
     }
 
     /// A seat for a client that this worker has accepted.
-    pub(super) fn load_guard(&self) -> LoadGuard {
-        self.load().load_guard()
+    pub(super) fn add_client(&self) -> LoadGuard {
+        self.load().add()
     }
 
     /// A place with the worker that has the fewest sessions, if it would not have more than this one then.
@@ -109,7 +124,7 @@ impl PoolHandle {
         }
         // One whose queue is full, or who is gone, is not less busy.
         let command = other.commands.upgrade()?.try_reserve_owned().ok()?;
-        Some(TransferPermit { load_guard: other.load.load_guard(), command, waker: Arc::clone(&other.waker) })
+        Some(TransferPermit { load: other.load.add(), command, waker: Arc::clone(&other.waker) })
     }
 }
 
@@ -128,18 +143,18 @@ mod tests {
         (inboxes.iter().map(|(commands, _)| Peer::new(commands.downgrade(), waker())).collect(), inboxes)
     }
 
-    fn seats(handle: &PoolHandle, count: usize) -> Vec<LoadGuard> {
-        (0..count).map(|_| handle.load_guard()).collect()
+    fn clients(handle: &PoolHandle, count: usize) -> Vec<LoadGuard> {
+        (0..count).map(|_| handle.add_client()).collect()
     }
 
     #[test]
     fn sessions_become_even_wherever_they_arrived_and_ended_ones_count_no_more() {
         let (pool, _inboxes) = pool(2, 8);
         let handles = [0, 1].map(|index| PoolHandle::new(index, Arc::clone(&pool)));
-        let mut here = seats(&handles[0], 4);
+        let mut here = clients(&handles[0], 4);
         let mut there = Vec::new();
         while let Some(transfer_permit) = handles[0].transfer_permit() {
-            there.push(transfer_permit.load_guard);
+            there.push(transfer_permit.load);
             here.pop();
         }
         assert_eq!((here.len(), there.len(), handles[1].load().count()), (2, 2, 2));
@@ -151,7 +166,7 @@ mod tests {
     fn nobody_is_handed_to_a_worker_that_is_gone_or_has_too_much_to_do() {
         let (pool, mut inboxes) = pool(2, 1);
         let handle = PoolHandle::new(0, Arc::clone(&pool));
-        let _here = seats(&handle, 9);
+        let _here = clients(&handle, 9);
         let on_its_way = handle.transfer_permit();
         assert!(on_its_way.is_some() && handle.transfer_permit().is_none(), "its queue is full");
         drop(on_its_way);

@@ -14,10 +14,11 @@ use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 use tracing::warn;
 
+use super::balance::RelayedSession;
 use super::{LISTENERS, LoopWaker, WAKE};
 use crate::clock;
 use crate::grant::Grant;
-use crate::session::{End, Progress, Scratch, Session, Side};
+use crate::session::{End, Progress, Scratch, Side};
 
 /// How many sockets epoll may speak of at once.
 const EVENTS: usize = 256;
@@ -31,7 +32,7 @@ pub(super) struct EventLoop {
     poll: Poll,
     events: Events,
     waker: Arc<LoopWaker>,
-    sessions: Slab<Box<Session>>,
+    sessions: Slab<Box<RelayedSession>>,
     scratch: Scratch,
     grants: Vec<Watched>,
     /// Epoll had more to say than was asked at once.
@@ -146,17 +147,19 @@ impl EventLoop {
 
     /// Takes a session in and gives it its first turn. Never while epoll's events are looked at: they may speak of a session
     /// that has ended, and whose place is given away here.
-    pub(super) fn adopt(&mut self, mut session: Box<Session>) {
+    pub(super) fn adopt(&mut self, mut relayed: Box<RelayedSession>) {
         let key = self.sessions.vacant_key();
-        if let Err(error) = session.relay.register(self.poll.registry(), tokens(key)) {
+        let relay = &mut relayed.session.relay;
+        if let Err(error) = relay.register(self.poll.registry(), tokens(key)) {
             warn!(%error, "cannot watch a session");
             return;
         }
-        self.watch(session.relay.grant());
-        if let Some(at) = session.relay.settles_at() {
+        let (grant, settles_at) = (Arc::clone(relay.grant()), relay.settles_at());
+        self.watch(&grant);
+        if let Some(at) = settles_at {
             self.settling.push_back((at, key));
         }
-        self.sessions.insert(session);
+        self.sessions.insert(relayed);
         // It looks at the pass after it is watched, so no revocation can come between the two.
         self.run(key);
     }
@@ -167,10 +170,10 @@ impl EventLoop {
     }
 
     /// Gives a session away.
-    pub(super) fn release(&mut self, key: usize) -> Option<Box<Session>> {
-        let mut session = self.remove(key)?;
-        match session.relay.deregister(self.poll.registry()) {
-            Ok(()) => Some(session),
+    pub(super) fn release(&mut self, key: usize) -> Option<Box<RelayedSession>> {
+        let mut relayed = self.remove(key)?;
+        match relayed.session.relay.deregister(self.poll.registry()) {
+            Ok(()) => Some(relayed),
             Err(error) => {
                 warn!(%error, "cannot cease to watch a session");
                 None
@@ -180,19 +183,19 @@ impl EventLoop {
 
     fn heard(&mut self, token: Token, event: &Event) {
         let (key, side) = session(token);
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.relay.note(side, event);
+        if let Some(relayed) = self.sessions.get_mut(key) {
+            relayed.session.relay.note(side, event);
             self.run(key);
         }
     }
 
     /// Gives a session its turn.
     fn run(&mut self, key: usize) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let scratch = &mut self.scratch;
-        match catch_unwind(AssertUnwindSafe(|| session.relay.advance(scratch))) {
-            Ok(Progress::Blocked) if session.relay.needs_write_interest() => {
-                if let Err(error) = session.relay.add_write_interest(self.poll.registry(), tokens(key)) {
+        let Some(relayed) = self.sessions.get_mut(key) else { return };
+        let (relay, scratch) = (&mut relayed.session.relay, &mut self.scratch);
+        match catch_unwind(AssertUnwindSafe(|| relay.advance(scratch))) {
+            Ok(Progress::Blocked) if relay.needs_write_interest() => {
+                if let Err(error) = relay.add_write_interest(self.poll.registry(), tokens(key)) {
                     self.end(key, &End::ClientFailed(error));
                 }
             }
@@ -212,12 +215,12 @@ impl EventLoop {
     }
 
     fn end(&mut self, key: usize, end: &End) {
-        if let Some(session) = self.remove(key) {
-            session.end(end);
+        if let Some(relayed) = self.remove(key) {
+            relayed.end(end);
         }
     }
 
-    fn remove(&mut self, key: usize) -> Option<Box<Session>> {
+    fn remove(&mut self, key: usize) -> Option<Box<RelayedSession>> {
         self.suspended.retain(|(_, known)| *known != key);
         self.sessions.try_remove(key)
     }
@@ -241,7 +244,7 @@ impl EventLoop {
         if self.grants.extract_if(.., |watched| watched.grant.is_revoked()).count() == 0 {
             return;
         }
-        let revoked = self.sessions.iter().filter(|(_, session)| session.relay.grant().is_revoked());
+        let revoked = self.sessions.iter().filter(|(_, relayed)| relayed.session.relay.grant().is_revoked());
         let revoked: Vec<usize> = revoked.map(|(key, _)| key).collect();
         for key in revoked {
             self.end(key, &End::Terminated);
@@ -257,8 +260,8 @@ impl EventLoop {
             self.settle(Instant::now());
         }
         for (until, key) in std::mem::take(&mut self.suspended) {
-            let Some(session) = self.sessions.get(key) else { continue };
-            if session.relay.grant().allows(clock::now()) {
+            let Some(relayed) = self.sessions.get(key) else { continue };
+            if relayed.session.relay.grant().allows(clock::now()) {
                 self.run(key);
             } else if until <= Instant::now() {
                 self.end(key, &End::Terminated);
@@ -272,9 +275,9 @@ impl EventLoop {
         let due = self.settling.partition_point(|(at, _)| *at <= now);
         for (at, key) in self.settling.drain(..due) {
             // Another session may have the place by now, which has its own time.
-            let session = self.sessions.get_mut(key).filter(|session| session.relay.settles_at() == Some(at));
-            if let Some(session) = session {
-                session.relay.settle();
+            let relay = self.sessions.get_mut(key).map(|relayed| &mut relayed.session.relay);
+            if let Some(relay) = relay.filter(|relay| relay.settles_at() == Some(at)) {
+                relay.settle();
                 self.settled.push(key);
             }
         }

@@ -22,11 +22,10 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use self::accept::AcceptLoop;
-pub(crate) use self::balance::LoadGuard;
-use self::balance::{Load, Peer, Pool, PoolHandle};
+use self::balance::{Load, Peer, Pool, PoolHandle, RelayedSession};
 use self::event_loop::EventLoop;
 use crate::counters::RouteKind;
-use crate::session::{Session, Shared};
+use crate::session::Shared;
 
 /// How many orders may wait for a worker: one per listening socket and reload, and sessions that others hand over to it.
 const COMMANDS: usize = 64;
@@ -61,7 +60,7 @@ pub enum ListenerOwner {
 enum WorkerCommand {
     Listen(Listener),
     Unlisten(RouteKind, SocketAddr),
-    Relay(Box<Session>),
+    Relay(Box<RelayedSession>),
 }
 
 /// The workers, which keep their sessions balanced. The first of them accepts. Dropping them lets each thread end once its

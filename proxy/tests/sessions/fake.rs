@@ -4,11 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::config::Session;
 use pg_leader_proxy::counters::{Counters, EpochCounters, RouteKind};
 use pg_leader_proxy::gate::{Gate, GateLimits};
 use pg_leader_proxy::grant::Grant;
-use pg_leader_proxy::net;
+use pg_leader_proxy::net::{self, SocketOptions};
 use pg_leader_proxy::session::{SessionSettings, Shared};
 use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
@@ -75,24 +74,27 @@ pub(crate) struct Rig {
 }
 
 /// The settings that most tests want.
-pub(crate) fn session() -> Session {
-    Session {
+pub(crate) fn settings() -> SessionSettings {
+    SessionSettings {
         max_sessions: 1000,
         startup_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(2),
-        keepalive: Duration::from_secs(15),
-        user_timeout: Duration::from_secs(20),
-        drain_timeout: Duration::from_secs(1),
-        workers: 1,
+        write_hold_timeout: Duration::from_secs(5),
+        read_hold_timeout: Duration::from_secs(5),
+        socket: SocketOptions { keepalive: Duration::from_secs(15), user_timeout: Duration::from_secs(20) },
     }
 }
 
+/// The same, with this long to wait for a server.
+pub(crate) fn hold_timeout(timeout: Duration) -> SessionSettings {
+    SessionSettings { write_hold_timeout: timeout, read_hold_timeout: timeout, ..settings() }
+}
+
 impl Rig {
-    pub(crate) async fn start(session: Session, hold: Duration, limits: GateLimits) -> Self {
+    pub(crate) async fn start(settings: SessionSettings, workers: usize, limits: GateLimits) -> Self {
         let nobody = Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica) };
         let (targets, seen) = watch::channel(Arc::new(nobody));
-        let (settings, settings_seen) =
-            watch::channel(SessionSettings { session, write_hold: hold, read_hold: hold });
+        let (settings, settings_seen) = watch::channel(settings);
         let (recheck, rechecks) = mpsc::channel(64);
         let counters = Arc::new(Counters::default());
         let (write_gate, read_gate) = (Gate::new(limits), Gate::new(limits));
@@ -104,7 +106,7 @@ impl Rig {
             counters: Arc::clone(&counters),
             recheck,
         };
-        let workers = Workers::start(session.workers, shared).unwrap();
+        let workers = Workers::start(workers, shared).unwrap();
         let mut addrs = Vec::new();
         for route in RouteKind::ALL {
             let socket = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -129,12 +131,7 @@ impl Rig {
 
     /// A rig with a second of hold and wide limits.
     pub(crate) async fn usual() -> Self {
-        Self::start(
-            session(),
-            Duration::from_secs(5),
-            GateLimits { max_held: 100, max_concurrent_logins: 100 },
-        )
-        .await
+        Self::start(settings(), 1, GateLimits { max_held: 100, max_concurrent_logins: 100 }).await
     }
 
     /// Makes `server` the leader, in a new epoch, for as long as the returned pass is valid.

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy::config::Session;
+use pg_leader_proxy::session::SessionSettings;
 use pg_leader_proxy_core::Reason;
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
-use crate::fake::{BOUND, FakeServer, Rig, STARTUP, error, expect, rest, session};
+use crate::fake::{BOUND, FakeServer, Rig, STARTUP, error, expect, hold_timeout, rest};
 
 #[tokio::test]
 async fn every_truncated_first_packet_ends_without_touching_a_server() {
@@ -43,8 +43,8 @@ async fn garbage_is_answered_with_the_error_that_names_it() {
 
 #[tokio::test]
 async fn a_client_that_sends_too_slowly_is_told_and_cut_off() {
-    let quick = Session { startup_timeout: Duration::from_millis(300), ..session() };
-    let rig = Rig::start(quick, BOUND, WIDE).await;
+    let quick = SessionSettings { startup_timeout: Duration::from_millis(300), ..hold_timeout(BOUND) };
+    let rig = Rig::start(quick, 1, WIDE).await;
     let mut client = rig.client().await;
     for byte in STARTUP.iter().take(4) {
         client.write_all(&[*byte]).await.unwrap();

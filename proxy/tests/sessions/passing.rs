@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy::config::Session;
 use pg_leader_proxy::counters::RouteKind;
 use pg_leader_proxy_core::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::WIDE;
-use crate::fake::{AUTH_OK, FakeServer, Rig, bounded, error, expect, rest, session};
+use crate::fake::{AUTH_OK, FakeServer, Rig, bounded, error, expect, rest, settings};
 
 #[tokio::test]
 async fn bytes_pass_both_ways_unchanged_and_in_order() {
@@ -66,7 +65,7 @@ async fn a_session_that_never_pauses_leaves_the_others_their_turn() {
 #[tokio::test]
 async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_severed_there() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::start(Session { workers: 2, ..session() }, Duration::from_secs(5), WIDE).await;
+    let mut rig = Rig::start(settings(), 2, WIDE).await;
     let grant = rig.lead(&server);
     let mut sessions = Vec::new();
     for _ in 0..4 {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy::config::Session;
 use pg_leader_proxy::counters::{RejectionKind, RouteKind};
 use pg_leader_proxy::gate::GateLimits;
+use pg_leader_proxy::session::SessionSettings;
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
-use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, error, expect, rest, session};
+use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, error, expect, hold_timeout, rest, settings};
 
 #[tokio::test]
 async fn clients_wait_for_a_leader_and_then_enter() {
@@ -25,7 +25,7 @@ async fn clients_wait_for_a_leader_and_then_enter() {
 
 #[tokio::test]
 async fn a_client_is_told_why_when_it_has_waited_long_enough() {
-    let rig = Rig::start(session(), Duration::from_millis(200), WIDE).await;
+    let rig = Rig::start(hold_timeout(Duration::from_millis(200)), 1, WIDE).await;
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     let (state, text) = error(&rest(&mut client).await.0);
@@ -47,7 +47,7 @@ async fn a_client_that_leaves_gives_its_place_up() {
 #[tokio::test]
 async fn no_more_clients_wait_than_are_allowed_to() {
     let limits = GateLimits { max_held: 1, max_concurrent_logins: 1 };
-    let rig = Rig::start(session(), Duration::from_secs(5), limits).await;
+    let rig = Rig::start(settings(), 1, limits).await;
     let mut first = rig.client().await;
     first.write_all(STARTUP).await.unwrap();
     rig.until("one client is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
@@ -58,7 +58,7 @@ async fn no_more_clients_wait_than_are_allowed_to() {
 
 #[tokio::test]
 async fn no_more_sessions_are_open_than_are_allowed_to() {
-    let rig = Rig::start(Session { max_sessions: 1, ..session() }, Duration::from_secs(5), WIDE).await;
+    let rig = Rig::start(SessionSettings { max_sessions: 1, ..settings() }, 1, WIDE).await;
     let _first = rig.client().await;
     rig.until("one session is open", |counters| counters.open_sessions() == 1).await;
     let mut second = rig.client().await;
