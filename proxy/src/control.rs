@@ -6,19 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    Evidence, FailoverLog, FailoverReport, Leader, Moment, Notifier, Observation, Policy, ReadRoute,
-    ReadServer, Reason, Router, Routing, WriteRoute,
+    Admission, Evidence, FailoverLog, FailoverReport, Leader, Moment, Notifier, Observation, Policy,
+    ReadRoute, ReadServer, Reason, Router, Routing, WriteRoute,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::admission::{DisconnectReason, Gate, Grant, Target, Targets};
 use crate::clock;
-use crate::counters::{Counters, RouteKind};
+use crate::counters::Counters;
 use crate::events::{self, EventRecord, Outbox};
-use crate::gate::Gate;
-use crate::grant::{DisconnectReason, Grant};
+use crate::route::RouteKind;
 use crate::sources::ProbePlan;
-use crate::targets::{Target, Targets, hold_reason};
 
 /// How many observations may wait for the router. Sources wait when it is full, so none is lost.
 pub const OBSERVATIONS: usize = 1024;
@@ -311,7 +310,7 @@ impl Control {
     }
 
     fn read_target(&self, known: &Targets, server: &ReadServer) -> Target {
-        let hold_reason = hold_reason(server.admission);
+        let hold_reason = read_hold_reason(server.admission);
         let kept = known
             .all(RouteKind::Read)
             .iter()
@@ -369,5 +368,13 @@ fn log_route_change(before: &WriteRoute, after: &WriteRoute) {
             info!(%member, %epoch, %timeline, addr = %leader.addr(), "forwarding to {member}");
         }
         _ => {}
+    }
+}
+
+/// Why a server of the read route takes no new sessions, in the words of a target.
+fn read_hold_reason(admission: Admission) -> Option<Reason> {
+    match admission {
+        Admission::NewSessions => None,
+        Admission::ExistingOnly => Some(Reason::NoReplica),
     }
 }

@@ -1,12 +1,13 @@
 //! Tallies: what was counted of sessions, by route and by epoch, without a lock.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pg_leader_proxy_core::{Impact, Moment, RouteEpoch};
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use crate::route::RouteKind;
 
 /// How long before the end of an epoch a session that its server ended counts as lost with it: PostgreSQL ends its
 /// sessions itself when it shuts down or crashes, and the router hears of that a moment later.
@@ -39,28 +40,6 @@ impl Counter {
     /// The count now.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
-    }
-}
-
-/// Which of the two routes a session is on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RouteKind {
-    /// Sessions that write.
-    Write,
-    /// Sessions that only read.
-    Read,
-}
-
-impl RouteKind {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Write, Self::Read];
-
-    /// The name in logs and metrics.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Write => "write",
-            Self::Read => "read",
-        }
     }
 }
 

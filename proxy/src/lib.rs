@@ -1,6 +1,7 @@
 //! Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.
 
 pub mod admin;
+pub mod admission;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -8,12 +9,10 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod events;
-pub mod gate;
-pub mod grant;
 pub mod logging;
 pub mod net;
+pub mod route;
 pub mod session;
 pub mod sources;
-pub mod targets;
 pub mod wire;
 pub mod worker;

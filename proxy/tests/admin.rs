@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use pg_leader_proxy::admin::answers::{FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer};
 use pg_leader_proxy::admin::{self, Admin};
+use pg_leader_proxy::admission::{Gate, GateLimits};
 use pg_leader_proxy::app::Phase;
 use pg_leader_proxy::control::{Control, OBSERVATIONS, Outputs};
-use pg_leader_proxy::counters::{Counters, RejectionKind, RouteKind};
-use pg_leader_proxy::gate::{Gate, GateLimits};
+use pg_leader_proxy::counters::{Counters, RejectionKind};
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::{cli, clock};
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Observation, Policy, ProbeConnection, ProbeFailure, ProbeReply,

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use pg_leader_proxy::counters::{Counters, RouteKind};
-use pg_leader_proxy::gate::{Gate, GateLimits};
-use pg_leader_proxy::grant::Grant;
+use pg_leader_proxy::admission::{Gate, GateLimits, Grant, Target, Targets};
+use pg_leader_proxy::counters::Counters;
 use pg_leader_proxy::net::{self, SocketOptions};
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::{SessionSettings, Shared};
-use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,

@@ -15,7 +15,8 @@ use super::answers::{
 use super::members;
 use crate::app::Phase;
 use crate::control::View;
-use crate::counters::{Counters, RejectionKind, RouteKind};
+use crate::counters::{Counters, RejectionKind};
+use crate::route::RouteKind;
 
 /// What the process as a whole adds to what control knows.
 #[derive(Clone, Copy, Debug)]

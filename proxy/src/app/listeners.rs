@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 
 use super::settings::routes;
 use crate::config::Config;
-use crate::counters::RouteKind;
 use crate::net;
+use crate::route::RouteKind;
 use crate::worker::{Listener, ListenerOwner};
 
 /// The sockets of every address that is not in `bound` yet.

@@ -28,13 +28,13 @@ use self::settings::{check_reloadable, etcd_config, gate_limits, routes, setting
 use self::source_tasks::{ask_servers, follow_etcd};
 pub use self::supervisor_link::{SupervisorCommand, SupervisorLink};
 use crate::admin::{self, Admin};
+use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, Config, ConfigErrors, Origins, Witnesses};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outputs};
 use crate::counters::Counters;
 pub use crate::events::EventRecord;
 use crate::events::Outbox;
-use crate::gate::Gate;
 use crate::logging::Logging;
 use crate::net;
 use crate::session::{SessionSettings, Shared};

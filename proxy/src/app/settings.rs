@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use anyhow::{Result, bail};
 use pg_leader_proxy_core::{Member, MemberName, ServerAddr};
 
+use crate::admission::GateLimits;
 use crate::config::{self, Config, Witnesses};
-use crate::counters::RouteKind;
-use crate::gate::GateLimits;
 use crate::net::SocketOptions;
+use crate::route::RouteKind;
 use crate::session::SessionSettings;
 
 pub(super) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {

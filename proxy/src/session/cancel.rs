@@ -5,10 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::debug;
 
 use super::{SessionSettings, Shared};
+use crate::admission::Target;
 use crate::clock;
-use crate::counters::RouteKind;
 use crate::net;
-use crate::targets::Target;
+use crate::route::RouteKind;
 
 /// Passes `packet` to the servers of `route` and returns when they have taken it.
 ///

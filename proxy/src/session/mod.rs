@@ -20,11 +20,11 @@ use tracing::debug;
 pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
 pub(crate) use self::startup::StartupContext;
+use crate::admission::{Gate, SessionGuard, Targets};
 use crate::clock;
-use crate::counters::{Counters, RouteCounters, RouteKind};
-use crate::gate::Gate;
+use crate::counters::{Counters, RouteCounters};
 use crate::net::SocketOptions;
-use crate::targets::{SessionGuard, Targets};
+use crate::route::RouteKind;
 
 /// The settings that sessions look at; new ones take effect at the next look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

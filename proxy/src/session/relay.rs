@@ -19,9 +19,8 @@ use pg_leader_proxy_core::Moment;
 
 use super::boundary::Boundary;
 use super::scratch::{BufferPool, Scratch};
+use crate::admission::{Grant, Permit};
 use crate::clock;
-use crate::gate::Permit;
-use crate::grant::Grant;
 use crate::net;
 use crate::wire::{self, SqlState};
 

@@ -17,11 +17,11 @@ use super::read_buffer::ReadBuffer;
 use super::rejection::Rejection;
 use super::relay::Relay;
 use super::{AcceptedClient, Session, SessionSettings, Shared, cancel};
+use crate::admission::{Permit, Target, Ticket};
 use crate::clock;
-use crate::counters::{Counter, RejectionKind, RouteKind};
-use crate::gate::{Permit, Ticket};
+use crate::counters::{Counter, RejectionKind};
 use crate::net;
-use crate::targets::Target;
+use crate::route::RouteKind;
 use crate::wire::FirstPacket;
 
 /// How much a held client may send before the proxy stops reading from it, in bytes.

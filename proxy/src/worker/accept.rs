@@ -21,7 +21,7 @@ use tracing::warn;
 
 use super::acceptors::{Acceptors, Client};
 use super::{EventLoop, PoolHandle, RelayedSession, WorkerCommand};
-use crate::counters::RouteKind;
+use crate::route::RouteKind;
 use crate::session::{Shared, StartupContext};
 
 /// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::{LISTENERS, Listener, ListenerOwner};
-use crate::counters::RouteKind;
 use crate::net::SocketOptions;
+use crate::route::RouteKind;
 use crate::session::SessionSettings;
 
 /// A connection, and where it comes from.

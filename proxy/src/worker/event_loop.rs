@@ -16,8 +16,8 @@ use tracing::warn;
 
 use super::balance::RelayedSession;
 use super::{LISTENERS, LoopWaker, WAKE};
+use crate::admission::Grant;
 use crate::clock;
-use crate::grant::Grant;
 use crate::session::{End, Progress, Scratch, Side};
 
 /// How many sockets epoll may speak of at once.

@@ -24,7 +24,7 @@ use tracing::error;
 use self::accept::AcceptLoop;
 use self::balance::{Load, Peer, Pool, PoolHandle, RelayedSession};
 use self::event_loop::EventLoop;
-use crate::counters::RouteKind;
+use crate::route::RouteKind;
 use crate::session::Shared;
 
 /// How many orders may wait for a worker: one per listening socket and reload, and sessions that others hand over to it.

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::counters::{Counters, EpochCounters, RouteKind};
-use pg_leader_proxy::gate::{Gate, GateLimits};
-use pg_leader_proxy::grant::Grant;
+use pg_leader_proxy::admission::{Gate, GateLimits, Grant, Target, Targets};
+use pg_leader_proxy::counters::{Counters, EpochCounters};
 use pg_leader_proxy::net::{self, SocketOptions};
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::{SessionSettings, Shared};
-use pg_leader_proxy::targets::{Target, Targets};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
@@ -145,7 +144,7 @@ impl Rig {
 
     /// Ends the leader's epoch, as control would.
     pub(crate) fn depose(&mut self, grant: &Grant, reason: Reason) {
-        grant.revoke(pg_leader_proxy::grant::DisconnectReason::Route(reason.clone()));
+        grant.revoke(pg_leader_proxy::admission::DisconnectReason::Route(reason.clone()));
         self.publish(|targets| targets.write = Err(reason));
         self.write_gate.set_open(false);
     }

@@ -8,7 +8,7 @@ mod serving;
 mod severing;
 mod waiting;
 
-use pg_leader_proxy::gate::GateLimits;
+use pg_leader_proxy::admission::GateLimits;
 
 /// A gate that keeps nobody waiting.
 const WIDE: GateLimits = GateLimits { max_held: 100, max_concurrent_logins: 100 };

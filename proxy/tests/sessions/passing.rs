@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy::counters::RouteKind;
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy_core::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::counters::RouteKind;
-use pg_leader_proxy::grant::Grant;
+use pg_leader_proxy::admission::Grant;
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy::counters::{RejectionKind, RouteKind};
-use pg_leader_proxy::gate::GateLimits;
+use pg_leader_proxy::admission::GateLimits;
+use pg_leader_proxy::counters::RejectionKind;
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::SessionSettings;
 use tokio::io::AsyncWriteExt;
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use pg_leader_proxy_core::{Admission, MemberName, Reason, RouteEpoch, ServerAddr};
+use pg_leader_proxy_core::{MemberName, Reason, RouteEpoch, ServerAddr};
 
-use crate::counters::{EpochCounters, RouteKind};
-use crate::grant::Grant;
+use super::grant::Grant;
+use crate::counters::EpochCounters;
+use crate::route::RouteKind;
 
 /// Where sessions of each route go at present.
 #[derive(Clone, Debug)]
@@ -89,13 +90,5 @@ impl Targets {
             RouteKind::Write => self.write.as_ref().map_or(&[], std::slice::from_ref),
             RouteKind::Read => self.read.as_ref().map_or(&[], Vec::as_slice),
         }
-    }
-}
-
-/// Why a server of the read route takes no new sessions, in the words of a target.
-pub fn hold_reason(admission: Admission) -> Option<Reason> {
-    match admission {
-        Admission::NewSessions => None,
-        Admission::ExistingOnly => Some(Reason::NoReplica),
     }
 }

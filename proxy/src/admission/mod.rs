@@ -1,0 +1,9 @@
+//! Admission: which server a client may use, when it may connect to it, and for how long bytes may pass.
+
+mod gate;
+mod grant;
+mod targets;
+
+pub use self::gate::{Gate, GateLimits, Permit, Ticket, TooManyHeld};
+pub use self::grant::{DisconnectReason, Grant};
+pub use self::targets::{SessionGuard, Target, Targets};
