@@ -1,4 +1,4 @@
-// The start of this executable: it is the tests, or, under the name `nomad`, Nomad itself.
+// TestMain: this executable is the tests or, under the name `nomad`, Nomad itself.
 
 package conformance
 
@@ -13,30 +13,30 @@ import (
 	"github.com/hashicorp/nomad/version"
 )
 
-// nomadFile makes this executable Nomad's command line, agent included, when it is called so. It has to be by name: Nomad
-// starts its own executable again to collect logs and to render templates (handlers for that are installed by package
-// initialisation, before TestMain), and does not do so with one that is named as a Go test.
+// nomadFile is the name under which this executable is Nomad's command line, agent included. Nomad starts its own executable again
+// to collect logs and to render templates, unless the name is that of a Go test. Package initialisation installs the handlers for
+// that, before TestMain.
 const nomadFile = "nomad"
 
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == nomadFile {
 		os.Exit(nomad(os.Args[1:]))
 	}
-	place, err := makePlace()
+	run, err := newRunDirectory()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "conformance: %v\n", err)
 		os.Exit(1)
 	}
-	here = place
+	here = run
 	code := m.Run()
-	if err := place.sweep(); err != nil {
+	if err := run.remove(); err != nil {
 		fmt.Fprintf(os.Stderr, "conformance: cleaning up: %v\n", err)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// nomad is what Nomad's own main function does.
+// nomad does what Nomad's main function does.
 func nomad(arguments []string) int {
 	meta := new(command.Meta)
 	meta.SetupUi(arguments)

@@ -16,8 +16,8 @@ import (
 // The roles of the driver's executable: its first argument, none for the plugin.
 const (
 	rolePlugin     = ""
-	roleSupervisor = "supervise"
-	roleRelay      = "relay"
+	roleSupervisor = "supervisor"
+	roleProxy      = "proxy"
 )
 
 // process is one process, told from a later one with the same number by its start time.
@@ -74,18 +74,18 @@ func driverProcess(executable, role string) (process, error) {
 	return found[0], nil
 }
 
-// relayOf finds the relay in the cgroup that Nomad made for a task.
-func relayOf(allocID, task string) (process, error) {
+// proxyOf finds the proxy process in the cgroup that Nomad made for a task.
+func proxyOf(allocID, task string) (process, error) {
 	pids, err := cgroupProcesses(allocID, task)
 	if err != nil {
 		return process{}, err
 	}
 	for _, pid := range pids {
-		if p, err := inspect(pid); err == nil && p.role == roleRelay {
+		if p, err := inspect(pid); err == nil && p.role == roleProxy {
 			return p, nil
 		}
 	}
-	return process{}, fmt.Errorf("no relay in the task's cgroup, which holds the processes %v", pids)
+	return process{}, fmt.Errorf("no proxy process in the task's cgroup, which holds the processes %v", pids)
 }
 
 // cgroupProcesses reads the task's cgroup; on version 1 the freezer, the one that Nomad kills by.

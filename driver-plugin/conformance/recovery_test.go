@@ -33,7 +33,7 @@ func TestATaskSurvivesThePlugin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			task, handle := h.start(whole)
-			before, err := relayOf(task.AllocID, task.Name)
+			before, err := proxyOf(task.AllocID, task.Name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -87,12 +87,12 @@ func killPlugin(t *testing.T, h *host) {
 func TestTheEndOfATaskIsRememberedWithoutAPlugin(t *testing.T) {
 	h := newHost(t)
 	task, handle := h.start(whole)
-	relay, err := relayOf(task.AllocID, task.Name)
+	proxy, err := proxyOf(task.AllocID, task.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.instance.Kill()
-	if err := syscall.Kill(relay.pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(proxy.pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, soon, "the supervisor has let go of the sockets and ended", func() error {

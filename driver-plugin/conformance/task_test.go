@@ -109,7 +109,7 @@ func mustMeasure(t *testing.T, h *host, id string) {
 
 // mustReload sends SIGHUP, which must change neither the process nor its readiness to take clients.
 func mustReload(t *testing.T, h *host, task *drivers.TaskConfig) {
-	before, err := relayOf(task.AllocID, task.Name)
+	before, err := proxyOf(task.AllocID, task.Name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestExecConformance(t *testing.T) {
 func TestTheSameTaskIsNotStartedTwice(t *testing.T) {
 	h := newHost(t)
 	task, _ := h.start(whole)
-	before, err := relayOf(task.AllocID, task.Name)
+	before, err := proxyOf(task.AllocID, task.Name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,23 +1,23 @@
-//! What is known of the driver before anything happens: name, versions, capabilities.
+//! The static facts about the driver: name, versions, capabilities.
 
 use nomad_plugin_proto::base::{PluginInfoResponse, PluginType};
 use nomad_plugin_proto::driver::{DriverCapabilities, driver_capabilities, network_isolation_spec};
 
-use crate::agent;
+use crate::plugin_config;
 
 /// The name of the driver in jobs.
 pub const NAME: &str = "pg-leader-proxy";
 
-/// The name of the program, and of the label of the agent's `plugin` block.
+/// The name of the executable, and the label of the agent's `plugin` block.
 pub const PROGRAM: &str = "nomad-driver-pg-leader-proxy";
 
-/// The version of driver and proxy, which are one.
+/// The version of driver and proxy.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The only version of the plugin protocol's content that Nomad has (`helper/pluginutils/loader`).
+/// The only version of the plugin API that Nomad has (`helper/pluginutils/loader`).
 const API_VERSION: &str = "v0.1.0";
 
-/// What the plugin says of itself.
+/// The answer to `PluginInfo`.
 #[must_use]
 pub fn info() -> PluginInfoResponse {
     PluginInfoResponse {
@@ -28,7 +28,7 @@ pub fn info() -> PluginInfoResponse {
     }
 }
 
-/// What the driver can do: signals and commands; the host's files and network, and nothing mounted into either.
+/// What the driver supports: signals and commands. Tasks use the host's files and network, and nothing is mounted for them.
 #[must_use]
 pub fn capabilities() -> DriverCapabilities {
     DriverCapabilities {
@@ -46,21 +46,22 @@ pub fn capabilities() -> DriverCapabilities {
 /// The answer to `--help`.
 #[must_use]
 pub fn help() -> String {
-    let keys = agent::KEYS.map(|key| format!("  {} = {:?}\n      {}\n", key.name, key.default, key.doc));
-    format!("{USE}{}", keys.concat())
+    let keys =
+        plugin_config::KEYS.map(|key| format!("  {} = {:?}\n      {}\n", key.name, key.default, key.doc));
+    format!("{USAGE}{}", keys.concat())
 }
 
-const USE: &str = "\
-The Nomad task driver `pg-leader-proxy`. A Nomad client starts this program; nobody else needs to.
+const USAGE: &str = "\
+The Nomad task driver `pg-leader-proxy`. It is started by a Nomad client, version 1.7 or newer.
 
 Copy it into the client's plugin_dir, add a block `plugin \"nomad-driver-pg-leader-proxy\" {}` to the
 client's configuration, and restart the client. Then a task with `driver = \"pg-leader-proxy\"` runs.
 
 Options:
-  --version  Say which version this is
-  --help     Say this
+  --version  Print the version
+  --help     Print this help
 
-The block's `config` may set, here with the defaults:
+The block's `config` may set these keys, here with their defaults:
 ";
 
 #[cfg(test)]
@@ -68,20 +69,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_is_one_that_nomad_can_parse() {
+    fn nomad_can_parse_the_version() {
         let parts: Vec<Option<u32>> = VERSION.split('.').map(|part| part.parse().ok()).collect();
         assert!(parts.len() == 3 && parts.iter().all(Option::is_some), "{VERSION}");
     }
 
     #[test]
-    fn the_help_explains_every_key_of_the_agents_block() {
-        for key in agent::KEYS {
+    fn the_help_explains_every_key_of_the_plugin_block() {
+        for key in plugin_config::KEYS {
             assert!(help().contains(key.name) && help().contains(key.default) && help().contains(key.doc));
         }
     }
 
     #[test]
-    fn the_program_is_named_as_its_crate_and_its_help() {
+    fn the_executable_has_the_name_of_its_crate() {
         assert_eq!(PROGRAM, env!("CARGO_PKG_NAME"));
         assert!(help().contains(PROGRAM) && help().contains(NAME));
     }

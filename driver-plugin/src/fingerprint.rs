@@ -1,4 +1,4 @@
-//! Whether this host can run a task, and what Nomad's scheduler may know of it.
+//! Whether this host can run a task, and the node attributes for Nomad's scheduler.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, DirBuilder};
@@ -12,52 +12,50 @@ use nomad_plugin_proto::structs::Attribute;
 use rustix::fs::{Access, access};
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
-use crate::resources::{Mounts, Version};
+use crate::resources::CgroupMode;
+use crate::roles::THIS_EXECUTABLE;
 
-/// What every attribute begins with; Nomad itself adds the name without a point for a driver that is there.
+/// The prefix of every attribute.
 const PREFIX: &str = "driver.pg-leader-proxy.";
 
-/// What Nomad itself says of a driver that is well.
+/// Nomad's own text for a healthy driver.
 const HEALTHY: &str = "Healthy";
 
-/// The file by which this process can be started again, whatever has become of its path.
-const THIS_PROGRAM: &str = "/proc/self/exe";
-
-/// One look at the host. Two looks at an unchanged host are equal: each change costs Nomad's servers an update.
+/// The state of the host. It is the same for an unchanged host: each change is an update for Nomad's servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     /// Whether a task can be started.
     pub healthy: bool,
-    /// `Healthy`, with what an operator should know nevertheless, or every reason why not.
+    /// `Healthy`, with remarks for the operator, or every reason why not.
     pub description: String,
-    /// What constraints of jobs may ask for.
-    pub attributes: BTreeMap<String, Value>,
+    /// Attributes of the node, which jobs may use in constraints.
+    pub attributes: BTreeMap<String, AttributeValue>,
 }
 
 /// The value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// It is so or not.
+pub enum AttributeValue {
+    /// Yes or no.
     Bool(bool),
     /// Text.
     Text(String),
 }
 
-/// The program's file, as it was when this process started.
+/// The executable file, as it was when this process started.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,
     /// Device and inode.
     file: Option<(u64, u64)>,
-    /// How it is started again.
+    /// By which it is started again.
     executable: PathBuf,
 }
 
 impl Program {
-    /// The file of this process. To be asked for at its start.
+    /// The file of this process. It must be called when the process starts.
     #[must_use]
     pub fn of_this_process() -> Self {
-        Self::new(std::env::current_exe().unwrap_or_default(), PathBuf::from(THIS_PROGRAM))
+        Self::new(std::env::current_exe().unwrap_or_default(), PathBuf::from(THIS_EXECUTABLE))
     }
 
     fn new(path: PathBuf, executable: PathBuf) -> Self {
@@ -65,7 +63,7 @@ impl Program {
         Self { path, file, executable }
     }
 
-    /// Tasks are started from the file that this process runs, which is there even without a name.
+    /// Tasks are started from the file of this process, which exists even after its path was removed.
     fn executable(&self) -> io::Result<()> {
         Ok(access(&self.executable, Access::EXEC_OK)?)
     }
@@ -75,99 +73,88 @@ impl Program {
     }
 }
 
-/// What was found, to be judged.
+/// What was found on the host.
 #[derive(Debug)]
 struct Facts {
-    processes: io::Result<()>,
+    pidfd: io::Result<()>,
     executable: io::Result<()>,
     replaced: bool,
     state_dir: (PathBuf, io::Result<()>),
-    mounts: io::Result<Mounts>,
+    cgroups: CgroupMode,
     root: bool,
 }
 
 impl Fingerprint {
-    /// Looks at the host. The directory of the supervisors is made if it is missing. Blocks for moments.
+    /// Examines the host. Creates the supervisors' directory if it is missing. Blocks for moments.
     #[must_use]
     pub fn take(program: &Program, state_dir: &Path) -> Self {
         Self::of(&Facts {
-            processes: pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(io::Error::from),
+            pidfd: pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(io::Error::from),
             executable: program.executable(),
             replaced: program.replaced(),
             state_dir: (state_dir.to_owned(), write(state_dir)),
-            mounts: Mounts::here(),
+            cgroups: CgroupMode::of_host(),
             root: rustix::process::geteuid().is_root(),
         })
     }
 
     fn of(facts: &Facts) -> Self {
         let reasons = facts.reasons();
-        let said = if reasons.is_empty() { facts.remarks() } else { reasons.clone() };
         let healthy = reasons.is_empty();
-        let first = healthy.then(|| HEALTHY.to_owned());
-        let description = first.into_iter().chain(said).collect::<Vec<_>>().join("; ");
+        let description =
+            if healthy { [vec![HEALTHY.to_owned()], facts.remarks()].concat() } else { reasons };
+        let description = description.join("; ");
         Self { healthy, description, attributes: facts.attributes() }
     }
 }
 
 impl Facts {
-    /// Why no task can be started.
+    /// Why tasks cannot be started.
     fn reasons(&self) -> Vec<String> {
         let (state_dir, written) = &self.state_dir;
-        let read_only = self.mounts.as_ref().ok().and_then(Mounts::read_only);
         let reasons = [
-            said(&self.processes, "the kernel has no descriptors of processes (Linux 5.3)"),
-            said(&self.executable, "the program cannot be executed any more"),
-            said(written, &format!("the state directory {} cannot be written", state_dir.display())),
-            said(&self.mounts, "/proc cannot be read"),
-            read_only.map(|path| format!("the cgroup hierarchy {} is mounted read-only", path.display())),
+            problem(&self.pidfd, "the kernel has no pidfd_open (Linux 5.3)"),
+            problem(&self.executable, "the executable cannot be started"),
+            problem(written, &format!("the state directory {} cannot be written", state_dir.display())),
         ];
         reasons.into_iter().flatten().collect()
     }
 
-    /// What a task can do without.
+    /// What tasks can do without.
     fn remarks(&self) -> Vec<String> {
         let remarks = [
-            (
-                self.replaced,
-                "the program's file was replaced: it takes a restart of the agent to run the new one",
-            ),
-            (!self.root, "not root: a task's user cannot be set"),
-            (!self.limits(), "no cgroups: memory and processor of a task are not limited"),
+            (self.replaced, "the executable was replaced: restart the agent to use the new one"),
+            (!self.root, "not running as root: a task's user is ignored"),
+            (!self.limits(), "no cgroups: memory and CPU of tasks are not limited"),
         ];
         remarks.iter().filter(|(holds, _)| *holds).map(|(_, remark)| (*remark).to_owned()).collect()
     }
 
-    fn attributes(&self) -> BTreeMap<String, Value> {
-        let version = self.version();
+    fn attributes(&self) -> BTreeMap<String, AttributeValue> {
         let attributes = [
-            ("version", Value::Text(env!("CARGO_PKG_VERSION").to_owned())),
-            ("cgroup", Value::Text(version.to_string())),
-            // Limits are enforced, and a task that the kernel ends for want of memory is told from others.
-            ("limits", Value::Bool(self.limits())),
-            // A task's `user` is honoured.
-            ("user", Value::Bool(self.root)),
-            // A task that is replaced by its next version hands its listening sockets over.
-            ("handover", Value::Bool(true)),
+            ("version", AttributeValue::Text(env!("CARGO_PKG_VERSION").to_owned())),
+            ("cgroup", AttributeValue::Text(self.cgroups.to_string())),
+            // Limits are enforced, and a kill for lack of memory is reported as such.
+            ("limits", AttributeValue::Bool(self.limits())),
+            // A task runs as the `user` of the job.
+            ("user", AttributeValue::Bool(self.root)),
+            // A task that is replaced hands its listening sockets over to the next one.
+            ("handover", AttributeValue::Bool(true)),
         ];
         attributes.map(|(name, value)| (format!("{PREFIX}{name}"), value)).into()
     }
 
-    /// Of version 1 Nomad makes groups only as root; of version 2 somebody else may have given it a part of them.
+    /// Nomad needs root for version 1. A part of version 2 can be delegated to another user.
     fn limits(&self) -> bool {
-        match self.version() {
-            Version::None => false,
-            Version::V1 => self.root,
-            Version::V2 => true,
+        match self.cgroups {
+            CgroupMode::None => false,
+            CgroupMode::V1 => self.root,
+            CgroupMode::V2 => true,
         }
-    }
-
-    fn version(&self) -> Version {
-        self.mounts.as_ref().map_or(Version::None, Mounts::version)
     }
 }
 
-fn said<T>(fact: &io::Result<T>, what: &str) -> Option<String> {
+fn problem(fact: &io::Result<()>, what: &str) -> Option<String> {
     fact.as_ref().err().map(|error| format!("{what}: {error}"))
 }
 
@@ -175,7 +162,7 @@ fn file(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).map(|file| (file.dev(), file.ino())).ok()
 }
 
-/// Writes a file that has no name and is gone at once.
+/// Writes to a temporary file without a name.
 fn write(state_dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
     tempfile::tempfile_in(state_dir)?.write_all(b".")
@@ -191,11 +178,11 @@ impl From<Fingerprint> for FingerprintResponse {
     }
 }
 
-impl From<Value> for Attribute {
-    fn from(value: Value) -> Self {
+impl From<AttributeValue> for Attribute {
+    fn from(value: AttributeValue) -> Self {
         match value {
-            Value::Bool(value) => value.into(),
-            Value::Text(text) => text.into(),
+            AttributeValue::Bool(value) => value.into(),
+            AttributeValue::Text(text) => text.into(),
         }
     }
 }
@@ -204,16 +191,13 @@ impl From<Value> for Attribute {
 mod tests {
     use super::*;
 
-    const UNIFIED: &str = "29 26 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
-    const SEPARATE: &str = "37 31 0:34 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n";
-
     fn facts() -> Facts {
         Facts {
-            processes: Ok(()),
+            pidfd: Ok(()),
             executable: Ok(()),
             replaced: false,
             state_dir: (PathBuf::from("/run/x"), Ok(())),
-            mounts: Ok(Mounts::parse(UNIFIED)),
+            cgroups: CgroupMode::V2,
             root: true,
         }
     }
@@ -221,7 +205,6 @@ mod tests {
     fn unhealthy(facts: &Facts, reason: &str) {
         let seen = Fingerprint::of(facts);
         assert_eq!((seen.healthy, seen.description.as_str()), (false, reason));
-        assert_eq!(seen.attributes, Fingerprint::of(facts).attributes, "it stays the same");
         let response: FingerprintResponse = seen.into();
         assert_eq!(
             (response.health(), response.health_description.as_str()),
@@ -229,7 +212,7 @@ mod tests {
         );
     }
 
-    fn remark(facts: &Facts, remark: &str) -> BTreeMap<String, Value> {
+    fn remark(facts: &Facts, remark: &str) -> BTreeMap<String, AttributeValue> {
         let seen = Fingerprint::of(facts);
         assert_eq!((seen.healthy, seen.description), (true, format!("Healthy; {remark}")));
         seen.attributes
@@ -240,49 +223,39 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_has_everything_is_healthy_and_says_what_it_has() {
+    fn a_host_that_has_everything_is_healthy() {
         let seen = Fingerprint::of(&facts());
         assert_eq!((seen.healthy, seen.description.as_str()), (true, "Healthy"));
-        let text = |text: &str| Value::Text(text.to_owned());
+        let text = |text: &str| AttributeValue::Text(text.to_owned());
         let expected = [
             ("cgroup", text("v2")),
-            ("handover", Value::Bool(true)),
-            ("limits", Value::Bool(true)),
-            ("user", Value::Bool(true)),
+            ("handover", AttributeValue::Bool(true)),
+            ("limits", AttributeValue::Bool(true)),
+            ("user", AttributeValue::Bool(true)),
             ("version", text(env!("CARGO_PKG_VERSION"))),
         ];
         let expected = expected.map(|(name, value)| (format!("driver.pg-leader-proxy.{name}"), value));
         assert_eq!(seen.attributes, expected.into());
-        let other = Facts { mounts: Ok(Mounts::parse(SEPARATE)), ..facts() };
+        let other = Facts { cgroups: CgroupMode::V1, ..facts() };
         assert_eq!(Fingerprint::of(&other).attributes["driver.pg-leader-proxy.cgroup"], text("v1"));
     }
 
     #[test]
-    fn a_kernel_without_descriptors_of_processes_is_unhealthy() {
-        let old = Facts { processes: Err(io::Error::from_raw_os_error(38)), ..facts() };
-        let reason =
-            "the kernel has no descriptors of processes (Linux 5.3): Function not implemented (os error 38)";
-        unhealthy(&old, reason);
+    fn a_kernel_without_pidfds_is_unhealthy() {
+        let old = Facts { pidfd: Err(io::Error::from_raw_os_error(38)), ..facts() };
+        unhealthy(&old, "the kernel has no pidfd_open (Linux 5.3): Function not implemented (os error 38)");
     }
 
     #[test]
-    fn a_program_that_cannot_be_executed_is_unhealthy() {
+    fn an_executable_that_cannot_be_started_is_unhealthy() {
         let gone = Facts { executable: Err(denied()), ..facts() };
-        unhealthy(&gone, "the program cannot be executed any more: permission denied");
+        unhealthy(&gone, "the executable cannot be started: permission denied");
     }
 
     #[test]
     fn a_state_directory_that_cannot_be_written_is_unhealthy() {
         let full = Facts { state_dir: (PathBuf::from("/run/x"), Err(denied())), ..facts() };
         unhealthy(&full, "the state directory /run/x cannot be written: permission denied");
-    }
-
-    #[test]
-    fn cgroups_that_cannot_be_used_are_unhealthy() {
-        let mounts = Mounts::parse(&UNIFIED.replace("rw,nosuid", "ro,nosuid"));
-        let read_only = Facts { mounts: Ok(mounts), ..facts() };
-        unhealthy(&read_only, "the cgroup hierarchy /sys/fs/cgroup is mounted read-only");
-        unhealthy(&Facts { mounts: Err(denied()), ..facts() }, "/proc cannot be read: permission denied");
     }
 
     #[test]
@@ -293,21 +266,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_task_can_do_without_is_a_remark() {
-        let user = remark(&Facts { root: false, ..facts() }, "not root: a task's user cannot be set");
-        assert_eq!(user["driver.pg-leader-proxy.user"], Value::Bool(false));
-        let none = Facts { mounts: Ok(Mounts::default()), ..facts() };
-        let none = remark(&none, "no cgroups: memory and processor of a task are not limited");
-        assert_eq!(none["driver.pg-leader-proxy.cgroup"], Value::Text("none".to_owned()));
-        assert_eq!(none["driver.pg-leader-proxy.limits"], Value::Bool(false));
-        let user = Facts { mounts: Ok(Mounts::parse(SEPARATE)), root: false, ..facts() };
-        assert_eq!(Fingerprint::of(&user).attributes["driver.pg-leader-proxy.limits"], Value::Bool(false));
-        let replaced = "the program's file was replaced: it takes a restart of the agent to run the new one";
+    fn what_tasks_can_do_without_is_a_remark() {
+        let user = remark(&Facts { root: false, ..facts() }, "not running as root: a task's user is ignored");
+        assert_eq!(user["driver.pg-leader-proxy.user"], AttributeValue::Bool(false));
+        let none = Facts { cgroups: CgroupMode::None, ..facts() };
+        let none = remark(&none, "no cgroups: memory and CPU of tasks are not limited");
+        assert_eq!(none["driver.pg-leader-proxy.cgroup"], AttributeValue::Text("none".to_owned()));
+        assert_eq!(none["driver.pg-leader-proxy.limits"], AttributeValue::Bool(false));
+        let user = Facts { cgroups: CgroupMode::V1, root: false, ..facts() };
+        assert_eq!(
+            Fingerprint::of(&user).attributes["driver.pg-leader-proxy.limits"],
+            AttributeValue::Bool(false)
+        );
+        let replaced = "the executable was replaced: restart the agent to use the new one";
         remark(&Facts { replaced: true, ..facts() }, replaced);
     }
 
     #[test]
-    fn a_state_directory_is_made_and_really_written() {
+    fn the_state_directory_is_created_and_written() {
         let root = tempfile::tempdir().unwrap();
         let state_dir = root.path().join("a/b");
         write(&state_dir).unwrap();
@@ -319,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_moved_aside_or_replaced_is_noticed_and_can_still_be_started() {
+    fn a_removed_or_replaced_executable_is_noticed_and_can_still_be_started() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("program");
         fs::copy("/bin/true", &path).unwrap();
-        // A second name stands for /proc/self/exe, which needs none.
+        // A second name takes the place of /proc/self/exe.
         let kept = root.path().join("kept");
         fs::hard_link(&path, &kept).unwrap();
         let program = Program::new(path.clone(), kept);

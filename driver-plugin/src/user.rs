@@ -1,14 +1,14 @@
-//! The user of a task: a name, a number, or one of Nomad's dynamic users, and how a process becomes it.
+//! The user of a task: a name, a number, or one of Nomad's dynamic users, and how a process becomes that user.
 
 use std::ffi::CString;
 use std::io;
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
 
-/// Nomad's dynamic users are not in the password file: the number is in the name, and the group has the same.
+/// Prefix of Nomad's dynamic users. They are not in the user database: the number is part of the name, and the group has the same.
 const DYNAMIC: &str = "nomad-";
 
-/// Why there is no such user.
+/// Why a user cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum UnknownUser {
     /// Neither a name that the system knows nor a number.
@@ -19,19 +19,19 @@ pub enum UnknownUser {
     Unreadable(String, #[source] nix::Error),
 }
 
-/// Who a process is to be.
+/// A user and its group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The number of the user.
     pub uid: u32,
-    /// The number of the user's own group.
+    /// The number of the user's primary group.
     pub gid: u32,
-    /// The name under which the system knows the user, if it does.
+    /// The user's name in the system's user database, if it has one.
     pub name: Option<String>,
 }
 
 impl Account {
-    /// The account that `user` means: `postgres`, `999` or `nomad-80123`.
+    /// Finds the account of `user`: `postgres`, `999` or `nomad-80123`.
     ///
     /// # Errors
     /// When there is no such user.
@@ -50,13 +50,13 @@ impl Account {
         }
     }
 
-    /// Makes this process, with all its threads, one of that user. There is no way back.
+    /// Changes this process, with all its threads, to the user, its group and its supplementary groups. There is no way back.
     ///
     /// # Errors
-    /// What the operating system says: it takes root to become somebody else.
+    /// What the operating system says. Only root can become another user.
     pub fn assume(&self) -> io::Result<()> {
         let gid = Gid::from_raw(self.gid);
-        // Groups first, the user last: afterwards the process may change neither.
+        // The user changes last: afterwards the process may not change its groups.
         match self.name.as_deref().map(CString::new) {
             Some(name) => initgroups(&name?, gid)?,
             None => setgroups(&[gid])?,
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_user_is_named() {
+    fn the_error_names_the_unknown_user() {
         for user in ["no-such-user", "nomad-", "nomad-x", "-1", "", "4294967296"] {
             let error = Account::find(user).unwrap_err();
             assert!(error.to_string().contains(&format!("`{user}`")), "{error}");

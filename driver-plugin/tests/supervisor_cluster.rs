@@ -1,4 +1,4 @@
-//! Supervised relays in front of a real cluster: news that wait for a plugin, and tasks that follow each other.
+//! Supervised proxies in front of a real cluster: events that wait for a plugin, and tasks that replace each other.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -10,51 +10,53 @@ use std::time::{Duration, Instant};
 use lab::{Cluster, ClusterOptions, Failure, MONITOR, NewClients, Session};
 use nomad_driver_pg_leader_proxy::resources::Cgroups;
 use nomad_driver_pg_leader_proxy::signal::Signal;
-use nomad_driver_pg_leader_proxy::supervisor::{Base, Found, Launch, Record, Supervisor, TaskName};
+use nomad_driver_pg_leader_proxy::supervisor::{
+    LaunchSpec, Launcher, Recovered, SupervisorClient, TaskName, TaskRecord,
+};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// Beyond anything that a healthy step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How often a client comes. Each logs in and writes, and the machine may be busy.
+/// The interval of new clients. Each logs in and writes.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// A cluster of one member, and a place for supervisors.
-struct Scene {
+/// A cluster of one member, and a state directory for supervisors.
+struct Fixture {
     cluster: Cluster,
     directory: TempDir,
-    base: Base,
-    started: Mutex<Vec<Record>>,
+    launcher: Launcher,
+    started: Mutex<Vec<TaskRecord>>,
 }
 
-impl Drop for Scene {
+impl Drop for Fixture {
     fn drop(&mut self) {
         for record in self.started.lock().unwrap().iter() {
-            let _ = record.supervisor.signal(Signal::KILL.raw());
-            let _ = record.relay.signal(Signal::KILL.raw());
+            let _ = record.supervisor.signal(Signal::KILL);
+            let _ = record.proxy.signal(Signal::KILL);
         }
     }
 }
 
-impl Scene {
+impl Fixture {
     async fn start() -> Self {
-        let setup = ClusterOptions { members: 1, max_connections: 500, ..ClusterOptions::default() };
-        let cluster = Cluster::start(setup).await.unwrap();
+        let options = ClusterOptions { members: 1, max_connections: 500, ..ClusterOptions::default() };
+        let cluster = Cluster::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let base = Base {
+        let launcher = Launcher {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_nomad-driver-pg-leader-proxy")),
             state_dir: directory.path().join("state"),
         };
-        Self { cluster, directory, base, started: Mutex::default() }
+        Self { cluster, directory, launcher, started: Mutex::default() }
     }
 
-    async fn run(&self, run: &str) -> Supervisor {
+    async fn run(&self, run: &str) -> SupervisorClient {
         let file = self.directory.path().join("proxy.toml");
-        fs::write(&file, self.cluster.proxy_config("relay").unwrap()).unwrap();
+        fs::write(&file, self.cluster.proxy_config("proxy").unwrap()).unwrap();
         let log = self.directory.path().join("log");
         fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
-        let launch = Launch {
+        let launch = LaunchSpec {
             task: TaskName {
                 id: format!("0a1b/proxy/{run}"),
                 alloc_id: "0a1b".to_owned(),
@@ -73,7 +75,7 @@ impl Scene {
             oom_score_adj: 0,
             keep_listening: Duration::from_secs(20),
         };
-        let started = Supervisor::start(&self.base, launch).await;
+        let started = self.launcher.start(launch).await;
         let started =
             started.unwrap_or_else(|error| panic!("{error}; the log: {}", fs::read_to_string(log).unwrap()));
         self.started.lock().unwrap().push(started.record().clone());
@@ -81,67 +83,67 @@ impl Scene {
     }
 
     async fn session(&self) -> Session {
-        let write = self.cluster.proxy_addresses("relay").unwrap().write;
+        let write = self.cluster.proxy_addresses("proxy").unwrap().write;
         Session::open_within(&self.cluster.app_config(write), SOON).await.unwrap()
     }
 
     fn new_clients(&self) -> NewClients {
-        let load = self.cluster.load(self.cluster.proxy_addresses("relay").unwrap().write);
+        let load = self.cluster.load(self.cluster.proxy_addresses("proxy").unwrap().write);
         NewClients::start(load, EVERY).unwrap()
     }
 }
 
-/// Another plugin's hold on the task.
-async fn again(supervisor: &Supervisor) -> Supervisor {
-    match Supervisor::reconnect(supervisor.record()).await.unwrap() {
-        Found::Running(supervisor) => supervisor,
-        Found::Ended(exit) => panic!("it ended: {exit:?}"),
+/// The task as another plugin recovers it.
+async fn again(supervisor: &SupervisorClient) -> SupervisorClient {
+    match SupervisorClient::recover(supervisor.record()).await.unwrap() {
+        Recovered::Running(supervisor) => supervisor,
+        Recovered::Exited(exit) => panic!("it exited: {exit:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_supervised_relay_in_front_of_a_cluster() {
-    let scene = Scene::start().await;
-    news_wait_for_the_plugin_that_passes_them_on(&scene).await;
-    a_task_that_follows_another_one_loses_no_client(&scene).await;
-    a_crash_refuses_nobody(&scene).await;
+async fn a_supervised_proxy_in_front_of_a_cluster() {
+    let fixture = Fixture::start().await;
+    events_wait_for_the_plugin_that_delivers_them(&fixture).await;
+    replacing_a_task_loses_no_client(&fixture).await;
+    after_a_crash_no_connection_is_refused(&fixture).await;
 }
 
-async fn news_wait_for_the_plugin_that_passes_them_on(scene: &Scene) {
-    let supervisor = scene.run("1").await;
-    let session = scene.session().await;
-    let mut news = supervisor.news().await.unwrap();
-    let told = timeout(SOON, news.next()).await.unwrap().unwrap();
-    assert_eq!((told.number, told.news.kind.as_str()), (1, "leader"), "{told:?}");
-    assert!(told.news.message.contains("leader is a"), "{told:?}");
-    assert_eq!(told.news.annotations["member"], "a");
+async fn events_wait_for_the_plugin_that_delivers_them(fixture: &Fixture) {
+    let supervisor = fixture.run("1").await;
+    let session = fixture.session().await;
+    let mut events = supervisor.events().await.unwrap();
+    let first = timeout(SOON, events.next()).await.unwrap().unwrap();
+    assert_eq!((first.number, first.event.kind.as_str()), (1, "leader"), "{first:?}");
+    assert!(first.event.message.contains("leader is a"), "{first:?}");
+    assert_eq!(first.event.annotations["member"], "a");
 
-    // The plugin dies before it has passed it on; the next one does, and dies as well.
-    drop((news, supervisor.clone()));
+    // The plugin dies before it has delivered the event; the next one delivers it, and dies as well.
+    drop((events, supervisor.clone()));
     let second = again(&supervisor).await;
-    let mut news = second.news().await.unwrap();
-    assert_eq!(timeout(SOON, news.next()).await.unwrap(), Some(told));
-    let more = timeout(Duration::from_millis(200), news.next()).await;
+    let mut events = second.events().await.unwrap();
+    assert_eq!(timeout(SOON, events.next()).await.unwrap(), Some(first));
+    let more = timeout(Duration::from_millis(200), events.next()).await;
     assert!(more.is_err(), "there is no other: {more:?}");
-    drop((news, second));
+    drop((events, second));
     let third = again(&supervisor).await;
-    let mut news = third.news().await.unwrap();
-    let more = timeout(Duration::from_millis(500), news.next()).await;
-    assert!(more.is_err(), "it has been passed on: {more:?}");
-    assert!(session.query_one("select 1", &[]).await.is_ok(), "no session notices any of it");
+    let mut events = third.events().await.unwrap();
+    let more = timeout(Duration::from_millis(500), events.next()).await;
+    assert!(more.is_err(), "it was delivered: {more:?}");
+    assert!(session.query_one("select 1", &[]).await.is_ok(), "the session is not affected");
 
     third.stop(Duration::ZERO, None).await.unwrap();
-    assert_eq!(timeout(SOON, news.next()).await.unwrap(), None, "and there will be no more");
+    assert_eq!(timeout(SOON, events.next()).await.unwrap(), None, "there are no more events");
 }
 
-async fn a_task_that_follows_another_one_loses_no_client(scene: &Scene) {
-    let first = scene.run("2").await;
-    drop(scene.session().await);
-    let new_clients = scene.new_clients();
+async fn replacing_a_task_loses_no_client(fixture: &Fixture) {
+    let first = fixture.run("2").await;
+    drop(fixture.session().await);
+    let new_clients = fixture.new_clients();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let exit = first.stop(Duration::from_secs(5), None).await.unwrap();
     assert_eq!((exit.code, exit.signal), (0, 0));
-    let second = scene.run("3").await;
+    let second = fixture.run("3").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let clients = new_clients.stop().await;
     assert!(clients.len() > 15, "only {} clients arrived", clients.len());
@@ -150,17 +152,17 @@ async fn a_task_that_follows_another_one_loses_no_client(scene: &Scene) {
     second.stop(Duration::ZERO, None).await.unwrap();
 }
 
-async fn a_crash_refuses_nobody(scene: &Scene) {
-    let first = scene.run("4").await;
-    drop(scene.session().await);
-    let new_clients = scene.new_clients();
+async fn after_a_crash_no_connection_is_refused(fixture: &Fixture) {
+    let first = fixture.run("4").await;
+    drop(fixture.session().await);
+    let new_clients = fixture.new_clients();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    first.record().relay.signal(Signal::KILL.raw()).unwrap();
+    first.record().proxy.signal(Signal::KILL).unwrap();
     assert_eq!(first.exited().await.signal, 9);
     let crashed = Instant::now();
-    // As long as Nomad may take to start it again.
+    // Nomad may take as long to start it again.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let second = scene.run("5").await;
+    let second = fixture.run("5").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let clients = new_clients.stop().await;
     let late = |client: &&lab::NewClient| client.began > crashed;
@@ -168,7 +170,7 @@ async fn a_crash_refuses_nobody(scene: &Scene) {
     assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), clients.len(), failed[0]);
     let refused = |client: &&lab::NewClient| matches!(client.result, Err((Failure::Refused, _)));
     assert_eq!(clients.iter().filter(refused).count(), 0);
-    // Those that it had accepted already are lost with it.
+    // Connections that it had accepted are lost.
     let lost = clients.iter().filter(|client| client.result.is_err()).count();
     assert!(lost < clients.len() / 2, "{lost} of {} failed", clients.len());
     second.stop(Duration::ZERO, None).await.unwrap();

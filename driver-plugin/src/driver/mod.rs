@@ -1,10 +1,10 @@
-//! The rpcs of a task driver, in the order of the protocol. Each only translates and looks up.
+//! The rpcs of a task driver, in the order of the protocol.
 
-mod commands;
-mod fault;
-mod host;
-mod lifecycle;
-mod observation;
+mod error;
+mod exec_rpcs;
+mod lifecycle_rpcs;
+mod monitor_rpcs;
+mod shared_config;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,28 +23,28 @@ use nomad_plugin_proto::driver::{
 };
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-pub use self::fault::Fault;
-pub use self::host::Host;
+pub use self::error::RpcError;
+pub use self::shared_config::SharedConfig;
 use crate::fingerprint::Program;
-use crate::task::{Events, Store};
-use crate::{about, schema};
+use crate::tasks::{TaskEvents, TaskStore};
+use crate::{about, job_config};
 
-/// The driver: the tasks that it knows, and what goes from them to Nomad. Clones are the same driver.
+/// The driver: the tasks that it knows, and their events. Clones are the same driver.
 #[derive(Clone, Debug)]
 pub struct Driver {
-    host: Arc<Host>,
+    config: Arc<SharedConfig>,
     program: Arc<Program>,
-    store: Store,
-    events: Events,
+    store: TaskStore,
+    events: TaskEvents,
 }
 
 impl Driver {
-    /// A driver that knows no task yet. To be made when the process starts, which is when its program is still the one on
+    /// A driver that knows no task yet. It must be created when the process starts, while the process's file is still the one on
     /// the disk.
     #[must_use]
-    pub fn new(host: Arc<Host>) -> Self {
+    pub fn new(config: Arc<SharedConfig>) -> Self {
         let program = Arc::new(Program::of_this_process());
-        Self { host, program, store: Store::default(), events: Events::default() }
+        Self { config, program, store: TaskStore::default(), events: TaskEvents::default() }
     }
 }
 
@@ -57,7 +57,7 @@ fn messages<T: 'static>(stream: impl Stream<Item = T> + Send + 'static) -> Messa
 
 #[async_trait]
 impl driver_server::Driver for Driver {
-    /// Never fails: Nomad would not find the driver again before its own restart.
+    /// Must not fail: Nomad would not use the driver again before the agent restarts.
     async fn init(&self, _: Request<InitRequest>) -> Answer<InitResponse> {
         Ok(Response::new(InitResponse {}))
     }
@@ -66,7 +66,7 @@ impl driver_server::Driver for Driver {
         &self,
         _: Request<TaskConfigSchemaRequest>,
     ) -> Answer<TaskConfigSchemaResponse> {
-        Ok(Response::new(TaskConfigSchemaResponse { spec: Some(schema::task()) }))
+        Ok(Response::new(TaskConfigSchemaResponse { spec: Some(job_config::schema()) }))
     }
 
     async fn capabilities(&self, _: Request<CapabilitiesRequest>) -> Answer<CapabilitiesResponse> {
@@ -119,7 +119,7 @@ impl driver_server::Driver for Driver {
         Ok(Response::new(messages(self.events.stream())))
     }
 
-    /// Comes before the plugin is told to end. Tasks go on, so there is nothing to do.
+    /// Precedes the end of the plugin. Tasks continue, so there is nothing to do.
     async fn shutdown(&self, _: Request<ShutdownRequest>) -> Answer<ShutdownResponse> {
         Ok(Response::new(ShutdownResponse {}))
     }
@@ -143,10 +143,10 @@ impl driver_server::Driver for Driver {
     }
 
     async fn create_network(&self, _: Request<CreateNetworkRequest>) -> Answer<CreateNetworkResponse> {
-        Err(Fault::NoNetworks.into())
+        Err(RpcError::NoNetworks.into())
     }
 
     async fn destroy_network(&self, _: Request<DestroyNetworkRequest>) -> Answer<DestroyNetworkResponse> {
-        Err(Fault::NoNetworks.into())
+        Err(RpcError::NoNetworks.into())
     }
 }

@@ -1,21 +1,19 @@
-//! Commands beside the relay, in the task's cgroup, environment and user: `nomad alloc exec`, script checks.
+//! Commands beside a task, in its cgroups, environment and user: `nomad alloc exec` and script checks.
 //!
 //! ```text
-//! plugin ── run, stream ──(socket on its standard input)── enter ── exec ── the command
-//!           pipes or a terminal                            settles itself,
-//!                                                          then becomes it
+//! plugin ── run, stream ──(socket on standard input)── exec shim ── exec(2) ── the command
+//!           pipes or a terminal
 //! ```
 //!
-//! Between its start and the command's, the process has to become what the command is to be: in the cgroups, leader of a
-//! session, of the task's user. That takes this program itself in the role `enter`, since nothing of it can be done
-//! safely between fork and exec. What it needs comes over a socket, because arguments and environment can be
-//! read by others, and the environment of a task would already act on the program that has not settled yet.
+//! Between fork and exec only unsafe code could join cgroups or change the user. So the plugin starts this executable in the role
+//! `exec-shim`, which sets itself up and then becomes the command. It receives the [`ExecSpec`] over a socket: others can read
+//! arguments and environment of a process, and the task's environment must not act on the shim, which still is root.
 
-mod dispositions;
-mod enter;
 mod output;
 mod process;
 mod run;
+mod shim;
+mod signal_dispositions;
 mod stdin;
 mod stream;
 mod terminal;
@@ -33,37 +31,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::resources::Cgroups;
 
-pub use enter::enter;
 pub use run::run;
+pub use shim::shim;
 pub use stream::{Response, stream};
 
-/// The argument that makes this program the trampoline of a command.
-pub const ROLE: &str = "enter";
-
-/// The program of a shell's exit code "cannot be executed".
-const NOT_EXECUTABLE: u8 = 126;
-/// A shell's exit code "no such command".
-const NOT_FOUND: u8 = 127;
-
-/// A command and everything that it is to be.
+/// A command and everything it needs from its task.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The program, by path or by its name in the `PATH` of the environment, and its arguments.
+pub struct ExecSpec {
+    /// The program, as a path or as a name that is looked up in `PATH` of `environment`, and its arguments.
     pub command: Vec<String>,
     /// The whole environment.
     pub environment: BTreeMap<String, String>,
-    /// Where it works: the task's directory.
+    /// The working directory: the task's directory.
     pub directory: PathBuf,
-    /// Whom it runs as: a name, a number or `nomad-<number>`; as the plugin without one.
+    /// The user: a name, a number or `nomad-<number>`. Without one, the plugin's.
     pub user: Option<String>,
-    /// Where it belongs.
+    /// The task's cgroups.
     pub cgroups: Cgroups,
 }
 
-/// Without what may be secret: of the environment only the names are shown, of the command only the program.
-impl fmt::Debug for Entry {
+/// Shows the program without its arguments, and the names of the environment's variables without their values.
+impl fmt::Debug for ExecSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
+        f.debug_struct("ExecSpec")
             .field("program", &self.command.first())
             .field("environment", &self.environment.keys())
             .field("directory", &self.directory)
@@ -73,66 +63,45 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// What a command wrote, and how it ended.
+/// The result of a command that was run to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// The end of both its outputs, in the order in which it wrote them.
+    /// The end of standard output and standard error, in the order in which they were written.
     pub bytes: Vec<u8>,
-    /// How it ended.
-    pub ending: Ending,
+    /// How the command exited.
+    pub status: ExitStatus,
 }
 
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// By itself, with this code.
-    Exited(i32),
-    /// By this signal.
-    Signalled(i32),
-}
-
-/// Why a command was not seen to its end.
+/// Why a command did not run to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
-    /// There was no word in it.
+    /// There is no program in it.
     #[error("the command is empty")]
     Empty,
-    /// Its environment is too large to be passed on.
+    /// The message to the shim would be too long.
     #[error("the command and its environment are too large")]
     TooLarge(#[source] io::Error),
-    /// No process, pipe or terminal could be had.
+    /// A process, a pipe or a terminal could not be created.
     #[error("the command could not be started")]
     NotStarted(#[source] io::Error),
-    /// It was killed, with everything that it had started.
-    #[error("the command did not end within {}", humantime::format_duration(*.0))]
+    /// It was killed, with its process group.
+    #[error("the command did not exit within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
-    /// The kernel does not tell how it ended.
-    #[error("the command was lost")]
+    /// The operating system does not tell how it exited.
+    #[error("cannot wait for the command")]
     Lost(#[source] io::Error),
-}
-
-impl From<ExitStatus> for Ending {
-    fn from(status: ExitStatus) -> Self {
-        match (status.code(), status.signal()) {
-            (Some(code), _) => Self::Exited(code),
-            (None, Some(signal)) => Self::Signalled(signal),
-            // Stopped and continued are not waited for.
-            (None, None) => Self::Exited(i32::from(NOT_EXECUTABLE)),
-        }
-    }
-}
-
-impl From<Ending> for ExitResult {
-    fn from(ending: Ending) -> Self {
-        match ending {
-            Ending::Exited(code) => Self::exited(code),
-            Ending::Signalled(signal) => Self::signalled(signal, false),
-        }
-    }
 }
 
 impl From<Output> for ExecTaskResponse {
     fn from(output: Output) -> Self {
-        Self::new(output.bytes, Vec::new(), output.ending.into())
+        Self::new(output.bytes, Vec::new(), exit_result(output.status))
+    }
+}
+
+/// An exit status in the form of the protocol.
+fn exit_result(status: ExitStatus) -> ExitResult {
+    match status.signal() {
+        Some(signal) => ExitResult::signalled(signal, false),
+        None => ExitResult::exited(status.code().unwrap_or_default()),
     }
 }

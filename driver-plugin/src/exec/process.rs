@@ -1,20 +1,24 @@
-//! A command as the plugin sees it: started, waited for, or killed with everything that it has started.
+//! A command as the plugin handles it: started, waited for, or killed with its process group.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
-use super::enter::Passage;
-use super::{Ending, Entry, ExecError, ROLE};
-use crate::supervisor::channel::Channel;
+use super::output::OutputReader;
+use super::shim::ExecRequest;
+use super::{ExecError, ExecSpec};
+use crate::channel::Channel;
+use crate::roles;
 
-/// What a command reads and writes.
+/// The command's ends of its standard streams.
 #[derive(Debug)]
 pub(super) struct Streams {
     pub(super) stdin: OwnedFd,
@@ -23,56 +27,64 @@ pub(super) struct Streams {
     pub(super) terminal: bool,
 }
 
-/// A command that was started. Dropped before it has ended, it is killed together with its process group.
+/// A command that was started. Dropping it before it has exited kills its process group.
 #[derive(Debug)]
-pub(super) struct Running(Child);
+pub(super) struct RunningCommand {
+    child: Child,
+    exited: watch::Sender<bool>,
+}
 
-impl Running {
-    /// Starts it. Our copies of its streams are closed then, so that their ends can be seen.
-    pub(super) async fn start(program: &Path, entry: &Entry, streams: Streams) -> Result<Self, ExecError> {
-        if entry.command.is_empty() {
+impl RunningCommand {
+    /// Starts a command. The plugin's copies of its streams are closed, so that their ends can be noticed.
+    pub(super) async fn start(program: &Path, spec: &ExecSpec, streams: Streams) -> Result<Self, ExecError> {
+        if spec.command.is_empty() {
             return Err(ExecError::Empty);
         }
-        let (running, channel) =
+        let (command, channel) =
             spawn(program, streams.stdout, streams.stderr).map_err(ExecError::NotStarted)?;
-        let passage = Passage { entry: entry.clone(), terminal: streams.terminal };
-        channel.send_with(&passage, &[streams.stdin.as_fd()]).await.map_err(|error| {
+        let request = ExecRequest { spec: spec.clone(), terminal: streams.terminal };
+        channel.send_with(&request, &[streams.stdin.as_fd()]).await.map_err(|error| {
             let too_large = error.kind() == ErrorKind::InvalidInput;
             if too_large { ExecError::TooLarge(error) } else { ExecError::NotStarted(error) }
         })?;
-        Ok(running)
+        Ok(command)
     }
 
-    /// Waits until the command itself has ended; what it left in the background may go on.
-    pub(super) async fn ended(&mut self) -> Result<Ending, ExecError> {
-        self.0.wait().await.map(Ending::from).map_err(ExecError::Lost)
+    /// A reader for one of its outputs.
+    pub(super) fn output(&self, source: pipe::Receiver) -> OutputReader {
+        OutputReader::new(source, self.exited.subscribe())
     }
 
-    fn kill(&mut self) {
-        // None once it has been waited for: the number may mean another group by then.
-        let Some(pid) = self.0.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else { return };
-        // It leads a group of its own from the moment it has begun its session, and is alone before.
-        let _ = kill_process_group(pid, Signal::KILL);
-        let _ = self.0.start_kill();
+    /// Waits until the command itself has exited. Processes that it left in the background may go on.
+    pub(super) async fn wait(&mut self) -> Result<ExitStatus, ExecError> {
+        let status = self.child.wait().await.map_err(ExecError::Lost);
+        self.exited.send_replace(true);
+        status
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
-        self.kill();
+        // There is no pid once the child was waited for: the number may mean another process group by then.
+        let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+            return;
+        };
+        // The shim has no children before it leads its own process group.
+        let _ = kill_process_group(pid, Signal::KILL);
+        let _ = self.child.start_kill();
     }
 }
 
-fn spawn(program: &Path, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<(Running, Channel)> {
+fn spawn(program: &Path, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<(RunningCommand, Channel)> {
     let (ours, theirs) = StdStream::pair()?;
     ours.set_nonblocking(true)?;
     let ours = Channel::new(UnixStream::from_std(ours)?);
     let child = Command::new(program)
-        .arg(ROLE)
+        .arg(roles::EXEC_SHIM)
         .env_clear()
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(stdout)
         .stderr(stderr)
         .spawn()?;
-    Ok((Running(child), ours))
+    Ok((RunningCommand { child, exited: watch::Sender::new(false) }, ours))
 }

@@ -1,4 +1,4 @@
-//! What a command reads: a pipe or a terminal.
+//! Writes to a command's standard input: a pipe or a terminal.
 
 use nomad_plugin_proto::driver::exec_task_streaming_request::TerminalSize;
 use tokio::io::AsyncWriteExt as _;
@@ -6,31 +6,31 @@ use tokio::net::unix::pipe;
 
 use super::terminal;
 
-/// Ctrl-D: with nothing before it on its line a terminal makes it the end of the input.
+/// Ctrl-D: at the start of a line a terminal reports it as the end of the input.
 const END_OF_INPUT: u8 = 4;
 
-/// The writing end of a command's standard input. Once it is closed, or the command no longer reads, what still comes is
-/// thrown away.
+/// The writing end of a command's standard input. Input that arrives after it was closed, or when the command no longer reads, is
+/// dropped.
 #[derive(Debug)]
 pub(super) enum Stdin {
     Pipe(Option<pipe::Sender>),
-    Terminal(Keyboard),
+    Terminal(TerminalInput),
 }
 
-/// Who types at a terminal.
+/// The input of a terminal.
 #[derive(Debug)]
-pub(super) struct Keyboard {
-    keys: pipe::Sender,
+pub(super) struct TerminalInput {
+    master: pipe::Sender,
     in_line: bool,
     closed: bool,
 }
 
 impl Stdin {
-    pub(super) fn terminal(keys: pipe::Sender) -> Self {
-        Self::Terminal(Keyboard { keys, in_line: false, closed: false })
+    pub(super) fn terminal(master: pipe::Sender) -> Self {
+        Self::Terminal(TerminalInput { master, in_line: false, closed: false })
     }
 
-    /// Waits for as long as the command does not read.
+    /// Writes all bytes. It waits while the command does not read.
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         match self {
             Self::Pipe(Some(pipe)) => {
@@ -39,38 +39,38 @@ impl Stdin {
                 }
             }
             Self::Pipe(None) => {}
-            Self::Terminal(keyboard) => keyboard.write(bytes).await,
+            Self::Terminal(input) => input.write(bytes).await,
         }
     }
 
-    /// The end of the input.
+    /// Ends the input.
     pub(super) async fn close(&mut self) {
         match self {
             Self::Pipe(pipe) => *pipe = None,
-            Self::Terminal(keyboard) => {
-                // In the middle of a line the first one only hands over what is there.
-                let ends = if keyboard.in_line { [END_OF_INPUT; 2].as_slice() } else { &[END_OF_INPUT] };
-                keyboard.write(ends).await;
-                keyboard.closed = true;
+            Self::Terminal(input) => {
+                // Within a line the first one only flushes the line.
+                let ends = if input.in_line { [END_OF_INPUT; 2].as_slice() } else { &[END_OF_INPUT] };
+                input.write(ends).await;
+                input.closed = true;
             }
         }
     }
 
-    /// A pipe has no size.
+    /// Sets the terminal's size. A pipe has none.
     pub(super) fn resize(&self, size: TerminalSize) {
-        if let Self::Terminal(keyboard) = self {
-            terminal::resize(&keyboard.keys, size);
+        if let Self::Terminal(input) = self {
+            terminal::resize(&input.master, size);
         }
     }
 }
 
-impl Keyboard {
+impl TerminalInput {
     async fn write(&mut self, bytes: &[u8]) {
         if let Some(last) = bytes.last() {
             self.in_line = !matches!(last, b'\n' | b'\r');
         }
         if !self.closed {
-            self.closed = self.keys.write_all(bytes).await.is_err();
+            self.closed = self.master.write_all(bytes).await.is_err();
         }
     }
 }

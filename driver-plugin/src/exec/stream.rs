@@ -1,8 +1,9 @@
-//! ExecTaskStreaming: a command at whose streams somebody sits, for `nomad alloc exec`.
+//! `ExecTaskStreaming`: a command with a client at its streams, for `nomad alloc exec`.
 
 use std::future;
 use std::io;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
@@ -12,30 +13,30 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::output::Outlet;
-use super::process::{Running, Streams};
+use super::output::OutputReader;
+use super::process::{RunningCommand, Streams};
 use super::stdin::Stdin;
 use super::terminal::Terminal;
-use super::{Ending, Entry, ExecError};
+use super::{ExecError, ExecSpec, exit_result};
 
-/// What goes to the client: the form in which a stream of the protocol takes it.
+/// A message to the client, in the form that tonic streams.
 pub type Response = Result<ExecTaskStreamingResponse, Status>;
 
-/// How long a command at a terminal waits for the terminal's size, which the client sends right after its first message.
+/// How long a command at a terminal waits for the terminal's size, which Nomad's client sends right after the first message.
 const SIZE_TIME: Duration = Duration::from_millis(100);
 
-/// Runs a command whose input comes from `inbound`, the messages after the first, and whose output goes to `outbound`, as
-/// fast as the client takes it. At the end, once its outputs are over, comes how it ended. A command that does not
-/// exist ends with 127, and its standard error says why.
+/// Runs a command with input from `inbound`, the client's messages after the first, and output to `outbound`, as fast as the client
+/// reads. The last message says how the command exited. A program that does not exist exits with 127, with the reason on standard
+/// error.
 ///
-/// The command is killed with its process group when the client goes: when `inbound` fails, nobody receives from
-/// `outbound` any more, or this is dropped. When the client only ends its own side, the command's input ends.
+/// The command's process group is killed when the client goes: when `inbound` fails, `outbound` is closed, or this future is
+/// dropped. When `inbound` only ends, the command's input ends.
 ///
 /// # Errors
 /// When the command cannot be started. Nothing has been sent then.
 pub async fn stream<I>(
     program: &Path,
-    entry: &Entry,
+    spec: &ExecSpec,
     tty: bool,
     inbound: I,
     outbound: mpsc::Sender<Response>,
@@ -46,29 +47,29 @@ where
     let ends = if tty { Ends::terminal() } else { Ends::pipes() };
     let Ends { stdin, stdout, stderr, streams } = ends.map_err(ExecError::NotStarted)?;
     let (sized, mut has_size) = watch::channel(!tty);
-    let work = async {
-        // One that never comes is no error: the terminal has a size all the same.
+    let running = async {
+        // A client need not send a size.
         let _ = timeout(SIZE_TIME, has_size.wait_for(|sized| *sized)).await;
-        let running = Running::start(program, entry, streams).await?;
-        let ending = pass_on(running, stdout, stderr, &outbound).await?;
+        let command = RunningCommand::start(program, spec, streams).await?;
+        let status = send_output(command, stdout, stderr, &outbound).await?;
         for last in [
             ExecTaskStreamingResponse::stdout_closed(),
             ExecTaskStreamingResponse::stderr_closed(),
-            ExecTaskStreamingResponse::exited(ending.into()),
+            ExecTaskStreamingResponse::exited(exit_result(status)),
         ] {
-            // It fails when the client has gone, and then nothing is left to be killed.
+            // It fails when the client has gone. The command has exited, so nothing is left to do.
             let _ = outbound.send(Ok(last)).await;
         }
         Ok(())
     };
     tokio::select! {
-        result = work => result,
-        () = feed(inbound, stdin, sized) => Ok(()),
+        result = running => result,
+        () = feed_input(inbound, stdin, sized) => Ok(()),
         () = outbound.closed() => Ok(()),
     }
 }
 
-/// Our ends of a command's streams, and its own. A terminal has one output.
+/// The plugin's ends of the command's streams, and the command's ends. A terminal has one output.
 struct Ends {
     stdin: Stdin,
     stdout: pipe::Receiver,
@@ -95,24 +96,24 @@ impl Ends {
     }
 
     fn terminal() -> io::Result<Self> {
-        let Terminal { screen, keyboard, slave } = Terminal::open()?;
+        let Terminal { reader, writer, slave } = Terminal::open()?;
         let (stdout, stderr) = (slave.try_clone()?, slave.try_clone()?);
         Ok(Self {
-            stdin: Stdin::terminal(keyboard),
-            stdout: screen,
+            stdin: Stdin::terminal(writer),
+            stdout: reader,
             stderr: None,
             streams: Streams { stdin: slave, stdout, stderr, terminal: true },
         })
     }
 }
 
-/// Passes on what the client sends. Returns only when the client has gone.
-async fn feed<I>(mut inbound: I, mut stdin: Stdin, sized: watch::Sender<bool>)
+/// Passes the client's messages on. Returns only when the client has gone.
+async fn feed_input<I>(mut inbound: I, mut stdin: Stdin, sized: watch::Sender<bool>)
 where
     I: Stream<Item = Result<ExecTaskStreamingRequest, Status>> + Unpin,
 {
     while let Some(message) = inbound.next().await {
-        // A message with nothing in it is a heartbeat.
+        // A message without content is a heartbeat.
         let Ok(ExecTaskStreamingRequest { setup: _, tty_size, stdin: input }) = message else { return };
         if let Some(size) = tty_size {
             stdin.resize(size);
@@ -129,36 +130,30 @@ where
     future::pending().await
 }
 
-/// Passes on what the command writes, until it has ended and its outputs are over.
-async fn pass_on(
-    mut running: Running,
+/// Passes the command's output on, until the command has exited and its outputs have ended.
+async fn send_output(
+    mut command: RunningCommand,
     stdout: pipe::Receiver,
     stderr: Option<pipe::Receiver>,
     outbound: &mpsc::Sender<Response>,
-) -> Result<Ending, ExecError> {
-    let (over, ended) = watch::channel(false);
-    let ending = async {
-        let ending = running.ended().await;
-        over.send_replace(true);
-        ending
-    };
-    let errors = async {
+) -> Result<ExitStatus, ExecError> {
+    let stdout = send(command.output(stdout), ExecTaskStreamingResponse::stdout, outbound);
+    let stderr = stderr.map(|stderr| command.output(stderr));
+    let stderr = async {
         if let Some(stderr) = stderr {
-            send(Outlet::new(stderr, ended.clone()), ExecTaskStreamingResponse::stderr, outbound).await;
+            send(stderr, ExecTaskStreamingResponse::stderr, outbound).await;
         }
     };
-    let stdout = Outlet::new(stdout, ended.clone());
-    let (ending, (), ()) =
-        tokio::join!(ending, send(stdout, ExecTaskStreamingResponse::stdout, outbound), errors);
-    ending
+    let (status, (), ()) = tokio::join!(command.wait(), stdout, stderr);
+    status
 }
 
 async fn send(
-    mut outlet: Outlet,
+    mut output: OutputReader,
     response: fn(Vec<u8>) -> ExecTaskStreamingResponse,
     outbound: &mpsc::Sender<Response>,
 ) {
-    while let Some(bytes) = outlet.next().await {
+    while let Some(bytes) = output.next().await {
         if outbound.send(Ok(response(bytes))).await.is_err() {
             return;
         }

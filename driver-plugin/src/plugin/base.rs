@@ -1,4 +1,4 @@
-//! What every Nomad plugin answers: who it is, and its configuration.
+//! The rpcs of every Nomad plugin: its name and its configuration.
 
 use std::sync::Arc;
 
@@ -10,23 +10,17 @@ use nomad_plugin_proto::base::{
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::about;
-use crate::agent::{self, Agent};
-use crate::driver::Host;
-use crate::settings::Value;
+use crate::driver::SharedConfig;
+use crate::msgpack::Value;
+use crate::plugin_config::{self, PluginConfig};
+use crate::resources::mhz_per_core;
 
-/// The service of that name.
+/// The service `BasePlugin`. It stores the agent's configuration for the driver.
 #[derive(Debug)]
-pub(super) struct Base(Arc<Host>);
-
-impl Base {
-    /// A service that tells `host` what the agent's configuration says.
-    pub(super) const fn new(host: Arc<Host>) -> Self {
-        Self(host)
-    }
-}
+pub(super) struct BasePluginService(pub(super) Arc<SharedConfig>);
 
 #[async_trait]
-impl BasePlugin for Base {
+impl BasePlugin for BasePluginService {
     async fn plugin_info(
         &self,
         _: Request<PluginInfoRequest>,
@@ -38,20 +32,21 @@ impl BasePlugin for Base {
         &self,
         _: Request<ConfigSchemaRequest>,
     ) -> Result<Response<ConfigSchemaResponse>, Status> {
-        Ok(Response::new(ConfigSchemaResponse { spec: Some(agent::schema()) }))
+        Ok(Response::new(ConfigSchemaResponse { spec: Some(plugin_config::schema()) }))
     }
 
-    /// Takes the configuration. It comes up to three times, also in processes that only validate it and are killed then.
+    /// Stores the configuration. An agent calls this up to three times, also in processes that it kills after validation.
     async fn set_config(
         &self,
         request: Request<SetConfigRequest>,
     ) -> Result<Response<SetConfigResponse>, Status> {
         let request = request.into_inner();
-        let refuse = |problem: String| Status::invalid_argument(problem);
-        let config = Value::read(&request.msgpack_config).map_err(|error| refuse(error.to_string()))?;
-        let agent = Agent::read(&config).map_err(|error| refuse(error.to_string()))?;
+        let block = Value::decode(&request.msgpack_config)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let config =
+            PluginConfig::read(&block).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let topology = request.nomad_config.and_then(|nomad| nomad.driver).and_then(|driver| driver.topology);
-        self.0.configure(agent, topology);
+        self.0.set(config, topology.as_ref().and_then(mhz_per_core));
         Ok(Response::new(SetConfigResponse {}))
     }
 }

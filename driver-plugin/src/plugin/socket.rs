@@ -1,4 +1,4 @@
-//! The socket that the host connects to, in a directory that only we may enter.
+//! The socket to which the host connects, in a private directory.
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 
-/// Where the host wants the socket, if it says so.
+/// The variable by which the host chooses the directory.
 const DIRECTORY: &str = "PLUGIN_UNIX_SOCKET_DIR";
 
-/// The longest path that fits into a unix socket's address, whose 108 bytes include a NUL.
+/// The longest path that fits into a socket address, whose 108 bytes include a NUL (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// The listening socket and its directory, both gone when this is dropped.
+/// The path of the socket, and its directory. Dropping it removes both.
 #[derive(Debug)]
 pub(super) struct Socket {
     directory: TempDir,
@@ -24,12 +24,12 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// A place for the socket: where the host wants it, else among the temporary files. A path that is too long for an
-    /// address is replaced by one below `/tmp`.
+    /// Creates the directory: where the host wants it, else among the temporary files, and below `/tmp` if the path is too long for a
+    /// socket address.
     ///
     /// # Errors
-    /// When the directory cannot be made.
-    pub(super) fn place(variable: impl Fn(&str) -> Option<OsString>) -> io::Result<Self> {
+    /// When the directory cannot be created.
+    pub(super) fn new(variable: impl Fn(&str) -> Option<OsString>) -> io::Result<Self> {
         let wanted = variable(DIRECTORY).filter(|directory| !directory.is_empty());
         let base = wanted.map_or_else(std::env::temp_dir, PathBuf::from);
         let socket = Self::below(&base)?;
@@ -44,10 +44,10 @@ impl Socket {
         &self.path
     }
 
-    /// Listens there.
+    /// Listens on the socket.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub(super) fn listen(&self) -> io::Result<UnixListener> {
         UnixListener::bind(&self.path)
     }
@@ -55,7 +55,7 @@ impl Socket {
     /// Removes socket and directory.
     ///
     /// # Errors
-    /// When something is left.
+    /// When they cannot be removed.
     pub(super) fn remove(self) -> io::Result<()> {
         self.directory.close()
     }
@@ -72,14 +72,14 @@ impl Socket {
 mod tests {
     use super::*;
 
-    fn place_in(directory: &Path) -> Socket {
-        Socket::place(|name| (name == DIRECTORY).then(|| directory.into())).unwrap()
+    fn socket_in(directory: &Path) -> Socket {
+        Socket::new(|name| (name == DIRECTORY).then(|| directory.into())).unwrap()
     }
 
     #[tokio::test]
-    async fn the_socket_is_private_where_the_host_wants_it_and_removed_at_the_end() {
+    async fn the_socket_is_private_where_the_host_wants_it_and_can_be_removed() {
         let wanted = tempfile::tempdir().unwrap();
-        let socket = place_in(wanted.path());
+        let socket = socket_in(wanted.path());
         let listener = socket.listen().unwrap();
         let directory = socket.path().parent().unwrap().to_owned();
         assert_eq!(directory.parent(), Some(wanted.path()));
@@ -94,7 +94,7 @@ mod tests {
         let wanted = tempfile::tempdir().unwrap();
         let deep = wanted.path().join("d".repeat(100));
         std::fs::create_dir(&deep).unwrap();
-        let socket = place_in(&deep);
+        let socket = socket_in(&deep);
         assert!(socket.path().starts_with("/tmp") && !socket.path().starts_with(&deep));
         socket.listen().unwrap();
         assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);

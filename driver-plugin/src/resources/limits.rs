@@ -1,44 +1,45 @@
-//! What Nomad grants a task.
+//! The limits that Nomad assigns to a task.
 
 use nomad_plugin_proto::driver::Resources;
 
-/// `memory_max = -1` in a job: the task may take what the host has.
-const NO_CEILING: i64 = -1;
+/// `memory_max = -1` in a job: no limit.
+const UNLIMITED: i64 = -1;
 const MIB: u64 = 1024 * 1024;
 
-/// The limits of a task's cgroup.
+/// The limits of a task's cgroups. `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes at which the kernel ends the task. None is no such limit.
+    /// Bytes of memory beyond which the kernel kills the task.
     pub memory: Option<u64>,
-    /// Bytes that are kept for the task when the host runs short. Only where it may take more than it reserved.
+    /// Bytes that are reserved for the task when the host runs short of memory. Only for a task that may use more than it reserved.
     pub memory_reserve: Option<u64>,
-    /// MHz that the job asked for: the share among the tasks when all want the processor at once.
+    /// MHz that the job asked for: the share of the task when all tasks want the processor at once.
     pub cpu_shares: Option<u64>,
-    /// Cores of the task's own, such as `2,3`, where the job asked for `cores`.
+    /// The cores of a task that asked for `cores`, such as `2,3`.
     pub cpus: Option<String>,
 }
 
 impl Limits {
-    /// What StartTask was given.
+    /// The limits in the resources that `StartTask` receives.
     #[must_use]
     pub fn of(resources: &Resources) -> Self {
         let linux = resources.linux_resources.as_ref();
         let allocated = resources.allocated_resources.as_ref().and_then(|all| all.memory.as_ref());
-        let (asked, most) = allocated.map_or((0, 0), |memory| (memory.memory_mb, memory.memory_max_mb));
-        let ceiling = linux.and_then(|linux| positive(linux.memory_limit_bytes));
-        let reserve = positive(asked).map(|mib| mib.saturating_mul(MIB));
+        let (reserved, max) = allocated.map_or((0, 0), |memory| (memory.memory_mb, memory.memory_max_mb));
+        let limit = linux.and_then(|linux| positive(linux.memory_limit_bytes));
+        let reserve = positive(reserved).map(|mib| mib.saturating_mul(MIB));
         Self {
-            memory: if most == NO_CEILING { None } else { ceiling },
-            memory_reserve: if most == NO_CEILING || most > asked { reserve } else { None },
-            cpu_shares: linux.and_then(|linux| positive(linux.cpu_shares)),
+            memory: if max == UNLIMITED { None } else { limit },
+            memory_reserve: if max == UNLIMITED || max > reserved { reserve } else { None },
+            cpu_shares: linux
+                .and_then(|linux| positive(linux.cpu_shares))
+                .map(|shares| shares.max(MIN_SHARES)),
             cpus: linux.map(|linux| linux.cpuset_cpus.clone()).filter(|cpus| !cpus.is_empty()),
         }
     }
 
-    /// The weight of version 2 (1 to 10000) for these shares of version 1 (2 to 262144): the curve of the container
-    /// runtimes, through 2 → 1, 1024 → 100 and 262144 → 10000. Nomad 1.11 gives its other tasks theirs by the same.
-    #[must_use]
+    /// The weight of cgroup version 2 (1 to 10000) for the shares of version 1 (2 to 262144): the curve of the container runtimes,
+    /// through 2 → 1, 1024 → 100 and 262144 → 10000. Nomad 1.11 uses it for its other tasks.
     pub(super) fn cpu_weight(&self) -> Option<u64> {
         let shares = self.cpu_shares?;
         if shares <= MIN_SHARES {
@@ -56,8 +57,8 @@ impl Limits {
     }
 }
 
-/// The fewest shares that the kernel takes.
-pub(super) const MIN_SHARES: u64 = 2;
+/// The range of shares that the kernel accepts.
+const MIN_SHARES: u64 = 2;
 const MAX_SHARES: u64 = 262_144;
 const MAX_WEIGHT: u64 = 10_000;
 
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_a_ceiling_and_with_memory_max_also_a_reserve() {
+    fn memory_is_the_limit_and_below_memory_max_the_reserve() {
         let (plain, above) = (limits(256, 0), limits(256, 512));
         assert_eq!((plain.memory, plain.memory_reserve), (Some(256 * MIB), None));
         assert_eq!((above.memory, above.memory_reserve), (Some(512 * MIB), Some(256 * MIB)));
@@ -95,18 +96,18 @@ mod tests {
     }
 
     #[test]
-    fn a_memory_max_of_minus_one_is_no_ceiling() {
+    fn a_memory_max_of_minus_one_is_no_limit() {
         let open = limits(256, -1);
         assert_eq!((open.memory, open.memory_reserve), (None, Some(256 * MIB)));
     }
 
     #[test]
-    fn what_nomad_leaves_out_limits_nothing() {
+    fn missing_resources_are_no_limits() {
         assert_eq!(Limits::of(&Resources::default()), Limits::default());
     }
 
     #[test]
-    fn shares_become_the_weight_that_other_drivers_give() {
+    fn shares_become_the_weight_that_other_drivers_use() {
         let weight = |shares| Limits { cpu_shares: Some(shares), ..Limits::default() }.cpu_weight();
         let known =
             [(1, 1), (2, 1), (100, 17), (500, 58), (1024, 100), (262_144, 10_000), (1_000_000, 10_000)];

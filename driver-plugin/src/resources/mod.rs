@@ -1,26 +1,13 @@
-//! The task's cgroup: its limits, who is in it, and what it uses.
+//! The resources of a task: its cgroups, their limits, and what its processes use.
 //!
-//! Nomad makes the directories before it starts a task, kills whoever is in them when it stops one, and then removes them.
-//! A path that it gave is therefore authoritative; what is missing (an older client, a restart of the same
-//! allocation) is made, and only what was made here is removed here.
+//! Nomad's client, from 1.7 on, creates a task's cgroups before it starts the task, kills what is left in them when it stops the
+//! task, and removes them (`client/lib/cgroupslib`, `client/lib/proclib`). The driver sets limits in them and puts processes into
+//! them.
 
 mod cgroups;
-mod files;
 mod limits;
-mod memory;
-mod meter;
-mod mounts;
-mod processes;
-#[cfg(test)]
-pub(crate) mod real;
-pub mod speed;
-mod summed;
-mod usage;
-mod v1;
-mod v2;
+mod stats;
 
-pub use cgroups::Cgroups;
+pub use cgroups::{CgroupMode, Cgroups};
 pub use limits::Limits;
-pub use meter::Meter;
-pub use mounts::{Mounts, Version};
-pub use usage::{Consumption, Cpu, Memory, Throttled, Usage};
+pub use stats::{Sample, StatsCollector, mhz_per_core};

@@ -1,4 +1,4 @@
-//! What a task is started with, and why one could not be.
+//! What a task is started with, and why a start fails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::resources::Cgroups;
 
-/// Which of Nomad's tasks something belongs to.
+/// Names one run of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskName {
-    /// Nomad's id of this run of the task; it has slashes in it and is new at every restart.
+    /// Nomad's id of this run. It contains slashes and is new at every restart.
     pub id: String,
     /// The allocation.
     pub alloc_id: String,
@@ -21,36 +21,36 @@ pub struct TaskName {
     pub name: String,
 }
 
-/// Everything that a task is started with. It lives in the memory of the supervisor only.
+/// Everything a task is started with. It is held in the supervisor's memory only, because it contains secrets.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
+pub struct LaunchSpec {
     /// The task.
     pub task: TaskName,
-    /// What its `config` block says.
+    /// The settings of its `config` block.
     pub settings: Vec<Given>,
-    /// The whole environment of the relay.
+    /// The whole environment of the proxy process.
     pub environment: BTreeMap<String, String>,
-    /// Where the relay works: the task's directory.
+    /// The working directory: the task's directory.
     pub directory: PathBuf,
-    /// Where its standard output goes: a FIFO of Nomad's log collector, a file, or `/dev/null`.
+    /// Standard output: a FIFO of Nomad's log collector, a file, or `/dev/null`.
     pub stdout: PathBuf,
-    /// Where its standard error, which is its log, goes.
+    /// Standard error, which is the proxy's log.
     pub stderr: PathBuf,
-    /// Whom the relay runs as: a name, a number or `nomad-<number>`; as the supervisor without one.
+    /// The user: a name, a number or `nomad-<number>`. Without one, the supervisor's.
     pub user: Option<String>,
-    /// Where the relay belongs.
+    /// The task's cgroups.
     pub cgroups: Cgroups,
-    /// How readily the kernel kills the relay when memory runs out: -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: i32,
-    /// How long the listening sockets are kept for a successor after the relay has ended.
+    /// How long the listening sockets are kept for a successor after the task has exited.
     pub keep_listening: Duration,
 }
 
-/// Without what may be secret: of the environment and the settings only the names are shown.
-impl fmt::Debug for Launch {
+/// Shows the names of settings and environment variables, but not their values.
+impl fmt::Debug for LaunchSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings: Vec<&str> = self.settings.iter().map(|given| given.path.as_str()).collect();
-        f.debug_struct("Launch")
+        f.debug_struct("LaunchSpec")
             .field("task", &self.task)
             .field("settings", &settings)
             .field("environment", &self.environment.keys())
@@ -65,13 +65,13 @@ impl fmt::Debug for Launch {
     }
 }
 
-/// Why a task could not be started, by what helps.
+/// Why a task did not start, by what helps against it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum StartError {
-    /// The configuration makes no sense: another job helps. One text for each fault.
+    /// The configuration is invalid: the job has to be changed. One text per fault.
     #[error("{}", .0.join("\n"))]
     Configuration(Vec<String>),
-    /// Another attempt may help, such as when an address is in use.
+    /// Another attempt may succeed, for example when an address is in use.
     #[error("{0}")]
     Transient(String),
     /// Another attempt on this machine does not help.
@@ -80,13 +80,13 @@ pub enum StartError {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use pg_leader_proxy::config::Raw;
 
     use super::*;
 
-    pub(in super::super) fn launch() -> Launch {
-        Launch {
+    fn launch() -> LaunchSpec {
+        LaunchSpec {
             task: TaskName { id: "a/proxy/1".to_owned(), alloc_id: "a".to_owned(), name: "proxy".to_owned() },
             settings: vec![Given { path: "probe.user".to_owned(), raw: Raw::Text("monitor".to_owned()) }],
             environment: BTreeMap::from([("PGLP_PROBE_PASSWORD".to_owned(), "a secret".to_owned())]),
@@ -101,15 +101,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_launch_shows_no_value_that_may_be_secret() {
+    fn debug_output_shows_no_values_that_may_be_secret() {
         let shown = format!("{:?}", launch());
         assert!(shown.contains("PGLP_PROBE_PASSWORD") && shown.contains("probe.user"), "{shown}");
         assert!(!shown.contains("a secret") && !shown.contains("monitor"), "{shown}");
     }
 
     #[test]
-    fn a_launch_passes_through_json() {
+    fn a_launch_spec_survives_json() {
         let text = serde_json::to_string(&launch()).unwrap();
-        assert_eq!(serde_json::from_str::<Launch>(&text).unwrap(), launch());
+        assert_eq!(serde_json::from_str::<LaunchSpec>(&text).unwrap(), launch());
     }
 }

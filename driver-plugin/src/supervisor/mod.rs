@@ -1,48 +1,33 @@
-//! The supervisor: one process for each task, which outlives the plugin.
+//! The supervisor: one process per task that outlives the plugin, and the plugin's client for it.
 //!
 //! ```text
-//! plugin ── Supervisor ──(control.sock)── supervisor ──(its standard input)── relay
-//!           start, stop,                  keeps what the plugin may           the proxy
-//!           signal, news …                forget: launch, sockets, exit
+//! plugin ── SupervisorClient ──(control.sock)── supervisor ──(standard input)── proxy process
 //! ```
 //!
-//! It is started by the plugin and told what to [launch](Launch); from then on it needs no plugin. It keeps duplicates of
-//! the listening sockets, so that connects wait while nobody accepts them: when the relay has crashed, or while Nomad
-//! replaces the task by its next version, whose supervisor asks this one for them. When the relay has ended it writes
-//! down [how](Exit), keeps the sockets for a while, and ends.
+//! The plugin starts a supervisor and sends it a [`LaunchSpec`]; from then on the supervisor needs no plugin. It starts the
+//! proxy process, waits for its exit and records it. It keeps duplicates of the listening sockets, so that new connections
+//! wait in the backlog while no process accepts them: after a crash, or while Nomad replaces the task. The supervisor of
+//! the replacement takes the sockets over. When the task has exited, the supervisor keeps the sockets for
+//! `keep_listening` and ends.
 //!
-//! | file | what |
+//! | module | content |
 //! | --- | --- |
-//! | `client`, `start` | the plugin's side |
-//! | `role`, `answers` | the process and its conversations |
-//! | `course`, `process` | the life of a relay: from launch to exit |
-//! | `state`, `news`, `sockets` | what is kept |
-//! | `protocol`, `channel` | what is said, and how |
+//! | `launch`, `record` | what a task is started with; how it is found again and how it exited |
+//! | `protocol`, `control_socket` | every message between the processes; where a supervisor listens |
+//! | `deadlines` | how long each step may take |
+//! | `client` | the plugin's side: start, find again, stop, destroy |
+//! | `server` | the supervisor process |
 
-mod answers;
-pub mod channel;
 mod client;
-mod course;
+mod control_socket;
+pub(crate) mod deadlines;
 mod launch;
-mod logs;
-mod news;
-mod process;
 pub mod protocol;
 mod record;
-mod role;
-mod sockets;
-mod start;
-mod state;
+mod server;
 
-pub use client::{Found, NewsStream, RecoverError, Supervisor};
-pub use launch::{Launch, StartError, TaskName};
-pub use protocol::Dispatch;
-pub use record::{Exit, Record};
-pub(crate) use role::close_inherited;
-pub use role::supervise;
-pub use start::Base;
-
-/// The argument that makes this program a supervisor; the directory of the supervisor follows it.
-pub const ROLE: &str = "supervise";
-/// What the processes are called in the list of processes.
-const PROGRAM: &str = "nomad-driver-pg-leader-proxy";
+pub use client::{EventStream, Launcher, RecoverError, Recovered, SupervisorClient, destroy};
+pub use launch::{LaunchSpec, StartError, TaskName};
+pub use protocol::QueuedEvent;
+pub use record::{TaskExit, TaskRecord};
+pub use server::main;

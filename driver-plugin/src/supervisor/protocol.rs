@@ -1,7 +1,7 @@
-//! What the processes say to each other. Each message is one line of JSON, see [`Channel`](super::channel::Channel).
+//! Every message between the driver's processes. Each is one line of JSON, see [`Channel`](crate::channel::Channel).
 //!
 //! ```text
-//! plugin, or another supervisor ── Request, Reply ── supervisor ── Order, Report ── relay
+//! plugin or another supervisor ── Request, Reply ── supervisor ── ProxyCommand, ProxyReport ── proxy process
 //! ```
 
 use std::net::SocketAddr;
@@ -12,125 +12,125 @@ use pg_leader_proxy::app::EventRecord;
 use pg_leader_proxy::config::Given;
 use serde::{Deserialize, Serialize};
 
-use super::launch::{Launch, StartError};
-use super::record::{Exit, Record};
+use super::launch::{LaunchSpec, StartError};
+use super::record::{TaskExit, TaskRecord};
 use crate::resources::Cgroups;
 use crate::signal::Signal;
 
-/// How many sockets one message carries; a longer list takes several messages.
+/// How many sockets one message carries; more take several messages.
 pub const SOCKETS_PER_MESSAGE: usize = 64;
 
-/// What a supervisor is asked. A conversation holds one request, and what belongs to it.
+/// A request to a supervisor. A connection carries one request and the messages that belong to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Start this task. Answered by `Up` or `NotStarted`. The task is ended again unless `Taken` follows upon `Up`.
-    Launch(Box<Launch>),
-    /// What was given has arrived, and is the asker's now.
-    Taken,
+    /// Start this task. Answered by `Started` or `StartFailed`. Unless `Ack` follows `Started`, the task is ended again.
+    Start(Box<LaunchSpec>),
+    /// Confirms the started task, or the sockets, that were just received.
+    Ack,
     /// Answered by `Description`.
     Describe,
-    /// Tell when the relay has ended. Answered by `Ended`, then.
+    /// Answered by `Exited` once the task has exited.
     Wait,
-    /// End the relay. Answered by `Ended`, then.
+    /// End the task. Answered by `Exited` once it has exited.
     Stop {
         /// How long it may take.
-        patience: Duration,
-        /// The signal to send; without one, or for SIGTERM and SIGINT, the relay is told to drain.
+        kill_timeout: Duration,
+        /// The signal to send. Without one, or for SIGTERM and SIGINT, the proxy drains.
         signal: Option<Signal>,
     },
-    /// Send the relay this signal. Answered by `Done` or `Failed`.
+    /// Send the proxy process this signal. Answered by `Done` or `Failed`.
     Signal(Signal),
-    /// Tell the news. Answered by `News` for each, as they come, and by `Ended` when there will be no more.
-    Follow,
-    /// The news up to this number have been passed on, and need not be kept. No answer.
+    /// Send the events. Answered by `Event` for each, as they come, and by `Exited` after the last.
+    Events,
+    /// The events up to this number were delivered and can be dropped. No reply.
     Delivered(u64),
-    /// Give away the listening sockets of these addresses, if the relay has ended or drains. Answered by `Sockets`, the last of
-    /// which is empty; the asker then says `Taken`.
-    Yield(Vec<SocketAddr>),
-    /// End the relay if it still runs, and leave nothing behind in the end. Answered by `Done`.
+    /// Hand over the listening sockets of these addresses, if the task has exited or drains. Answered by `Sockets`, the
+    /// last of which is empty, and confirmed by `Ack`.
+    TakeSockets(Vec<SocketAddr>),
+    /// Kill the task if it runs, and remove the directory when the supervisor ends. Answered by `Done`.
     Destroy,
 }
 
-/// What a supervisor answers.
+/// A supervisor's reply.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The relay is up.
-    Up(Record),
-    /// The relay did not come up.
-    NotStarted(StartError),
-    /// What there is here.
+    /// The task listens.
+    Started(TaskRecord),
+    /// The task did not start.
+    StartFailed(StartError),
+    /// What the supervisor runs.
     Description(Box<Description>),
-    /// The relay has ended.
-    Ended(Exit),
-    /// One piece of news.
-    News(Dispatch),
-    /// As many descriptors come with it, each of a socket that listens on this address.
+    /// The task has exited.
+    Exited(TaskExit),
+    /// An event of the task.
+    Event(QueuedEvent),
+    /// One descriptor comes with it for each address, of a socket that listens there.
     Sockets(Vec<SocketAddr>),
-    /// It is done.
+    /// The request was carried out.
     Done,
-    /// It cannot be done.
+    /// The request could not be carried out.
     Failed(String),
 }
 
-/// What a supervisor has.
+/// What a supervisor runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Description {
-    /// What was to be started, if that has been said yet.
-    pub launch: Option<Launch>,
-    /// What is running, or was, once it is up.
-    pub record: Option<Record>,
-    /// How it ended, if it has.
-    pub exit: Option<Exit>,
+    /// What it was told to start, if it was told.
+    pub launch: Option<LaunchSpec>,
+    /// Where to find the task, once it listens.
+    pub record: Option<TaskRecord>,
+    /// How the task exited, if it has.
+    pub exit: Option<TaskExit>,
 }
 
-/// A piece of news on its way.
+/// An event of the proxy that no plugin has delivered yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dispatch {
-    /// Its number; they grow by one.
+pub struct QueuedEvent {
+    /// Counts the events of the task, from 1.
     pub number: u64,
-    /// When the supervisor heard of it.
+    /// When the supervisor received it.
     pub at: SystemTime,
-    /// What the relay said.
-    pub news: EventRecord,
+    /// The event.
+    pub event: EventRecord,
 }
 
-/// What a supervisor tells its relay.
+/// A supervisor's command to its proxy process.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Order {
-    /// The first message: what to become, and what to run.
-    Settle(Box<Settlement>),
-    /// As many descriptors come with it, each of a socket that listens on this address. An empty list is the last.
+pub enum ProxyCommand {
+    /// The first message: become this, then run the proxy.
+    Run(Box<RunSpec>),
+    /// One descriptor comes with it for each address, of a socket that listens there. An empty list is the last.
     Sockets(Vec<SocketAddr>),
-    /// Accept nobody any more, sever what is left after so long, and end.
+    /// Accept no more clients, terminate the sessions that are left after this time, and exit.
     Drain(Duration),
     /// Read the configuration again.
     Reload,
 }
 
-/// What a relay has to become, and to run. Its environment and its standard streams it was born with.
+/// What the process becomes before it is the proxy. Environment, standard output and standard error are set by its parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Settlement {
-    /// The settings of the job.
+pub struct RunSpec {
+    /// The settings of the job's `config` block.
     pub settings: Vec<Given>,
-    /// The directory to work in.
+    /// The working directory.
     pub directory: PathBuf,
-    /// Whom to become.
+    /// The user to become: a name, a number or `nomad-<number>`.
     pub user: Option<String>,
-    /// Which cgroups to join.
+    /// The cgroups to join.
     pub cgroups: Cgroups,
-    /// What to put into `/proc/self/oom_score_adj`.
+    /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
     pub oom_score_adj: i32,
 }
 
-/// What a relay tells its supervisor.
+/// A proxy process's report to its supervisor.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Report {
-    /// It wants sockets that listen on these addresses. Answered by `Order::Sockets`.
-    Wants(Vec<SocketAddr>),
+pub enum ProxyReport {
+    /// It needs sockets that listen on these addresses. Answered by `ProxyCommand::Sockets`.
+    Listen(Vec<SocketAddr>),
     /// It listens.
-    Up,
-    /// It cannot start, and ends.
-    NotStarted(StartError),
-    /// Something worth telling an operator.
-    News(EventRecord),
+    Ready,
+    /// It cannot start, and exits.
+    Failed(StartError),
+    /// Something an operator should know.
+    Event(EventRecord),
 }

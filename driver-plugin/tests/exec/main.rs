@@ -1,9 +1,11 @@
-//! Commands beside a task, through the library, with the built program as their trampoline.
+//! Commands beside a task, through the library, with the built program as their shim.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, dead_code, reason = "a test; not all of the shared module is used")]
 
+#[path = "../support/cgroups.rs"]
+mod cgroups;
+mod environment;
+mod harness;
 mod run;
-mod settled;
-mod stage;
 mod stream;
 mod terminal;

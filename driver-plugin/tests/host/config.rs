@@ -1,4 +1,4 @@
-//! Configurations that are refused, each with a text that names what is wrong, and never by a crash.
+//! Invalid configurations: each is an error that names the fault.
 
 use nomad_plugin_proto::base::SetConfigRequest;
 use nomad_plugin_proto::driver::{Device, Mount, NetworkIsolationSpec, TaskConfigSchemaRequest};
@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 use crate::harness::{Job, Plugin, is_empty, lives};
 
-/// Whether Nomad may try again, as it decodes it.
+/// Whether Nomad may try again, as it decodes the error.
 fn recoverable(status: &Status) -> Option<bool> {
     let details = nomad_plugin_proto::rpc::Status::decode(status.details()).ok()?;
     let detail = details.details.first()?;
@@ -20,14 +20,14 @@ fn recoverable(status: &Status) -> Option<bool> {
     Some(RecoverableError::decode(detail.value.as_slice()).unwrap().recoverable)
 }
 
-async fn refused(config: &Value) -> String {
+async fn start_error(config: &Value) -> String {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.configure(config);
-    let refusal = job.start(&plugin).await.unwrap_err();
-    assert_eq!((refusal.code(), recoverable(&refusal)), (Code::FailedPrecondition, Some(false)), "{refusal}");
+    let error = job.start(&plugin).await.unwrap_err();
+    assert_eq!((error.code(), recoverable(&error)), (Code::FailedPrecondition, Some(false)), "{error}");
     crate::harness::until("nothing is left", || is_empty(&job.state_dir())).await;
-    refusal.message().to_owned()
+    error.message().to_owned()
 }
 
 fn with(block: &str, body: Value) -> Value {
@@ -46,76 +46,73 @@ async fn a_missing_scope_is_named() {
     let etcd = json!({ "endpoints": ["http://127.0.0.1:2379"] });
     let mut config = with("etcd", etcd);
     config["cluster"] = json!({ "scope": null });
-    let refusal = refused(&config).await;
-    assert!(refusal.contains("cluster.scope"), "{refusal}");
+    let error = start_error(&config).await;
+    assert!(error.contains("cluster.scope"), "{error}");
 }
 
 #[tokio::test]
-async fn a_bad_duration_is_named_with_its_value_and_source() {
-    let refusal = refused(&with("write", json!({ "port": "pg", "hold_timeout": "soon" }))).await;
+async fn an_invalid_duration_is_named_with_its_value_and_source() {
+    let error = start_error(&with("write", json!({ "port": "pg", "hold_timeout": "soon" }))).await;
+    assert!(error.starts_with("write.hold_timeout = \"soon\" (the job's config): not a duration"), "{error}");
+}
+
+#[tokio::test]
+async fn an_unknown_port_label_is_named_with_the_known_ones() {
+    let error = start_error(&with("write", json!({ "port": "postgres" }))).await;
     assert!(
-        refusal.starts_with("write.hold_timeout = \"soon\" (the job's config): not a duration"),
-        "{refusal}"
+        error.starts_with("write.port = \"postgres\" (the job's config): there is no port with this label"),
+        "{error}"
     );
+    assert!(error.contains("\"pg\""), "{error}");
 }
 
 #[tokio::test]
-async fn a_label_without_a_port_is_named_with_those_that_there_are() {
-    let refusal = refused(&with("write", json!({ "port": "postgres" }))).await;
-    assert!(
-        refusal.starts_with("write.port = \"postgres\" (the job's config): no port has this label"),
-        "{refusal}"
-    );
-    assert!(refusal.contains("\"pg\""), "{refusal}");
+async fn port_and_listen_in_one_block_are_an_error() {
+    let error = start_error(&with("write", json!({ "port": "pg", "listen": ["127.0.0.1:1"] }))).await;
+    assert!(error.contains("write.port") && error.contains("write.listen"), "{error}");
 }
 
 #[tokio::test]
-async fn port_and_listen_in_one_block_are_refused() {
-    let refusal = refused(&with("write", json!({ "port": "pg", "listen": ["127.0.0.1:1"] }))).await;
-    assert!(refusal.contains("write.port") && refusal.contains("write.listen"), "{refusal}");
+async fn an_unreadable_password_file_is_named() {
+    let error = start_error(&with("probe", json!({ "user": "m", "password_file": "/no/such/file" }))).await;
+    assert!(error.contains("probe.password_file") && error.contains("/no/such/file"), "{error}");
 }
 
 #[tokio::test]
-async fn a_password_that_cannot_be_read_is_named() {
-    let refusal = refused(&with("probe", json!({ "user": "m", "password_file": "/no/such/file" }))).await;
-    assert!(refusal.contains("probe.password_file") && refusal.contains("/no/such/file"), "{refusal}");
+async fn all_faults_are_reported_at_once() {
+    let error =
+        start_error(&with("write", json!({ "port": "pg", "hold_timeout": "soon", "max_held": 0 }))).await;
+    assert!(error.contains("write.hold_timeout") && error.contains("write.max_held"), "{error}");
 }
 
 #[tokio::test]
-async fn all_faults_are_told_at_once() {
-    let refusal =
-        refused(&with("write", json!({ "port": "pg", "hold_timeout": "soon", "max_held": 0 }))).await;
-    assert!(refusal.contains("write.hold_timeout") && refusal.contains("write.max_held"), "{refusal}");
-}
-
-#[tokio::test]
-async fn bytes_that_are_no_configuration_are_refused() {
+async fn bytes_that_are_not_a_configuration_are_an_error() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     for bytes in [&b"\xc1"[..], b"\x81\xa5write", b"\x05"] {
         job.task().msgpack_driver_config = bytes.to_vec();
-        let refusal = job.start(&plugin).await.unwrap_err();
-        assert!(refusal.message().contains("the configuration from Nomad cannot be read"), "{refusal}");
+        let error = job.start(&plugin).await.unwrap_err();
+        assert!(error.message().contains("the configuration from Nomad cannot be decoded"), "{error}");
     }
 }
 
-/// Nomad 1.11 ignores `StartTaskResponse.result`: whether it may try again stands in the details of the error alone.
+/// Nomad ignores `StartTaskResponse.result`: only the details of the error say whether it may try again.
 #[tokio::test]
-async fn pitfall_11_what_may_pass_is_recoverable() {
+async fn pitfall_11_an_address_in_use_is_a_recoverable_error() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
-    // Without SO_REUSEPORT nobody shares it.
+    // It is not shared, for lack of SO_REUSEPORT.
     let occupied = std::net::TcpListener::bind(job.address()).unwrap();
-    let refusal = job.start(&plugin).await.unwrap_err();
-    assert_eq!((refusal.code(), recoverable(&refusal)), (Code::FailedPrecondition, Some(true)), "{refusal}");
-    assert!(refusal.message().contains(&job.address().to_string()), "{refusal}");
+    let error = job.start(&plugin).await.unwrap_err();
+    assert_eq!((error.code(), recoverable(&error)), (Code::FailedPrecondition, Some(true)), "{error}");
+    assert!(error.message().contains(&job.address().to_string()), "{error}");
     drop(occupied);
     job.start(&plugin).await.unwrap();
-    assert!(lives(job.relay()));
+    assert!(lives(job.proxy()));
 }
 
 #[tokio::test]
-async fn what_the_driver_does_not_have_is_refused_and_not_passed_over() {
+async fn what_the_driver_does_not_support_is_rejected() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let plain = job.task().clone();
@@ -129,13 +126,13 @@ async fn what_the_driver_does_not_have_is_refused_and_not_passed_over() {
     job.task().network_isolation_spec =
         Some(NetworkIsolationSpec { mode: 1, ..NetworkIsolationSpec::default() });
     let bridge = job.start(&plugin).await.unwrap_err();
-    for (refusal, named) in [(volume, "/srv/data"), (device, "/dev/fuse"), (bridge, "\"host\"")] {
-        assert!(refusal.message().contains(named) && recoverable(&refusal) == Some(false), "{refusal}");
+    for (error, named) in [(volume, "/srv/data"), (device, "/dev/fuse"), (bridge, "\"host\"")] {
+        assert!(error.message().contains(named) && recoverable(&error) == Some(false), "{error}");
     }
 }
 
 #[tokio::test]
-async fn the_agents_own_block_is_judged_by_its_keys() {
+async fn values_of_the_plugin_block_are_checked() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let set = |config: Value| SetConfigRequest {
@@ -146,16 +143,16 @@ async fn the_agents_own_block_is_judged_by_its_keys() {
         (json!({ "keep_listening": "soon" }), "keep_listening = \"soon\""),
         (json!({ "state_dir": "here" }), "state_dir = \"here\""),
     ] {
-        let refusal = plugin.base().set_config(set(config)).await.unwrap_err();
-        assert!(refusal.code() == Code::InvalidArgument && refusal.message().contains(named), "{refusal}");
+        let error = plugin.base().set_config(set(config)).await.unwrap_err();
+        assert!(error.code() == Code::InvalidArgument && error.message().contains(named), "{error}");
     }
-    // Whether the directory can be had is a matter of health: an error here would stop the agent.
+    // A directory that cannot be created makes the driver unhealthy: an error here would stop the agent.
     plugin.base().set_config(set(json!({ "state_dir": "/proc/nowhere" }))).await.unwrap();
     plugin.base().set_config(SetConfigRequest::default()).await.unwrap();
 }
 
 #[tokio::test]
-async fn there_is_a_schema_for_tasks() {
+async fn tasks_have_a_schema() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let answer = plugin.driver().task_config_schema(TaskConfigSchemaRequest {}).await.unwrap().into_inner();

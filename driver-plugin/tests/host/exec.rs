@@ -1,4 +1,4 @@
-//! Commands beside the task: script checks and `nomad alloc exec`.
+//! Commands beside a task: script checks and `nomad alloc exec`.
 
 use std::time::{Duration, Instant};
 
@@ -30,25 +30,25 @@ async fn exec(
     Ok((String::from_utf8(answer.stdout).unwrap(), result.exit_code))
 }
 
-/// A client that sits at a command. It never closes its side: Go's does not.
+/// A client of a command. It never closes its side, like Nomad's client.
 struct Session {
-    keyboard: mpsc::Sender<ExecTaskStreamingRequest>,
-    screen: Streaming<ExecTaskStreamingResponse>,
+    requests: mpsc::Sender<ExecTaskStreamingRequest>,
+    responses: Streaming<ExecTaskStreamingResponse>,
 }
 
 impl Session {
     async fn open(plugin: &Plugin, job: &Job, script: &str, tty: bool) -> Self {
-        let (keyboard, typed) = mpsc::channel(16);
+        let (requests, inbound) = mpsc::channel(16);
         let setup = Setup { task_id: job.id(), command: sh(script), tty };
         let first = ExecTaskStreamingRequest { setup: Some(setup), ..ExecTaskStreamingRequest::default() };
-        keyboard.send(first).await.unwrap();
-        let screen =
-            plugin.driver().exec_task_streaming(ReceiverStream::new(typed)).await.unwrap().into_inner();
-        Self { keyboard, screen }
+        requests.send(first).await.unwrap();
+        let responses =
+            plugin.driver().exec_task_streaming(ReceiverStream::new(inbound)).await.unwrap().into_inner();
+        Self { requests, responses }
     }
 
     async fn send(&self, message: ExecTaskStreamingRequest) {
-        self.keyboard.send(message).await.unwrap();
+        self.requests.send(message).await.unwrap();
     }
 
     async fn type_in(&self, text: &str) {
@@ -56,11 +56,11 @@ impl Session {
         self.send(ExecTaskStreamingRequest { stdin, ..ExecTaskStreamingRequest::default() }).await;
     }
 
-    /// Both outputs and the end, in the order that the protocol asks for.
+    /// Both outputs and the exit, in the order of the protocol.
     async fn rest(mut self) -> (String, String, ExitResult) {
         let (mut stdout, mut stderr, mut closed, mut result) = (Vec::new(), Vec::new(), Vec::new(), None);
-        while let Some(message) = next(&mut self.screen).await {
-            assert!(result.is_none(), "nothing follows the end");
+        while let Some(message) = next(&mut self.responses).await {
+            assert!(result.is_none(), "nothing follows the exit");
             for (name, operation, output) in
                 [("stdout", message.stdout, &mut stdout), ("stderr", message.stderr, &mut stderr)]
             {
@@ -80,12 +80,15 @@ impl Session {
     }
 }
 
-async fn next(screen: &mut Streaming<ExecTaskStreamingResponse>) -> Option<ExecTaskStreamingResponse> {
-    tokio::time::timeout(Duration::from_secs(10), screen.message()).await.expect("the stream ends").unwrap()
+async fn next(responses: &mut Streaming<ExecTaskStreamingResponse>) -> Option<ExecTaskStreamingResponse> {
+    tokio::time::timeout(Duration::from_secs(10), responses.message())
+        .await
+        .expect("the stream ends")
+        .unwrap()
 }
 
 #[tokio::test]
-async fn a_check_runs_as_the_task_runs() {
+async fn a_check_runs_in_the_environment_of_the_task() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -100,7 +103,7 @@ async fn a_check_runs_as_the_task_runs() {
 }
 
 #[tokio::test]
-async fn a_session_streams_both_ways_and_ends_without_the_clients_end() {
+async fn a_session_streams_both_ways_and_ends_with_the_command() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -113,7 +116,7 @@ async fn a_session_streams_both_ways_and_ends_without_the_clients_end() {
 }
 
 #[tokio::test]
-async fn a_terminal_has_the_last_size_that_was_told() {
+async fn a_terminal_has_the_last_size_that_was_sent() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -130,7 +133,7 @@ async fn a_terminal_has_the_last_size_that_was_told() {
 }
 
 #[tokio::test]
-async fn a_child_in_the_background_does_not_hold_up_the_end() {
+async fn a_background_process_does_not_delay_the_end() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -147,12 +150,12 @@ async fn a_child_in_the_background_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_takes_its_command_along() {
+async fn the_command_is_killed_when_the_client_goes() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
     let mut session = Session::open(&plugin, &job, "echo $$; sleep 30", false).await;
-    let first = next(&mut session.screen).await.unwrap().stdout.unwrap().data;
+    let first = next(&mut session.responses).await.unwrap().stdout.unwrap().data;
     let pid: u32 = String::from_utf8(first).unwrap().trim().parse().unwrap();
     assert!(lives(pid));
     drop(session);
@@ -160,17 +163,17 @@ async fn a_client_that_goes_takes_its_command_along() {
 }
 
 #[tokio::test]
-async fn a_session_begins_with_what_to_run() {
+async fn the_first_message_must_say_what_to_run() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
     let heartbeat = tokio_stream::once(ExecTaskStreamingRequest::default());
-    let refusal = plugin.driver().exec_task_streaming(heartbeat).await.unwrap_err();
-    assert!(refusal.message().contains("what to run"), "{refusal}");
+    let error = plugin.driver().exec_task_streaming(heartbeat).await.unwrap_err();
+    assert!(error.message().contains("what to run"), "{error}");
 }
 
 #[tokio::test]
-async fn commands_work_after_the_plugin_was_replaced() {
+async fn commands_work_after_a_recovery() {
     use nomad_plugin_proto::driver::RecoverTaskRequest;
 
     let mut job = Job::new();

@@ -1,4 +1,4 @@
-//! Connects while a task is replaced, has crashed, or has lost its plugin: each waits, none is refused.
+//! New connections while a task is replaced, has crashed, or has no plugin: they wait and are not refused.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::harness::{Job, Plugin, connects, send, until, wait};
 
-/// A new client every 5 ms.
+/// Opens a new connection every 5 ms.
 struct Clients {
     enough: Arc<AtomicBool>,
     thread: JoinHandle<Vec<ErrorKind>>,
@@ -46,7 +46,7 @@ fn stop(job: &Job) -> StopTaskRequest {
 }
 
 #[tokio::test]
-async fn a_task_that_is_replaced_loses_no_client() {
+async fn replacing_a_task_loses_no_client() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -54,12 +54,12 @@ async fn a_task_that_is_replaced_loses_no_client() {
     for crash in [false, true] {
         let before = job.id();
         if crash {
-            send(job.relay(), Signal::ABORT);
+            send(job.proxy(), Signal::ABORT);
             wait(&plugin, &before).await;
         } else {
             plugin.driver().stop_task(stop(&job)).await.unwrap();
         }
-        // Nomad destroys the one before it starts the next.
+        // Nomad destroys a task before it starts the next one.
         plugin.driver().destroy_task(DestroyTaskRequest { task_id: before, force: true }).await.unwrap();
         tokio::time::sleep(Duration::from_millis(300)).await;
         job.next_run();
@@ -69,7 +69,7 @@ async fn a_task_that_is_replaced_loses_no_client() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_replaced_loses_no_client() {
+async fn replacing_the_plugin_loses_no_client() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
@@ -82,7 +82,7 @@ async fn a_plugin_that_is_replaced_loses_no_client() {
 }
 
 #[tokio::test]
-async fn after_the_last_task_nothing_listens_any_more() {
+async fn after_the_last_task_nothing_listens() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();

@@ -1,11 +1,11 @@
-//! The handshake: who is served, and the one line on standard output.
+//! The handshake: who is served, and the line on standard output.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use nomad_plugin_proto::base::{ConfigSchemaRequest, PluginInfoRequest, PluginType};
-use nomad_plugin_proto::plugin::grpc_broker_client::GrpcBrokerClient;
 use nomad_plugin_proto::plugin::grpc_stdio_client::GrpcStdioClient;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -14,31 +14,31 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::harness::{COOKIE, Plugin, program};
 
 #[test]
-fn without_the_cookie_it_says_one_line_and_ends() {
+fn without_the_cookie_it_prints_one_line_and_exits() {
     for cookie in [None, Some("another")] {
         let mut command = program();
         if let Some(cookie) = cookie {
             command.env(COOKIE.0, cookie);
         }
         let output = command.output().unwrap();
-        let words = String::from_utf8(output.stderr).unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(output.stdout.is_empty());
-        assert!(words.lines().count() == 1 && words.contains("Nomad") && words.contains("--help"), "{words}");
+        assert!(text.lines().count() == 1 && text.contains("Nomad") && text.contains("--help"), "{text}");
     }
 }
 
 #[test]
-fn an_encrypted_connection_is_refused_with_a_reason() {
+fn an_encrypted_connection_is_rejected() {
     let output = program().env(COOKIE.0, COOKIE.1).env("PLUGIN_CLIENT_CERT", "x").output().unwrap();
-    let words = String::from_utf8(output.stderr).unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(words.starts_with("[ERROR] ") && words.contains("PLUGIN_CLIENT_CERT"), "{words}");
+    assert!(text.starts_with("[ERROR] ") && text.contains("PLUGIN_CLIENT_CERT"), "{text}");
 }
 
 #[test]
-fn people_get_help_and_version() {
-    let said = |argument: &str| {
+fn help_and_version_are_printed() {
+    let run = |argument: &str| {
         let output = program().arg(argument).output().unwrap();
         (
             output.status.code(),
@@ -46,17 +46,17 @@ fn people_get_help_and_version() {
         )
     };
     assert_eq!(
-        said("--version"),
+        run("--version"),
         (Some(0), format!("nomad-driver-pg-leader-proxy {}\n", env!("CARGO_PKG_VERSION")))
     );
-    let (code, help) = said("--help");
+    let (code, help) = run("--help");
     assert!(code == Some(0) && help.contains("plugin_dir"), "{help}");
-    let (code, error) = said("--verbose");
+    let (code, error) = run("--verbose");
     assert!(code == Some(2) && error.contains("--verbose"), "{error}");
 }
 
 #[test]
-fn a_host_that_reads_nothing_gets_no_plugin() {
+fn without_a_reader_of_the_handshake_it_exits() {
     let mut child =
         program().env(COOKIE.0, COOKIE.1).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     drop(child.stdout.take());
@@ -80,7 +80,7 @@ async fn the_socket_is_private_and_where_the_host_wants_it() {
 }
 
 #[tokio::test]
-async fn it_says_who_it_is_and_what_it_can_be_configured_with() {
+async fn plugin_info_and_schema_are_available() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let info = plugin.base().plugin_info(PluginInfoRequest {}).await.unwrap().into_inner();
@@ -90,7 +90,7 @@ async fn it_says_who_it_is_and_what_it_can_be_configured_with() {
 }
 
 #[tokio::test]
-async fn its_health_is_known_under_the_name_that_go_plugin_asks_for() {
+async fn its_health_is_known_under_the_name_that_go_plugin_uses() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let request = HealthCheckRequest { service: "plugin".into() };
@@ -99,18 +99,10 @@ async fn its_health_is_known_under_the_name_that_go_plugin_asks_for() {
 }
 
 #[tokio::test]
-async fn broker_and_stdio_stay_open_and_silent() {
-    use std::time::Duration;
-
+async fn the_stdio_stream_stays_open_and_silent() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let mut stdio = GrpcStdioClient::new(plugin.channel()).stream_stdio(()).await.unwrap().into_inner();
-    let nothing = tokio_stream::empty();
-    let mut broker =
-        GrpcBrokerClient::new(plugin.channel()).start_stream(nothing).await.unwrap().into_inner();
-    let (stdio, broker) = (stdio.message(), broker.message());
-    let silence = Duration::from_secs(2);
-    let (stdio, broker) =
-        tokio::join!(tokio::time::timeout(silence, stdio), tokio::time::timeout(silence, broker));
-    assert!(stdio.is_err() && broker.is_err(), "a stream ended");
+    let silence = tokio::time::timeout(Duration::from_secs(2), stdio.message()).await;
+    assert!(silence.is_err(), "the stream ended");
 }

@@ -1,4 +1,4 @@
-//! A real cluster behind the task: a change of leader is an event of it.
+//! A real cluster behind the task: a change of leader is a task event.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tonic::Streaming;
 
 use crate::harness::{Job, Plugin};
 
-/// How long a planned change of leader may take, and the word of it.
+/// How long a switchover and its event may take.
 const CHANGE: Duration = Duration::from_secs(60);
 
 async fn event_that_names(events: &mut Streaming<DriverTaskEvent>, member: &str) -> DriverTaskEvent {
@@ -26,7 +26,7 @@ async fn event_that_names(events: &mut Streaming<DriverTaskEvent>, member: &str)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_of_leader_is_an_event_of_the_task_also_when_no_plugin_was_there() {
+async fn a_change_of_leader_is_a_task_event_even_if_it_happens_without_a_plugin() {
     let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let mut job = Job::new();
     job.configure(&json!({
@@ -49,7 +49,7 @@ async fn a_change_of_leader_is_an_event_of_the_task_also_when_no_plugin_was_ther
     let session = tokio::spawn(connection);
     client.simple_query("select 1").await.unwrap();
 
-    // The plugin is killed, and what happens meanwhile is told by the next one.
+    // The switchover happens without a plugin, and the next one delivers the event.
     drop(events);
     plugin.crash().await;
     client.simple_query("select 1").await.unwrap();
@@ -61,6 +61,9 @@ async fn a_change_of_leader_is_an_event_of_the_task_also_when_no_plugin_was_ther
     let change = event_that_names(&mut events, "b").await;
     assert!(change.message.contains("leader is now b"), "{}", change.message);
     assert!(change.annotations.contains_key("timeline"), "{:?}", change.annotations);
-    assert!(client.is_closed() || client.simple_query("select 1").await.is_err(), "the session was severed");
+    assert!(
+        client.is_closed() || client.simple_query("select 1").await.is_err(),
+        "the session was terminated"
+    );
     let _ = session.await.unwrap();
 }

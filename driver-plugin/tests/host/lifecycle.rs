@@ -1,4 +1,4 @@
-//! The life of a task: start, stop, exit, destruction.
+//! The lifecycle of a task: start, stop, exit, destruction.
 
 use std::time::Duration;
 
@@ -20,19 +20,19 @@ fn destroy(task_id: &str) -> DestroyTaskRequest {
 }
 
 #[tokio::test]
-async fn a_task_runs_ends_and_leaves_nothing() {
+async fn a_task_starts_stops_and_leaves_nothing() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
     assert_eq!((handle.version, handle.state()), (1, TaskState::Running));
-    assert_eq!(handle.config.as_ref(), Some(&*job.task()), "the whole configuration is echoed");
+    assert_eq!(handle.config.as_ref(), Some(&*job.task()), "the handle has the whole configuration");
     assert!(connects(job.address()), "{}", job.log());
 
     let id = job.id();
     let mut driver = plugin.driver();
     let stopping = driver.stop_task(stop(&id, Duration::from_secs(600), ""));
-    soon(stopping).await.expect("no session is open that it could wait for");
-    assert!(!lives(job.relay()));
+    soon(stopping).await.expect("it has no session to wait for");
+    assert!(!lives(job.proxy()));
     let end = wait(&plugin, &id).await;
     let result = end.result.expect("without a result Nomad would take it for exit code 0");
     assert_eq!((result.exit_code, result.signal, end.err.as_str()), (0, 0, ""));
@@ -46,7 +46,7 @@ async fn a_task_runs_ends_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn no_patience_kills_at_once() {
+async fn a_stop_without_time_kills_at_once() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -56,7 +56,7 @@ async fn no_patience_kills_at_once() {
 }
 
 #[tokio::test]
-async fn another_kill_signal_is_sent_as_it_is_and_an_unknown_one_drains_with_a_warning() {
+async fn other_kill_signals_are_sent_and_an_unknown_one_drains_with_a_warning() {
     for (signal, expected) in [("SIGUSR1", (138, 10)), ("SIGNONSENSE", (0, 0))] {
         let mut job = Job::new();
         let plugin = Plugin::start(&job.state_dir()).await;
@@ -70,7 +70,7 @@ async fn another_kill_signal_is_sent_as_it_is_and_an_unknown_one_drains_with_a_w
 }
 
 #[tokio::test]
-async fn a_crash_of_the_proxy_is_told_to_all_who_wait() {
+async fn a_crash_of_the_proxy_is_reported_to_all_waiting_clients() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_crash_of_the_proxy_is_told_to_all_who_wait() {
     let waiting = || wait(&plugin, &id);
     let crash = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        send(job.relay(), Signal::ABORT);
+        send(job.proxy(), Signal::ABORT);
     };
     let (first, second, ()) = tokio::join!(waiting(), waiting(), crash);
     assert_eq!(first, second);
@@ -87,32 +87,35 @@ async fn a_crash_of_the_proxy_is_told_to_all_who_wait() {
 }
 
 #[tokio::test]
-async fn a_task_is_started_once() {
+async fn a_running_task_is_not_started_again() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
     let again = job.start(&plugin).await.unwrap_err();
-    assert!(again.code() == Code::FailedPrecondition && again.message().contains("runs already"), "{again}");
-    assert!(lives(job.relay()));
-    send(job.relay(), Signal::KILL);
+    assert!(
+        again.code() == Code::FailedPrecondition && again.message().contains("is already running"),
+        "{again}"
+    );
+    assert!(lives(job.proxy()));
+    send(job.proxy(), Signal::KILL);
     wait(&plugin, &job.id()).await;
     job.start(&plugin).await.unwrap();
-    assert!(lives(job.relay()));
+    assert!(lives(job.proxy()));
 }
 
 #[tokio::test]
-async fn inspection_shows_a_task_before_and_after_its_end() {
+async fn inspect_shows_a_task_before_and_after_its_exit() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
     let request = InspectTaskRequest { task_id: job.id() };
     let inspect = || async { plugin.driver().inspect_task(request.clone()).await.unwrap().into_inner() };
     let running = inspect().await;
-    assert_eq!(running.driver.unwrap().attributes["pid"], job.relay().to_string());
+    assert_eq!(running.driver.unwrap().attributes["pid"], job.proxy().to_string());
     let running = running.task.unwrap();
     assert_eq!((running.id.as_str(), running.name.as_str()), (job.id().as_str(), "proxy"));
     assert_eq!(running.state(), TaskState::Running);
-    send(job.relay(), Signal::KILL);
+    send(job.proxy(), Signal::KILL);
     wait(&plugin, &job.id()).await;
     let exited = inspect().await.task.unwrap();
     assert_eq!((exited.state(), exited.result.unwrap().signal), (TaskState::Exited, 9));
@@ -121,7 +124,7 @@ async fn inspection_shows_a_task_before_and_after_its_end() {
 }
 
 #[tokio::test]
-async fn sighup_reloads_and_other_names_are_explained() {
+async fn sighup_reloads_and_an_unknown_signal_is_an_error() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -130,5 +133,5 @@ async fn sighup_reloads_and_other_names_are_explained() {
     until("it reloads", || job.log().contains("reload")).await;
     let unknown = plugin.driver().signal_task(signal("SIGNONSENSE")).await.unwrap_err();
     assert!(unknown.message().contains("SIGNONSENSE") && unknown.message().contains("SIGHUP"), "{unknown}");
-    assert!(lives(job.relay()));
+    assert!(lives(job.proxy()));
 }

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use crate::harness::{COOKIE, Job, Plugin, program};
 
-/// A line whose `@` keys are no texts crashes the agent.
+/// A line with an `@` key that is not a string crashes the agent.
 #[tokio::test]
-async fn pitfall_02_each_line_of_a_task_s_life_is_one_that_hclog_reads() {
+async fn pitfall_02_hclog_can_read_every_line() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -27,12 +27,12 @@ async fn pitfall_02_each_line_of_a_task_s_life_is_one_that_hclog_reads() {
     for level in ["info", "warn", "debug"] {
         assert!(levels.iter().any(|found| found == level), "{level} of {levels:?}");
     }
-    assert!(!log.contains("hunter2"), "the task's environment is nobody's business");
+    assert!(!log.contains("hunter2"), "the task's environment is not logged");
 }
 
-/// After the agent's death nobody reads what the plugin says.
+/// After the death of the agent nobody reads the log.
 #[tokio::test]
-async fn pitfall_03_a_plugin_without_readers_goes_on() {
+async fn pitfall_03_a_plugin_without_a_reader_continues() {
     let mut job = Job::new();
     let mut plugin = Plugin::launch_unread(program().env(COOKIE.0, COOKIE.1), &job.state_dir()).await;
     plugin.configure(None).await;

@@ -1,4 +1,4 @@
-//! A host that plays Nomad: it starts the built driver and goes through every rpc, as Nomad's client would.
+//! A host that plays Nomad: it starts the built driver and calls every rpc as Nomad's client does.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod harness;
@@ -7,11 +7,11 @@ mod config;
 mod exec;
 mod handover;
 mod handshake;
-mod kill;
 mod leader;
 mod lifecycle;
 mod log_lines;
 mod pitfalls;
 mod recovery;
+mod shutdown;
 mod stats;
 mod streams;

@@ -1,4 +1,4 @@
-//! The pitfalls of the protocol that no other file has under its own subject.
+//! Pitfalls of the protocol that belong to no other file.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read as _;
@@ -21,9 +21,9 @@ use crate::harness::{
     COOKIE, Job, Plugin, connects, descriptors, is_empty, lives, program, soon, status_field, until, wait,
 };
 
-/// Go's plugins read these parts without asking whether they are there.
+/// Nomad reads these parts without checking that they exist.
 #[tokio::test]
-async fn pitfall_06_no_answer_lacks_a_part_that_nomad_reads() {
+async fn pitfall_06_every_part_that_nomad_reads_exists() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let mut driver = plugin.driver();
@@ -47,9 +47,9 @@ async fn pitfall_06_no_answer_lacks_a_part_that_nomad_reads() {
     assert!(driver.wait_task(WaitTaskRequest { task_id }).await.unwrap().into_inner().result.is_some());
 }
 
-/// An error of these two would be asked about again for almost six minutes.
+/// Nomad would repeat a failed stop for almost six minutes.
 #[tokio::test]
-async fn pitfall_09_an_unknown_task_is_stopped_and_destroyed_with_success() {
+async fn pitfall_09_stopping_and_destroying_an_unknown_task_succeeds() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let task_id = "unknown/task/00000000".to_owned();
@@ -58,7 +58,7 @@ async fn pitfall_09_an_unknown_task_is_stopped_and_destroyed_with_success() {
     plugin.driver().destroy_task(DestroyTaskRequest { task_id, force: true }).await.unwrap();
 }
 
-/// These two codes mean to Nomad that the plugin is dying.
+/// Nomad takes these two codes for the death of the plugin.
 #[tokio::test]
 async fn pitfall_10_no_error_looks_like_the_death_of_the_plugin() {
     let state = tempfile::tempdir().unwrap();
@@ -78,28 +78,28 @@ async fn pitfall_10_no_error_looks_like_the_death_of_the_plugin() {
             .unwrap_err(),
         driver.exec_task(ExecTaskRequest { task_id: task_id(), ..Default::default() }).await.unwrap_err(),
     ];
-    for refusal in &unknown {
-        assert_eq!((refusal.code(), refusal.message()), (Code::NotFound, "task not found for given id"));
+    for error in &unknown {
+        assert_eq!((error.code(), error.message()), (Code::NotFound, "task not found for given id"));
     }
     let others: [Status; 3] = [
         driver.start_task(StartTaskRequest::default()).await.unwrap_err(),
         driver.recover_task(RecoverTaskRequest::default()).await.unwrap_err(),
         driver.exec_task_streaming(tokio_stream::empty()).await.unwrap_err(),
     ];
-    for refusal in others {
-        assert!(!matches!(refusal.code(), Code::Unavailable | Code::Cancelled), "{refusal}");
+    for error in others {
+        assert!(!matches!(error.code(), Code::Unavailable | Code::Cancelled), "{error}");
     }
     let networks = [
         driver.create_network(CreateNetworkRequest::default()).await.map(drop).unwrap_err(),
         driver.destroy_network(DestroyNetworkRequest::default()).await.map(drop).unwrap_err(),
     ];
-    assert!(networks.iter().all(|refusal| refusal.code() == Code::Unimplemented));
+    assert!(networks.iter().all(|error| error.code() == Code::Unimplemented));
     driver.shutdown(ShutdownRequest {}).await.unwrap();
 }
 
-/// Log collection as Nomad has it: FIFOs, with a reader that comes when it comes.
+/// Nomad's log collection: FIFOs whose reader may open them later.
 #[tokio::test]
-async fn pitfall_13_both_fifos_are_opened_waited_for_and_kept_by_the_task_alone() {
+async fn pitfall_13_both_fifos_are_opened_once_they_have_readers_and_by_the_proxy_only() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let fifos = ["out.fifo", "err.fifo"].map(|name| job.alloc_dir().join(name));
@@ -123,14 +123,14 @@ async fn pitfall_13_both_fifos_are_opened_waited_for_and_kept_by_the_task_alone(
         tokio::time::sleep(Duration::from_millis(100)).await;
         let mut driver = plugin.driver();
         let asked = driver.capabilities(nomad_plugin_proto::driver::CapabilitiesRequest {});
-        soon(asked).await.expect("a start that waits holds up nobody");
+        soon(asked).await.expect("a start that waits blocks no other rpc");
         read_now.wait();
     };
     let (started, ()) = tokio::join!(job.start(&plugin), other);
     started.unwrap();
     for pid in [plugin.pid(), job.supervisor()] {
         let kept = descriptors(pid).into_iter().find(|(_, target)| fifos.contains(target));
-        assert_eq!(kept, None, "{pid} keeps it open, and its reader would never see the end");
+        assert_eq!(kept, None, "{pid} has it open: its reader would never see the end");
     }
     let stop = StopTaskRequest { task_id: job.id(), ..Default::default() };
     plugin.driver().stop_task(stop).await.unwrap();
@@ -139,7 +139,7 @@ async fn pitfall_13_both_fifos_are_opened_waited_for_and_kept_by_the_task_alone(
 }
 
 #[tokio::test]
-async fn pitfall_13_a_task_of_another_user_owns_its_fifos() {
+async fn pitfall_13_the_user_of_the_task_owns_its_fifos() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
@@ -155,7 +155,7 @@ async fn pitfall_13_a_task_of_another_user_owns_its_fifos() {
     job.start(&plugin).await.unwrap();
     let owner = job.alloc_dir().join("out.fifo").metadata().unwrap().uid();
     assert_eq!(owner, nobody.uid.as_raw());
-    let uids = status_field(job.relay(), "Uid");
+    let uids = status_field(job.proxy(), "Uid");
     assert!(uids.split_whitespace().all(|uid| uid == nobody.uid.as_raw().to_string()), "{uids}");
 }
 
@@ -164,18 +164,18 @@ fn non_blocking(fifo: &Path) -> File {
     OpenOptions::new().read(true).custom_flags(flags).open(fifo).unwrap()
 }
 
-/// tonic drops the handler when the client goes away.
+/// tonic drops the handler when the client goes.
 #[tokio::test]
-async fn pitfall_14_a_start_that_nobody_waits_for_leaves_no_task() {
+async fn pitfall_14_a_start_whose_client_is_gone_leaves_no_task() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
-    // Nobody reads this yet, so the start waits for a reader.
+    // It has no reader yet, so the start waits for one.
     let fifo = job.alloc_dir().join("out.fifo");
     mkfifo(&fifo, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
     job.task().stdout_path = fifo.display().to_string();
     let given_up = tokio::time::timeout(Duration::from_millis(300), job.start(&plugin)).await;
     assert!(given_up.is_err(), "it waits");
-    // The plugin hears of it.
+    // Meanwhile the plugin notices.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let _reader = non_blocking(&fifo);
     until("nothing is left of it", || is_empty(&job.state_dir()) && !connects(job.address())).await;
@@ -184,13 +184,13 @@ async fn pitfall_14_a_start_that_nobody_waits_for_leaves_no_task() {
 }
 
 #[tokio::test]
-async fn pitfall_14_a_stop_that_nobody_waits_for_is_done() {
+async fn pitfall_14_a_stop_whose_client_is_gone_is_completed() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
-    // A session, so that the drain takes its time.
+    // A session, so that the drain takes time.
     let sockets = || {
-        descriptors(job.relay())
+        descriptors(job.proxy())
             .iter()
             .filter(|(_, to)| to.display().to_string().starts_with("socket:"))
             .count()
@@ -206,10 +206,10 @@ async fn pitfall_14_a_stop_that_nobody_waits_for_is_done() {
     assert_eq!(wait(&plugin, &job.id()).await.result.unwrap().exit_code, 0);
 }
 
-/// An agent under systemd has another rank when memory runs out, has secrets in its environment, and shares a process group
-/// with its plugins.
+/// An agent under systemd is protected from the OOM killer, has secrets in its environment, and shares a process group with its
+/// plugins.
 #[tokio::test]
-async fn pitfall_15_a_task_inherits_nothing_of_the_agent() {
+async fn pitfall_15_a_task_inherits_nothing_from_the_agent() {
     let mut job = Job::new();
     let mut command = program();
     command.env(COOKIE.0, COOKIE.1).env("VAULT_TOKEN", "s.agent");
@@ -218,8 +218,8 @@ async fn pitfall_15_a_task_inherits_nothing_of_the_agent() {
     std::fs::write(format!("/proc/{}/oom_score_adj", plugin.pid()), "500").unwrap();
     job.task().env.insert("LD_PRELOAD".into(), "/no/such.so".into());
     job.start(&plugin).await.unwrap();
-    let relay = job.relay();
-    let proc = |name: &str| std::fs::read_to_string(format!("/proc/{relay}/{name}")).unwrap();
+    let proxy = job.proxy();
+    let proc = |name: &str| std::fs::read_to_string(format!("/proc/{proxy}/{name}")).unwrap();
     assert_eq!(proc("oom_score_adj").trim(), "0");
     let environment = proc("environ");
     let mut names: Vec<&str> = environment
@@ -231,10 +231,10 @@ async fn pitfall_15_a_task_inherits_nothing_of_the_agent() {
     assert_eq!(names, ["NOMAD_TASK_NAME", "SECRET"]);
     let supervisor = std::fs::read_to_string(format!("/proc/{}/environ", job.supervisor())).unwrap();
     assert!(!supervisor.contains("VAULT_TOKEN"), "{supervisor}");
-    assert_eq!(status_field(relay, "SigBlk"), "0000000000000000");
-    assert!(std::fs::read_link(format!("/proc/{relay}/cwd")).unwrap().ends_with("alloc/proxy"));
-    // Not by getsid(2): a session whose leader is outside of the container has no number there.
+    assert_eq!(status_field(proxy, "SigBlk"), "0000000000000000");
+    assert!(std::fs::read_link(format!("/proc/{proxy}/cwd")).unwrap().ends_with("alloc/proxy"));
+    // getsid(2) returns 0 for a session whose leader is outside of the container.
     let session = |pid: u32| status_field(pid, "NSsid");
-    assert_ne!(session(relay), session(plugin.pid()));
-    assert!(lives(relay));
+    assert_ne!(session(proxy), session(plugin.pid()));
+    assert!(lives(proxy));
 }

@@ -1,11 +1,11 @@
-//! Tasks that outlive their plugin, and the plugin that takes them back.
+//! Tasks that outlive their plugin, and their recovery by the next one.
 
 use nomad_plugin_proto::driver::{InitRequest, RecoverTaskRequest, TaskConfig, TaskHandle};
 use rustix::process::Signal;
 
 use crate::harness::{COOKIE, Job, Plugin, connects, descriptors, lives, program, send, wait};
 
-/// What an agent keeps of a handle over its own restart: neither the request's id nor the task's configuration.
+/// A handle as an agent restores it: the request has no id, and the task no driver config.
 fn after_a_restart(handle: &TaskHandle) -> RecoverTaskRequest {
     let config =
         handle.config.clone().map(|config| TaskConfig { msgpack_driver_config: Vec::new(), ..config });
@@ -13,27 +13,27 @@ fn after_a_restart(handle: &TaskHandle) -> RecoverTaskRequest {
 }
 
 #[tokio::test]
-async fn pitfall_07_a_task_is_taken_back_by_what_is_in_the_handle() {
+async fn pitfall_07_a_task_is_recovered_by_its_handle_alone() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
     plugin.kill().await;
-    assert!(lives(job.relay()) && connects(job.address()), "the task goes on without a plugin");
+    assert!(lives(job.proxy()) && connects(job.address()), "the task continues without a plugin");
 
     let plugin = Plugin::start(&job.state_dir()).await;
     plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
     plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
-    send(job.relay(), Signal::ABORT);
+    send(job.proxy(), Signal::ABORT);
     assert_eq!(wait(&plugin, &job.id()).await.result.unwrap().signal, 6);
 }
 
 #[tokio::test]
-async fn a_task_that_died_meanwhile_keeps_its_true_end() {
+async fn the_exit_of_a_task_that_died_without_a_plugin_is_reported() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
     plugin.crash().await;
-    send(job.relay(), Signal::ABORT);
+    send(job.proxy(), Signal::ABORT);
     crate::harness::until("the supervisor ends", || !lives(job.supervisor())).await;
 
     let plugin = Plugin::start(&job.state_dir()).await;
@@ -43,7 +43,7 @@ async fn a_task_that_died_meanwhile_keeps_its_true_end() {
 }
 
 #[tokio::test]
-async fn an_agent_that_comes_back_finds_its_plugin_and_its_tasks() {
+async fn an_agent_can_reattach_to_its_plugin() {
     let mut job = Job::new();
     let mut plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
@@ -54,59 +54,59 @@ async fn an_agent_that_comes_back_finds_its_plugin_and_its_tasks() {
 }
 
 #[tokio::test]
-async fn a_handle_that_cannot_be_read_says_why() {
+async fn an_invalid_handle_is_an_error() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let config = Some(job.task().clone());
-    let mut refused = Vec::new();
+    let mut errors = Vec::new();
     for driver_state in [&br#"{"version":9}"#[..], b"", b"\x80"] {
         let handle =
             TaskHandle { config: config.clone(), driver_state: driver_state.to_vec(), ..Default::default() };
         let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
-        refused.push(plugin.driver().recover_task(request).await.unwrap_err().message().to_owned());
+        errors.push(plugin.driver().recover_task(request).await.unwrap_err().message().to_owned());
     }
     assert!(
-        refused[0].contains("version 9") && refused[1].contains("not what this driver writes"),
-        "{refused:?}"
+        errors[0].contains("version 9") && errors[1].contains("driver state of the task is invalid"),
+        "{errors:?}"
     );
     let without = plugin.driver().recover_task(RecoverTaskRequest::default()).await.unwrap_err();
     assert!(without.message().contains("handle"), "{without}");
 }
 
-/// The agent of the dead plugin asks the next one to start the same task: it must not find it half there.
+/// Nomad repeats the start when the plugin dies before it answers.
 #[tokio::test]
-async fn pitfall_14_a_start_whose_plugin_died_is_done_again() {
+async fn pitfall_14_a_start_can_be_repeated_after_the_death_of_the_plugin() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let started = job.start(&plugin).await.unwrap();
     plugin.crash().await;
     let plugin = Plugin::start(&job.state_dir()).await;
     let again = job.start(&plugin).await.unwrap();
-    assert_eq!(again.driver_state, started.driver_state, "it is the one that runs");
-    assert!(lives(job.relay()) && connects(job.address()));
+    assert_eq!(again.driver_state, started.driver_state, "it is the running task");
+    assert!(lives(job.proxy()) && connects(job.address()));
 }
 
 #[tokio::test]
-async fn pitfall_01_nothing_that_outlives_the_plugin_has_its_pipes() {
+async fn pitfall_01_no_process_that_outlives_the_plugin_has_its_pipes() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
     let own: Vec<_> =
         descriptors(plugin.pid()).into_iter().filter(|(fd, _)| fd == "1" || fd == "2").collect();
     assert_eq!(own.len(), 2);
-    for pid in [job.supervisor(), job.relay()] {
+    for pid in [job.supervisor(), job.proxy()] {
         for (fd, target) in descriptors(pid) {
             assert!(!own.iter().any(|(_, pipe)| *pipe == target), "descriptor {fd} of {pid} is {target:?}");
         }
     }
-    // It would not return while somebody kept a pipe.
+    // This would not return while another process had a pipe open.
     plugin.crash().await;
-    assert!(lives(job.relay()));
+    assert!(lives(job.proxy()));
 }
 
-/// Two launches of each agent start only look at the plugin, while an older one may still serve.
+/// An agent starts two plugins for validation only, while an older one may still serve.
 #[tokio::test]
-async fn pitfall_08_a_plugin_that_only_validates_touches_nothing() {
+async fn pitfall_08_a_plugin_that_only_validates_changes_nothing() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -122,7 +122,7 @@ async fn pitfall_08_a_plugin_that_only_validates_touches_nothing() {
     let unused = job.state_dir().join("unused");
     let validating = Plugin::launch(program().env(COOKIE.0, COOKIE.1), &unused).await;
     validating.configure(None).await;
-    assert!(!unused.exists(), "a directory was made for nothing");
+    assert!(!unused.exists(), "a directory was created");
 }
 
 fn listing(directory: &std::path::Path) -> Vec<std::path::PathBuf> {

@@ -1,4 +1,4 @@
-//! What a task uses, as Nomad shows it.
+//! Statistics of a task.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn next(samples: &mut Streaming<nomad_plugin_proto::driver::TaskStatsRespo
 }
 
 #[tokio::test]
-async fn samples_come_at_once_then_at_the_interval_and_end_with_the_task() {
+async fn the_first_sample_comes_at_once_the_others_at_the_interval_until_the_task_exits() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     job.start(&plugin).await.unwrap();
@@ -40,18 +40,18 @@ async fn samples_come_at_once_then_at_the_interval_and_end_with_the_task() {
             "{memory:?}"
         );
         assert!(usage.cpu.unwrap().measured_fields.contains(&cpu_usage::Fields::Percent.into()));
-        assert!(sample.resource_usage_by_pid.contains_key(&job.relay().to_string()));
+        assert!(sample.resource_usage_by_pid.contains_key(&job.proxy().to_string()));
     }
     assert!(opened.elapsed() >= Duration::from_millis(350), "{:?}", opened.elapsed());
-    send(job.relay(), Signal::KILL);
+    send(job.proxy(), Signal::KILL);
     while let Some(sample) = next(&mut samples).await {
         assert_eq!(sample.id, job.id());
     }
 }
 
-/// Nomad shows MHz: percent of a core times its speed, which it told itself.
+/// Nomad shows MHz: the percentage of a core times its speed.
 #[tokio::test]
-async fn ticks_follow_from_percent_and_the_speed_that_nomad_told() {
+async fn ticks_are_the_percentage_of_the_speed_that_nomad_sends() {
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let core = |core_id| ClientTopologyCore { core_id, base_speed: 1234, ..ClientTopologyCore::default() };
@@ -63,8 +63,8 @@ async fn ticks_follow_from_percent_and_the_speed_that_nomad_told() {
         plugin.driver().task_stats(every(Duration::from_millis(100), &job)).await.unwrap().into_inner();
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        assert!(Instant::now() < deadline, "the proxy was never seen to work");
-        // Something to do for it.
+        assert!(Instant::now() < deadline, "the proxy used no processor time");
+        // Gives it something to do.
         drop(std::net::TcpStream::connect(job.address()));
         let cpu = next(&mut samples).await.unwrap().agg_resource_usage.unwrap().cpu.unwrap();
         let expected = cpu.percent / 100.0 * 1234.0;
@@ -76,7 +76,7 @@ async fn ticks_follow_from_percent_and_the_speed_that_nomad_told() {
 }
 
 #[tokio::test]
-async fn a_task_that_was_taken_back_is_measured_too() {
+async fn a_recovered_task_is_measured_too() {
     use nomad_plugin_proto::driver::RecoverTaskRequest;
 
     let mut job = Job::new();
@@ -86,7 +86,7 @@ async fn a_task_that_was_taken_back_is_measured_too() {
     let plugin = Plugin::start(&job.state_dir()).await;
     let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
     plugin.driver().recover_task(request).await.unwrap();
-    // No interval means the usual one.
+    // An interval of zero means the default.
     let mut samples = plugin.driver().task_stats(every(Duration::ZERO, &job)).await.unwrap().into_inner();
     let opened = Instant::now();
     assert!(next(&mut samples).await.is_some() && next(&mut samples).await.is_some());

@@ -11,15 +11,15 @@ use tokio::time::timeout;
 
 use crate::harness::{Job, Plugin};
 
-/// A stream that ends is opened again at once, for ever.
+/// Nomad opens a stream that ends again in a loop.
 #[tokio::test]
 async fn pitfall_05_fingerprint_and_events_stay_open() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
-    // The driver looks again every five seconds.
+    // Less than the interval of fingerprints.
     let at_once = timeout(Duration::from_secs(4), health.message());
-    let first = at_once.await.expect("Nomad waits for the first word").unwrap().unwrap();
+    let first = at_once.await.expect("Nomad waits for the first fingerprint").unwrap().unwrap();
     assert_eq!(
         (first.health(), first.err.as_str()),
         (HealthState::Healthy, ""),
@@ -31,11 +31,11 @@ async fn pitfall_05_fingerprint_and_events_stay_open() {
     let silence = Duration::from_secs(2);
     let (health, events) =
         tokio::join!(timeout(silence, health.message()), timeout(silence, events.message()));
-    assert!(health.is_err() && events.is_err(), "a stream ended or had something to say");
+    assert!(health.is_err() && events.is_err(), "a stream ended, or sent a message without a reason");
 }
 
 #[tokio::test]
-async fn pitfall_05_a_change_of_health_is_told_and_the_stream_goes_on() {
+async fn pitfall_05_a_change_of_health_is_sent_and_the_stream_continues() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     let mut health = plugin.driver().fingerprint(FingerprintRequest {}).await.unwrap().into_inner();
@@ -60,7 +60,7 @@ async fn set_state_dir(plugin: &Plugin, state_dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_host_that_cannot_run_a_task_is_said_to_be_so_and_why() {
+async fn a_host_that_cannot_run_tasks_is_unhealthy_with_the_reason() {
     let state = tempfile::tempdir().unwrap();
     let plugin = Plugin::start(state.path()).await;
     set_state_dir(&plugin, Path::new("/proc/nowhere")).await;
@@ -71,7 +71,7 @@ async fn a_host_that_cannot_run_a_task_is_said_to_be_so_and_why() {
 }
 
 #[tokio::test]
-async fn a_warning_about_a_task_is_an_event_of_it() {
+async fn a_warning_is_a_task_event() {
     use nomad_plugin_proto::driver::{DnsConfig, DriverTaskEvent};
 
     let mut job = Job::new();

@@ -1,9 +1,11 @@
-//! Supervisors and relays as processes, driven by the plugin's side of the library.
-#![allow(clippy::unwrap_used)]
+//! Supervisors and proxy processes, driven through the plugin's side of the library.
+#![allow(clippy::unwrap_used, dead_code, reason = "a test; not all of the shared module is used")]
 
-mod ends;
+#[path = "../support/cgroups.rs"]
+mod cgroups;
+mod exits;
+mod fixture;
 mod leftovers;
 mod processes;
-mod scene;
 mod sockets;
 mod starts;

@@ -39,3 +39,4 @@ pub use settings::{Origins, Settings};
 pub use source::Source;
 pub use table::{BLOCKS, KEYS};
 pub use unknown::flag as explain_unknown_flag;
+pub use values::duration;

@@ -6,8 +6,11 @@ use std::time::Duration;
 use axum::http::Uri;
 use pg_leader_proxy_core::ServerAddr;
 
-/// A length of time within bounds.
-pub(super) fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+/// A length of time within bounds, such as `30s` or `250ms`.
+///
+/// # Errors
+/// What is wrong with `text`, or which bound it breaks.
+pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
     if text != "0" && text.parse::<f64>().is_ok() {
         return Err(format!("a duration needs a unit, such as \"{text}s\" or \"{text}ms\""));
     }

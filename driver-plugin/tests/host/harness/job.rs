@@ -1,4 +1,4 @@
-//! Tasks as Nomad describes them, and what becomes of them.
+//! Tasks as Nomad describes them.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,12 +17,12 @@ use tonic::Status;
 
 use super::Plugin;
 
-/// How long a task may take for anything that is not a matter of the test.
+/// How long a step may take that is not the subject of the test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// An allocation with one task, the proxy, in a directory of its own. Nothing is left of it when it is dropped.
+/// An allocation with one task, the proxy, in its own directory. Dropping it removes everything.
 pub(crate) struct Job {
-    /// The state directory of plugins that run it is below this one.
+    /// Contains the plugin's state directory, too.
     directory: TempDir,
     address: SocketAddr,
     config: TaskConfig,
@@ -30,7 +30,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// A task with a route on a free port, whose members answer nobody: enough to start, stop and measure it.
+    /// A task with a route on a free port and a member that does not answer. That is enough to start, stop and measure it.
     pub(crate) fn new() -> Self {
         let address = free_address();
         let config = json!({
@@ -79,22 +79,22 @@ impl Job {
         }
     }
 
-    /// Where a plugin keeps what it needs for this job.
+    /// The plugin's state directory.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.directory.path().join("state")
     }
 
-    /// Where the task has its directories.
+    /// The allocation directory.
     pub(crate) fn alloc_dir(&self) -> PathBuf {
         PathBuf::from(&self.config.alloc_dir)
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The task as it is described.
+    /// The task's description.
     pub(crate) fn task(&mut self) -> &mut TaskConfig {
         &mut self.config
     }
@@ -104,23 +104,23 @@ impl Job {
         self.config.id.clone()
     }
 
-    /// Gives the task another `config` block.
+    /// Replaces the `config` block.
     pub(crate) fn configure(&mut self, config: &Value) {
         self.config.msgpack_driver_config = rmp_serde::to_vec(config).unwrap();
     }
 
-    /// The same job as the task's next run: Nomad gives it a new id.
+    /// Gives the task a new id, as Nomad does for each run.
     pub(crate) fn next_run(&mut self) {
         self.config.id = format!("{}/proxy/{:08x}", alloc_id(), next());
     }
 
-    /// Lets a task of another user into its directory.
+    /// Lets other users into the directory.
     pub(crate) fn let_everybody_in(&self) {
         let open = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(self.directory.path(), open).unwrap();
     }
 
-    /// Ends what this handle is of when the test is over.
+    /// Kills the task of this handle at the end of the test.
     pub(crate) fn own(&mut self, handle: TaskHandle) {
         self.started.push(handle);
     }
@@ -134,17 +134,17 @@ impl Job {
         Ok(handle)
     }
 
-    /// The process of the proxy that was started last.
-    pub(crate) fn relay(&self) -> u32 {
-        process(self.started.last().unwrap(), "relay")
+    /// The pid of the proxy that was started last.
+    pub(crate) fn proxy(&self) -> u32 {
+        process(self.started.last().unwrap(), "proxy")
     }
 
-    /// The process beside it that outlives the plugin.
+    /// The pid of its supervisor.
     pub(crate) fn supervisor(&self) -> u32 {
         process(self.started.last().unwrap(), "supervisor")
     }
 
-    /// What the proxy has logged.
+    /// The proxy's log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.config.stderr_path).unwrap_or_default()
     }
@@ -153,10 +153,10 @@ impl Job {
 impl Drop for Job {
     fn drop(&mut self) {
         for handle in &self.started {
-            for role in ["supervisor", "relay"] {
+            for role in ["supervisor", "proxy"] {
                 let pid = process(handle, role);
                 if command_line(pid).contains("nomad-driver-pg-leader-proxy") {
-                    // It may end at this moment.
+                    // It may exit at this moment.
                     let _ = kill_process(pid_of(pid), Signal::KILL);
                 }
             }
@@ -171,18 +171,18 @@ pub(crate) async fn wait(plugin: &Plugin, task_id: &str) -> WaitTaskResponse {
     soon(waiting).await.unwrap().into_inner()
 }
 
-/// Whether there is such a process, and it is no zombie.
+/// Whether there is such a process that is not a zombie.
 pub(crate) fn lives(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     test_kill_process(pid_of(pid)).is_ok() && !stat.rsplit(')').next().unwrap_or_default().starts_with(" Z")
 }
 
-/// What comes of this, which must not take longer than a while.
+/// Awaits `work`, which must not take long.
 pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.expect("it takes too long")
 }
 
-/// Waits until `done`, for a while.
+/// Waits until a condition holds.
 pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
@@ -191,7 +191,7 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Whether a client is let in at that address.
+/// Whether connections to the address are accepted.
 pub(crate) fn connects(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
@@ -212,7 +212,7 @@ pub(crate) fn status_field(pid: u32, name: &str) -> String {
     line.unwrap().trim().to_owned()
 }
 
-/// Where the descriptors of a process lead.
+/// The open descriptors of a process and what they refer to.
 pub(crate) fn descriptors(pid: u32) -> Vec<(String, PathBuf)> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let entries = entries.flatten().filter_map(|entry| {
@@ -240,7 +240,7 @@ fn next() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An address that nobody listens on and that no other test of this machine takes: each has an IP address of its own.
+/// An address that no other test on this machine uses: each test has its own IP address.
 fn free_address() -> SocketAddr {
     let [_, high, low] = [16, 8, 0].map(|shift| (std::process::id() >> shift).to_le_bytes()[0]);
     let [number, _, _, _] = next().to_le_bytes();
@@ -248,7 +248,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
-/// Whether a directory is there and has nothing in it, or is not there.
+/// Whether a directory is empty or does not exist.
 pub(crate) fn is_empty(directory: &Path) -> bool {
     std::fs::read_dir(directory).map_or(true, |mut entries| entries.next().is_none())
 }

@@ -1,4 +1,4 @@
-//! The host and what it needs to run a task.
+//! The host: a plugin process and jobs for it.
 
 mod job;
 mod plugin;

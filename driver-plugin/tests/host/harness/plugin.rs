@@ -1,4 +1,4 @@
-//! The driver's process and the connection to it.
+//! The plugin process and the connection to it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
-/// What Nomad puts into the environment of a plugin.
+/// Nomad sets this variable for every plugin.
 pub(crate) const COOKIE: (&str, &str) =
     ("NOMAD_PLUGIN_MAGIC_COOKIE", "e4327c2e01eabfd75a8a67adb114fb34a757d57eee7728d857a8cec6e91a7255");
-/// How long the host waits for anything that is not a matter of the test.
+/// How long a step may take that is not the subject of the test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The driver's program, with the environment of a plugin but for the cookie.
+/// The driver's executable with the environment of a plugin, except the cookie.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nomad-driver-pg-leader-proxy"));
     command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
     command
 }
 
-/// A plugin process, and where its tasks keep their state.
+/// A plugin process and its state directory.
 pub(crate) struct Plugin {
     child: Child,
     line: String,
@@ -42,14 +42,14 @@ pub(crate) struct Plugin {
 }
 
 impl Plugin {
-    /// Starts a plugin and gives it a configuration, as the third launch of an agent's start does.
+    /// Starts a plugin and configures it, as an agent does for use.
     pub(crate) async fn start(state_dir: &Path) -> Self {
         let plugin = Self::launch(program().env(COOKIE.0, COOKIE.1), state_dir).await;
         plugin.configure(Some(NomadConfig::default())).await;
         plugin
     }
 
-    /// Starts a plugin by this command, as far as the handshake.
+    /// Starts a plugin with this command, up to the handshake.
     pub(crate) async fn launch(command: &mut Command, state_dir: &Path) -> Self {
         let mut plugin = Self::launch_unread(command, state_dir).await;
         let (mut stdout, mut pipe) = plugin.pipes.take().unwrap();
@@ -71,7 +71,7 @@ impl Plugin {
         plugin
     }
 
-    /// The same, without anybody who reads what it says.
+    /// The same, but nobody reads its standard output and error.
     pub(crate) async fn launch_unread(command: &mut Command, state_dir: &Path) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -90,12 +90,12 @@ impl Plugin {
         }
     }
 
-    /// Closes the pipes that nobody reads, as the death of an agent does.
+    /// Closes the pipes that nobody reads, as the death of the agent does.
     pub(crate) fn close_pipes(&mut self) {
         self.pipes = None;
     }
 
-    /// `SetConfig` with this plugin's state directory.
+    /// `SetConfig` with the state directory.
     pub(crate) async fn configure(&self, nomad_config: Option<NomadConfig>) {
         let config = serde_json::json!({ "state_dir": self.state_dir, "keep_listening": "1s" });
         let request = SetConfigRequest {
@@ -106,7 +106,7 @@ impl Plugin {
         self.base().set_config(request).await.unwrap();
     }
 
-    /// The line of the handshake.
+    /// The handshake.
     pub(crate) fn line(&self) -> &str {
         &self.line
     }
@@ -116,7 +116,7 @@ impl Plugin {
         socket_of(&self.line)
     }
 
-    /// The process.
+    /// The pid.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -126,7 +126,7 @@ impl Plugin {
         self.channel.clone()
     }
 
-    /// Connects once more, as an agent does that has come back.
+    /// Connects again, as a restarted agent does.
     pub(crate) async fn reattach(&mut self) {
         self.channel = connect(&self.socket()).await;
     }
@@ -139,12 +139,12 @@ impl Plugin {
         DriverClient::new(self.channel())
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Ends the plugin as an agent does. How long it took from the question to the end of both pipes, and how it ended.
+    /// Ends the plugin as an agent does. Returns the time from the request to the end of both pipes, the exit status and the log.
     pub(crate) async fn kill(mut self) -> (Duration, ExitStatus, String) {
         let start = Instant::now();
         GrpcControllerClient::new(self.channel()).shutdown(Empty {}).await.unwrap();
@@ -152,13 +152,13 @@ impl Plugin {
         (start.elapsed(), status, self.log())
     }
 
-    /// Ends the plugin as a crash does.
+    /// Kills the plugin.
     pub(crate) async fn crash(mut self) {
         self.child.kill().unwrap();
         self.wait().await;
     }
 
-    /// Waits for the end of process and pipes: a child that kept a pipe would make this fail.
+    /// Waits for the end of the process and of both pipes: it fails if a child keeps a pipe open.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -169,7 +169,7 @@ impl Plugin {
                 }
                 return status;
             }
-            assert!(Instant::now() < deadline, "the plugin, or somebody who has its pipes, lives on");
+            assert!(Instant::now() < deadline, "the plugin, or another process with its pipes, still runs");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }

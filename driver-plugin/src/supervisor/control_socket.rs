@@ -1,0 +1,54 @@
+//! How to connect to a supervisor and send it a request.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::net::UnixStream;
+
+use super::deadlines;
+use super::protocol::{Description, Reply, Request};
+use super::record::CONTROL_SOCKET;
+use crate::channel::Channel;
+
+/// Connects to the supervisor in `directory`.
+///
+/// # Errors
+/// See [`is_gone`] for the errors that mean that no supervisor is there; else what the operating system says.
+pub(super) async fn connect(directory: &Path) -> io::Result<Channel> {
+    // Through a descriptor: the whole path may not fit into the 108 bytes of a socket address (unix(7)).
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", directory.as_raw_fd());
+    Ok(Channel::new(UnixStream::connect(path).await?))
+}
+
+/// Connects to the supervisor in `directory` and sends a request.
+///
+/// # Errors
+/// As [`connect`] and [`Channel::send`].
+pub(super) async fn request(directory: &Path, request: &Request) -> io::Result<Channel> {
+    let channel = connect(directory).await?;
+    channel.send(request).await?;
+    Ok(channel)
+}
+
+/// Asks the supervisor in `directory` what it runs.
+///
+/// # Errors
+/// As [`request`], and `TimedOut` when it does not reply.
+pub(super) async fn describe(directory: &Path) -> io::Result<Description> {
+    let reply = request(directory, &Request::Describe).await?.expect(deadlines::REPLY).await?;
+    if let Reply::Description(description) = reply { Ok(*description) } else { Err(unexpected(&reply)) }
+}
+
+/// Whether an error of [`connect`] means that no supervisor is there any more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+/// The error for a reply that does not belong to the request.
+pub(super) fn unexpected(reply: &Reply) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("unexpected reply from the supervisor: {reply:?}"))
+}
