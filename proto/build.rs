@@ -1,4 +1,4 @@
-//! Compiles the .proto files; no `protoc` is needed.
+//! Compiles the .proto files with protox, a compiler in Rust: no `protoc` is needed.
 
 const FILES: [&str; 7] = [
     "attribute.proto",

@@ -1,4 +1,4 @@
-// A real Nomad agent in a process of its own, server and client in one: started, killed, started again.
+// A real Nomad agent, server and client in one, in its own process, which tests can kill and start again.
 
 package conformance
 
@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// agentEnd bounds the graceful end of an agent; its tasks stay, so there is little to do.
+	// agentEnd bounds the graceful shutdown of an agent. Its tasks continue, so there is little to do.
 	agentEnd = time.Minute
 	// logTail is how many lines of an agent's log a failed test shows.
 	logTail = 60
 )
 
-// agentConfig is a whole agent. The fingerprints that are left out ask addresses outside this machine; `meta` is what
-// the job of the deployment asks for.
+// agentConfig is the agent's configuration. The disabled fingerprints contact other machines. `meta` satisfies the constraint of the
+// deployment's job.
 var agentConfig = template.Must(template.New("agent").Parse(`
 name                 = "conformance"
 data_dir             = "{{.Directory}}/data"
@@ -61,7 +61,7 @@ client {
     path = "{{.Directory}}/volume"
   }
 }
-# Without it Nomad asks no driver for statistics.
+# Without this Nomad requests no statistics from drivers.
 telemetry {
   publish_allocation_metrics = true
 }
@@ -90,7 +90,7 @@ type agent struct {
 	exited chan struct{}
 }
 
-// startAgent starts an agent with the driver and waits until it would place a job. The test's end stops it.
+// startAgent starts an agent and waits until it can place jobs. The agent is stopped at the end of the test.
 func startAgent(t testing.TB, withDriver bool) *agent {
 	t.Helper()
 	a := &agent{
@@ -133,7 +133,7 @@ func (a *agent) writeConfig() {
 	}
 }
 
-// start starts the process and waits until it is ready. Its log goes on in the same file.
+// start starts the process and waits until it is ready. It appends to the same log file.
 func (a *agent) start() {
 	a.t.Helper()
 	a.launch()
@@ -150,7 +150,7 @@ func (a *agent) launch() {
 	command.Env = here.environment()
 	command.Dir = a.Directory
 	command.Stdout, command.Stderr = log, log
-	// A group of its own: a Ctrl-C at the tests is for the tests, which then stop it in order.
+	// Its own process group: a Ctrl-C reaches the tests only, which then stop the agent in order.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := command.Start(); err != nil {
 		a.t.Fatal(err)
@@ -173,10 +173,10 @@ func (a *agent) running() bool {
 	}
 }
 
-// ready tells whether a job would be placed here: there is a leader, and the one node is up with the driver healthy.
+// ready returns no error when jobs can be placed: there is a leader, and the node is ready with a healthy driver.
 func (a *agent) ready() error {
 	if !a.running() {
-		return fmt.Errorf("it has ended: %s", a.tail())
+		return fmt.Errorf("the agent has exited: %s", a.tail())
 	}
 	health, err := a.api.Agent().Health()
 	if err != nil {
@@ -213,10 +213,10 @@ func (a *agent) node() (*api.Node, error) {
 	return node, err
 }
 
-// stop ends the agent as an init system does. The tasks stay.
+// stop ends the agent as an init system does. Its tasks continue.
 func (a *agent) stop() { a.end(syscall.SIGINT) }
 
-// kill ends the agent as a crash does. The tasks, the plugin and the log collectors stay.
+// kill ends the agent as a crash does. Its tasks, the plugin and the log collectors continue.
 func (a *agent) kill() { a.end(syscall.SIGKILL) }
 
 func (a *agent) end(signal syscall.Signal) {
@@ -231,7 +231,7 @@ func (a *agent) end(signal syscall.Signal) {
 	}
 }
 
-// finish stops all jobs, then the agent, and sees to it that nothing of the driver outlives both.
+// finish stops all jobs and the agent, and checks that no process of the driver is left.
 func (a *agent) finish() {
 	if a.t.Failed() {
 		a.t.Logf("the agent's log ends with:\n%s", a.tail())
@@ -277,7 +277,7 @@ func (a *agent) stopJobs() {
 	})
 }
 
-// tail is the end of the agent's log, without the requests of the tests themselves.
+// tail is the end of the agent's log, without the requests of the tests.
 func (a *agent) tail() string {
 	content, err := os.ReadFile(a.logFile())
 	if err != nil {
@@ -292,7 +292,7 @@ func (a *agent) tail() string {
 	return strings.Join(kept[max(0, len(kept)-logTail):], "")
 }
 
-// warnings are the lines of the agent's log that someone should look at.
+// warnings are the warnings and errors in the agent's log.
 func (a *agent) warnings() []string {
 	a.t.Helper()
 	content, err := os.ReadFile(a.logFile())

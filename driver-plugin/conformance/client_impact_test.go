@@ -1,5 +1,5 @@
-// What clients notice while Nomad, the driver and the cluster go through what happens to them: nothing, or a wait. A real
-// cluster stands behind, a new client comes every 5 ms, and one session stays open.
+// What clients notice when the plugin, the agent, the task or the leader are replaced: nothing, or a wait. There is a real cluster, a
+// new client every 5 ms, and one open session.
 
 package conformance
 
@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// deployedJob is the job file that operators copy; it is run as it is.
+	// deployedJob is the job file that operators copy.
 	deployedJob = "nomad/pg-leader-proxy.nomad.hcl"
-	// impactVariable names a file that gets the table as JSON.
+	// impactVariable names a file for the table as JSON.
 	impactVariable = "PGLP_CLIENT_IMPACT"
-	// calm is how many clients must be served before and after each event, so that it stands between two busy times.
+	// calm is how many clients must be served before and after each event.
 	calm = 200
-	// liveness bounds the slowest client: whoever waits longer was forgotten.
+	// liveness bounds the slowest client.
 	liveness = 45 * time.Second
-	// quietClient is when a client gives up that comes after the end.
+	// quietClient is how long a client waits that connects during the drain.
 	quietClient = 3 * time.Second
 )
 
@@ -40,7 +40,7 @@ type row struct {
 	Session  string `json:"session"`
 }
 
-// deployment is everything that the events happen to.
+// deployment is the cluster, the agent, the job and its clients.
 type deployment struct {
 	t       *testing.T
 	lab     *lab
@@ -58,7 +58,7 @@ type deployment struct {
 func TestClientImpact(t *testing.T) {
 	s := &deployment{t: t, lab: startLab(t), agent: startAgent(t, true)}
 	s.deploy()
-	// The table is worth seeing also when a line of it is wrong.
+	// The table is useful even if a line of it is wrong.
 	defer s.report()
 	s.openSession()
 	s.prober = startProber(t, target(t, s.lab.app, s.lab.database, s.write))
@@ -75,7 +75,7 @@ func TestClientImpact(t *testing.T) {
 		{"crash of the proxy process", s.mustRefuseNobody, s.crash},
 		{"agent SIGKILL and back", s.mustTouchNothing, s.killAgent},
 		{"agent restart", s.mustTouchNothing, s.restartAgent},
-		// Nomad takes 2 s longer over it then: it waits in vain for the end of a log collector that is no child of its own.
+		// This takes 2 s longer: Nomad waits in vain for the end of a log collector that is not its child.
 		{"job update after an agent restart", s.mustFailNobody, s.updateJob},
 		{"switchover", s.mustNameTheNewLeader, s.switchover},
 	} {
@@ -89,7 +89,7 @@ func TestClientImpact(t *testing.T) {
 	t.Run("job stop", s.mustDrainAndFallSilent)
 }
 
-// deploy runs the operators' own job, with the password in a Nomad variable as its comment says.
+// deploy runs the operators' job, with the password in a Nomad variable.
 func (s *deployment) deploy() {
 	s.t.Helper()
 	parsed := s.parse()
@@ -131,7 +131,7 @@ func (s *deployment) openSession() {
 	s.session = openSession(s.t, target(s.t, s.lab.app, s.lab.database, s.write))
 }
 
-// during counts what the clients meet with from just before an event until all is calm again.
+// during counts clients from just before an event until all are served again.
 func (s *deployment) during(t *testing.T, event string, happen func()) row {
 	t.Helper()
 	outer := [...]testing.TB{s.agent.t, s.job.t}
@@ -146,7 +146,7 @@ func (s *deployment) during(t *testing.T, event string, happen func()) row {
 	if s.session.alive() {
 		line.Session = "untouched"
 	}
-	// The allocation that an update starts anew has had no restart.
+	// A new allocation has no earlier restarts.
 	if line.Restarts = s.restarts(); s.alloc.ID == alloc {
 		line.Restarts -= restarts
 	}
@@ -178,7 +178,7 @@ func (s *deployment) proxyProcess() process {
 	return found
 }
 
-// mustTouchNothing: same process, same session, no failed connect, and everything works afterwards.
+// mustTouchNothing: the same process, the same session, no failed client, and everything works afterwards.
 func (s *deployment) mustTouchNothing(t *testing.T, event string, happen func()) {
 	before, err := proxyOf(s.alloc.ID, taskName)
 	if err != nil {
@@ -192,7 +192,7 @@ func (s *deployment) mustTouchNothing(t *testing.T, event string, happen func())
 		t.Errorf("%+v; the session: %v", line, s.session.fault())
 	}
 	if !before.alive() {
-		t.Error("the task's process is another one")
+		t.Error("the process of the task was replaced")
 	}
 }
 
@@ -227,21 +227,21 @@ func (s *deployment) restartAgent() {
 	s.agent.start()
 }
 
-// mustFailNobody: clients may wait, but every one is served.
+// mustFailNobody: clients may wait, but all are served.
 func (s *deployment) mustFailNobody(t *testing.T, event string, happen func()) {
 	if line := s.during(t, event, happen); line.Failed != 0 {
 		t.Errorf("%+v", line)
 	}
 }
 
-// mustRefuseNobody: those whose login the dead process was relaying are cut with it; nobody is turned away.
+// mustRefuseNobody: clients that were logging in through the dead process fail; no connection is refused.
 func (s *deployment) mustRefuseNobody(t *testing.T, event string, happen func()) {
 	if line := s.during(t, event, happen); line.Refused != 0 {
 		t.Errorf("%+v", line)
 	}
 }
 
-// updateJob gives the task another environment, which Nomad can only do with a new allocation.
+// updateJob changes the task's environment, for which Nomad replaces the allocation.
 func (s *deployment) updateJob() {
 	parsed := s.parse()
 	task := parsed.TaskGroups[0].Tasks[0]
@@ -282,21 +282,21 @@ func (s *deployment) mustRunAnew(before process) {
 	s.job.mustRun("")
 }
 
-// newLeader is the member that the switchover is to.
+// newLeader is the target of the switchover.
 const newLeader = "b"
 
 func (s *deployment) switchover() {
 	s.lab.switchover(newLeader)
 	eventually(s.job.t, patience, "an event names the new leader", func() error {
-		if s.told() == 0 {
+		if s.leaderEvents() == 0 {
 			return fmt.Errorf("events: %s", events(s.alloc))
 		}
 		return nil
 	})
 }
 
-// told counts the driver's events that say who leads now.
-func (s *deployment) told() int {
+// leaderEvents counts the driver's events that name the new leader.
+func (s *deployment) leaderEvents() int {
 	s.alloc = s.job.fresh(s.alloc)
 	count := 0
 	for _, event := range taskEvents(s.alloc) {
@@ -307,11 +307,11 @@ func (s *deployment) told() int {
 	return count
 }
 
-// mustNameTheNewLeader: exactly one event of the driver tells who leads now.
+// mustNameTheNewLeader: exactly one event names the new leader.
 func (s *deployment) mustNameTheNewLeader(t *testing.T, event string, happen func()) {
 	line := s.during(t, event, happen)
 	t.Log(events(s.alloc))
-	if count := s.told(); count != 1 {
+	if count := s.leaderEvents(); count != 1 {
 		t.Errorf("%d events name the new leader: %s", count, events(s.alloc))
 	}
 	if line.Refused != 0 || line.Restarts != 0 {
@@ -319,7 +319,7 @@ func (s *deployment) mustNameTheNewLeader(t *testing.T, event string, happen fun
 	}
 }
 
-// mustDrainAndFallSilent: the open session lives until kill_timeout, nobody new is let in, and at last nothing listens.
+// mustDrainAndFallSilent: the open session continues until kill_timeout, new clients are not served, and at last nothing listens.
 func (s *deployment) mustDrainAndFallSilent(t *testing.T) {
 	s.prober.halt()
 	if !s.session.alive() {
@@ -330,7 +330,7 @@ func (s *deployment) mustDrainAndFallSilent(t *testing.T) {
 	s.job.stop()
 	eventually(t, patience, "the proxy drains", s.draining)
 	if s.visitWithin(quietClient) == nil {
-		t.Error("a client that came during the drain was served")
+		t.Error("a client was served during the drain")
 	}
 	select {
 	case <-s.session.ended:
@@ -355,7 +355,7 @@ func (s *deployment) mustDrainAndFallSilent(t *testing.T) {
 	})
 }
 
-// draining asks the proxy itself; its page is there until the end.
+// draining asks the proxy's admin page, which exists until the end.
 func (s *deployment) draining() error {
 	client := http.Client{Timeout: soon}
 	answer, err := client.Get("http://" + s.admin + "/ready")
@@ -373,7 +373,7 @@ func (s *deployment) draining() error {
 	return nil
 }
 
-// visitWithin is one client with less patience than usual.
+// visitWithin is a client with a shorter limit.
 func (s *deployment) visitWithin(limit time.Duration) error {
 	ended := make(chan attempt, 1)
 	go func() { ended <- visit(target(s.t, s.lab.app, s.lab.database, s.write)) }()
@@ -385,7 +385,7 @@ func (s *deployment) visitWithin(limit time.Duration) error {
 	}
 }
 
-// report prints the table, and writes it as JSON where a variable says.
+// report prints the table, and writes it as JSON to the file that a variable names.
 func (s *deployment) report() {
 	var text strings.Builder
 	text.WriteString("| event | connects | failed | refused | slowest | restarts | open session |\n")

@@ -1,4 +1,4 @@
-// A task's config block: what the schema takes, and what a person is told about each fault in it.
+// A task's config block: what the schema accepts, and the error for each fault.
 
 package conformance
 
@@ -11,13 +11,13 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 )
 
-// Nobody listens at this etcd: the proxy starts all the same, and holds its clients.
-const silentEtcd = "http://127.0.0.1:1"
+// Nothing listens at this address. The proxy starts nevertheless, and holds its clients.
+const unreachableEtcd = "http://127.0.0.1:1"
 
-// whole is the config block that the README shows, with every kind of value.
-const whole = `
+// fullConfig is the config block of the README. It has every kind of value.
+const fullConfig = `
 cluster { scope = "vietmarket" }
-etcd    { endpoints = ["` + silentEtcd + `"] }
+etcd    { endpoints = ["` + unreachableEtcd + `"] }
 probe   { user = "monitor" }
 write   { port = "pg" }
 read {
@@ -27,9 +27,9 @@ read {
 admin { port = "admin" }
 `
 
-func TestTheWholeConfigStarts(t *testing.T) {
+func TestTheConfigOfTheReadmeStarts(t *testing.T) {
 	h := newHost(t)
-	task, _ := h.start(whole)
+	task, _ := h.start(fullConfig)
 	for _, label := range []string{"pg", "pgro", "admin"} {
 		if err := listening(address(task, label)); err != nil {
 			t.Errorf("the port %q: %v", label, err)
@@ -37,11 +37,11 @@ func TestTheWholeConfigStarts(t *testing.T) {
 	}
 }
 
-// with is a good block with some of its parts replaced, or left out when replaced by nothing.
+// with is a valid config block in which some parts are replaced, or removed when they are replaced by nothing.
 func with(replacements ...string) string {
 	parts := []string{
 		`cluster { scope = "vietmarket" }`,
-		`etcd { endpoints = ["` + silentEtcd + `"] }`,
+		`etcd { endpoints = ["` + unreachableEtcd + `"] }`,
 		`probe { user = "monitor" }`,
 		`write { port = "pg" }`,
 		`admin { port = "admin" }`,
@@ -75,12 +75,12 @@ var faults = []struct {
 	{"bad duration", with("write {\nport = \"pg\"\nhold_timeout = \"soon\"\n}"), []string{"write.hold_timeout", "soon"}},
 	{"duration without a unit", with("write {\nport = \"pg\"\nhold_timeout = 30\n}"), []string{"write.hold_timeout", "30"}},
 	{"bad size", with("read {\nport = \"pgro\"\nmax_lag = \"much\"\n}"), []string{"read.max_lag", "much"}},
-	{"number that is none", with("write {\nport = \"pg\"\nmax_held = \"many\"\n}"), []string{"max_held"}},
+	{"invalid number", with("write {\nport = \"pg\"\nmax_held = \"many\"\n}"), []string{"max_held"}},
 	{"number out of range", with("write {\nport = \"pg\"\nmax_held = 0\n}"), []string{"write.max_held", "0"}},
 	{"fraction for a number", with("write {\nport = \"pg\"\nmax_held = 0.1\n}"), []string{"write.max_held", "0.1"}},
 	{"unknown choice", with("policy { on_dcs_loss = \"pray\" }"), []string{"policy.on_dcs_loss", "pray"}},
 	{"bad endpoint", with(`etcd { endpoints = ["10.0.0.1"] }`), []string{"etcd.endpoints", "10.0.0.1"}},
-	{"endpoints that are no list", with(`etcd { endpoints = "http://10.0.0.1:2379" }`), []string{"endpoints"}},
+	{"endpoints that are not a list", with(`etcd { endpoints = "http://10.0.0.1:2379" }`), []string{"endpoints"}},
 	{
 		"unreadable password", with("probe {\nuser = \"monitor\"\npassword_file = \"/nonexistent/password\"\n}"),
 		[]string{"probe.password_file", "/nonexistent/password"},
@@ -91,13 +91,13 @@ var faults = []struct {
 	},
 }
 
-func TestAFaultInTheConfigIsNamed(t *testing.T) {
+func TestFaultsInTheConfigAreNamed(t *testing.T) {
 	h := newHost(t)
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
 			inner := *h
 			inner.t = t
-			// What the schema finds needs no task.
+			// Faults that the schema finds need no task.
 			err := inner.encode(new(drivers.TaskConfig), fault.config)
 			if err == nil {
 				err = inner.startFaulty(fault.config)
@@ -113,11 +113,11 @@ func TestAFaultInTheConfigIsNamed(t *testing.T) {
 		})
 	}
 	if left := driverProcesses(h.executable()); len(left) != 1 {
-		t.Errorf("beside the plugin something was left behind: %v", left)
+		t.Errorf("processes are left beside the plugin: %v", left)
 	}
 }
 
-// startFaulty starts a task that must not start; one that does is stopped again.
+// startFaulty starts a task that must not start. One that does is stopped again.
 func (h *host) startFaulty(text string) error {
 	h.t.Helper()
 	task := h.newTask()
@@ -132,7 +132,7 @@ func (h *host) startFaulty(text string) error {
 	return err
 }
 
-func TestWhatTheDriverCannotHonourIsRejected(t *testing.T) {
+func TestUnsupportedRequestsAreRejected(t *testing.T) {
 	h := newHost(t)
 	for name, change := range map[string]func(*drivers.TaskConfig) string{
 		"mount": func(task *drivers.TaskConfig) string {
@@ -157,7 +157,7 @@ func TestWhatTheDriverCannotHonourIsRejected(t *testing.T) {
 			inner.t = t
 			task := inner.newTask()
 			said := change(task)
-			if err := inner.encode(task, whole); err != nil {
+			if err := inner.encode(task, fullConfig); err != nil {
 				t.Fatal(err)
 			}
 			_, _, err := inner.driver.StartTask(task)
@@ -174,17 +174,17 @@ func TestWhatTheDriverCannotHonourIsRejected(t *testing.T) {
 	}
 }
 
-func TestAnAddressInUseMayBecomeFree(t *testing.T) {
+func TestAnAddressInUseIsARecoverableError(t *testing.T) {
 	h := newHost(t)
 	task := h.newTask()
 	port, _ := task.Resources.Ports.Get("pg")
 	occupied := occupy(t, fmt.Sprintf("%s:%d", port.HostIP, port.Value))
-	if err := h.encode(task, whole); err != nil {
+	if err := h.encode(task, fullConfig); err != nil {
 		t.Fatal(err)
 	}
 	_, _, err := h.driver.StartTask(task)
 	if err == nil {
-		t.Fatal("a task has started on an address that is another's")
+		t.Fatal("a task has started on an address that is in use")
 	}
 	mustSay(t, err.Error(), occupied)
 	if !structs.IsRecoverable(err) {

@@ -1,6 +1,6 @@
-# Ends what a run of the tests started once the run is gone, however it ended. $1: the run's directory; $2: the variable
-# whose value marks the run's processes; $3: "keep" to leave the files. Reads "watch PID" and "forget PID" from the run;
-# the end of the stream means that it is no more, since nobody else holds the other end of this pipe.
+# Cleans up after a run of the tests, however it ended. $1: the run's directory; $2: the variable that marks the run's processes;
+# $3: "keep" to keep the files. Reads "watch PID" and "forget PID" from the run; the end of standard input is the end of the run,
+# because only the run has the other end of this pipe.
 directory=$1
 mark=$2
 keep=$3
@@ -17,8 +17,8 @@ while read -r verb pid; do
 done
 for pid in $watched; do kill -TERM "$pid" 2>/dev/null; done
 
-# An agent and its log collectors are known by the mark; the driver's processes, which clean their environment, by their
-# executable, a copy inside the directory.
+# Agents and their log collectors are found by the mark; processes of the driver, which clear their environment, by their
+# executable, which is a copy in the directory.
 round=0
 while [ "$round" -lt 50 ]; do
   found=$(
@@ -34,11 +34,11 @@ while [ "$round" -lt 50 ]; do
   round=$((round + 1))
 done
 
-# Secrets of an allocation are mounts; the deepest go first.
+# The secrets directories of allocations are mounts. The deepest are unmounted first.
 awk -v below="$directory/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r |
   while read -r mount; do umount -l "$mount"; done
 
-# An agent that was killed leaves the cgroups of its tasks, which are named after the allocations.
+# An agent that was killed leaves the cgroups of its tasks, whose names begin with those of the allocations.
 for allocation in "$directory"/*/data/alloc/*; do
   [ -d "$allocation" ] || continue
   name=${allocation##*/}

@@ -1,4 +1,4 @@
-// A plugin host without an agent: Nomad's loader starts the driver, and the driver client talks to it.
+// A plugin host without an agent: Nomad's loader starts the plugin, and Nomad's driver client calls it.
 
 package conformance
 
@@ -30,11 +30,11 @@ import (
 
 const (
 	taskName = "proxy"
-	// keepListening is how long a supervisor of these tests keeps the sockets of a task that has ended.
+	// keepListening is how long the sockets of a task stay open after its exit in these tests.
 	keepListening = "3s"
 )
 
-// host is a loader with the driver's one running plugin.
+// host is a loader with a running plugin.
 type host struct {
 	t        *testing.T
 	loader   *loader.PluginLoader
@@ -44,7 +44,7 @@ type host struct {
 	driver   drivers.DriverPlugin
 }
 
-// pluginDirectory makes a plugin directory that holds the driver alone.
+// pluginDirectory creates a plugin directory that contains the driver only.
 func pluginDirectory(t testing.TB, parent string) string {
 	t.Helper()
 	directory := filepath.Join(parent, "plugins")
@@ -57,7 +57,7 @@ func pluginDirectory(t testing.TB, parent string) string {
 	return directory
 }
 
-// scratch makes a directory with a short name for this test: the paths of unix sockets below it are bounded.
+// scratch creates a directory for a test. Its name is short, because the paths of unix sockets in it are bounded.
 func scratch(t testing.TB) string {
 	t.Helper()
 	directory, err := os.MkdirTemp(here.directory, "t")
@@ -67,7 +67,7 @@ func scratch(t testing.TB) string {
 	return directory
 }
 
-// load does what an agent does first with a plugin directory; the plugin is started and killed twice.
+// load does what an agent does first with a plugin directory. It starts and kills the plugin twice.
 func load(plugins string, settings map[string]any) (*loader.PluginLoader, error) {
 	return loader.NewPluginLoader(&loader.PluginLoaderConfig{
 		Logger:            hclog.NewNullLogger(),
@@ -91,7 +91,7 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// dispense starts a plugin for use, as an agent does after loading and again after the plugin has died.
+// dispense starts a plugin for use, as an agent does after loading and after the death of the plugin.
 func (h *host) dispense() {
 	h.t.Helper()
 	agent := &base.AgentConfig{Driver: &base.ClientDriverConfig{
@@ -105,12 +105,12 @@ func (h *host) dispense() {
 	}
 	driver, ok := instance.Plugin().(drivers.DriverPlugin)
 	if !ok {
-		h.t.Fatalf("what was dispensed is no driver but a %T", instance.Plugin())
+		h.t.Fatalf("the dispensed plugin is not a driver but a %T", instance.Plugin())
 	}
 	h.instance, h.driver = instance, driver
 }
 
-// executable is what every process that this host's plugin starts runs.
+// executable is the executable of the plugin and of all processes that it starts.
 func (h *host) executable() string {
 	return filepath.Join(h.plugins, driverFile)
 }
@@ -129,8 +129,7 @@ func (h *host) spec() hcldec.Spec {
 	return spec
 }
 
-// encode turns the HCL text of a task's config block into what the plugin receives, along Nomad's own way: the job
-// parser, the schema, msgpack.
+// encode turns the HCL of a task's config block into what the plugin receives, as Nomad does: job parser, schema, msgpack.
 func (h *host) encode(task *drivers.TaskConfig, text string) error {
 	h.t.Helper()
 	job := fmt.Sprintf("job \"j\" {\n group \"g\" {\n task %q {\n driver = %q\n config {\n%s\n}\n}\n}\n}\n",
@@ -146,12 +145,12 @@ func (h *host) encode(task *drivers.TaskConfig, text string) error {
 	return task.EncodeDriverConfig(value)
 }
 
-// newTask makes everything that an agent makes before it starts a task: ids, directories, log pipes with a reader, the
-// cgroup, ports with the labels "pg", "pgro" and "admin".
+// newTask creates what an agent creates before it starts a task: ids, directories, log pipes with a reader, the cgroup, and ports with
+// the labels "pg", "pgro" and "admin".
 func (h *host) newTask() *drivers.TaskConfig {
 	h.t.Helper()
 	allocID := uuid.Generate()
-	// The agent writes the cores it may use into its cgroups; here it is all of them.
+	// The agent writes the cores that it may use into its cgroups. Here these are all cores.
 	if err := cgroupslib.Init(hclog.NewNullLogger(), fmt.Sprintf("0-%d", runtime.NumCPU()-1)); err != nil {
 		h.t.Fatal(err)
 	}
@@ -187,7 +186,7 @@ func (h *host) newTask() *drivers.TaskConfig {
 	return task
 }
 
-// start starts a task and takes it away at the end of the test.
+// start starts a task. It is destroyed at the end of the test.
 func (h *host) start(text string) (*drivers.TaskConfig, *drivers.TaskHandle) {
 	h.t.Helper()
 	task := h.newTask()
@@ -199,7 +198,7 @@ func (h *host) start(text string) (*drivers.TaskConfig, *drivers.TaskHandle) {
 		h.t.Fatal(err)
 	}
 	if network != nil {
-		h.t.Fatalf("a driver without addresses of its own told some: %v", network)
+		h.t.Fatalf("the driver returned a network: %v", network)
 	}
 	h.t.Cleanup(func() {
 		_ = h.driver.StopTask(task.ID, 0, "")
@@ -208,7 +207,7 @@ func (h *host) start(text string) (*drivers.TaskConfig, *drivers.TaskHandle) {
 	return task, handle
 }
 
-// wait asks for a task's end without waiting for it.
+// wait returns a channel for the exit of a task.
 func (h *host) wait(id string) <-chan *drivers.ExitResult {
 	h.t.Helper()
 	ended, err := h.driver.WaitTask(context.Background(), id)
@@ -218,13 +217,13 @@ func (h *host) wait(id string) <-chan *drivers.ExitResult {
 	return ended
 }
 
-// address is where a port label of the task leads.
+// address is the address of a port label.
 func address(task *drivers.TaskConfig, label string) string {
 	port, _ := task.Resources.Ports.Get(label)
 	return net.JoinHostPort(port.HostIP, fmt.Sprint(port.Value))
 }
 
-// listening tells whether a connection is taken, be it only into the backlog.
+// listening returns no error when connections are accepted, at least into the backlog.
 func listening(address string) error {
 	connection, err := net.DialTimeout("tcp", address, 5*time.Second)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Jobs on the agent: read from the files that people use, run, looked at, stopped.
+// Jobs on an agent: parse, run, inspect, stop.
 
 package conformance
 
@@ -24,7 +24,7 @@ type job struct {
 	id    string
 }
 
-// readJob reads a job file and fills its variables, as `nomad job run -var NAME=VALUE FILE` does.
+// readJob parses a job file with variables, as `nomad job run -var NAME=VALUE FILE` does.
 func readJob(t testing.TB, file string, variables map[string]string) *api.Job {
 	t.Helper()
 	path := filepath.Join(repository, file)
@@ -54,7 +54,7 @@ func (a *agent) run(t testing.TB, parsed *api.Job) *job {
 	return &job{t: t, agent: a, id: *parsed.ID}
 }
 
-// stop stops the job without waiting for its end.
+// stop stops the job without waiting for the end of its tasks.
 func (j *job) stop() {
 	j.t.Helper()
 	if _, _, err := j.agent.api.Jobs().Deregister(j.id, false, nil); err != nil {
@@ -62,8 +62,8 @@ func (j *job) stop() {
 	}
 }
 
-// purge stops the job and forgets it, so that the same file runs from the beginning the next time: a failed allocation of
-// a job that is still known is not replaced.
+// purge stops and removes the job, so that the same file can be run again: Nomad does not replace a failed allocation of a job that it
+// knows.
 func (j *job) purge() {
 	j.t.Helper()
 	if _, _, err := j.agent.api.Jobs().Deregister(j.id, true, nil); err != nil {
@@ -71,7 +71,7 @@ func (j *job) purge() {
 	}
 }
 
-// allocation is the newest one of the job.
+// allocation is the newest allocation of the job.
 func (j *job) allocation() (*api.Allocation, error) {
 	stubs, _, err := j.agent.api.Jobs().Allocations(j.id, true, nil)
 	if err != nil {
@@ -90,7 +90,7 @@ func (j *job) allocation() (*api.Allocation, error) {
 	return allocation, err
 }
 
-// blocked is why the scheduler placed nothing.
+// blocked says why the scheduler placed nothing.
 func (j *job) blocked() string {
 	evaluations, _, err := j.agent.api.Jobs().Evaluations(j.id, nil)
 	if err != nil {
@@ -106,7 +106,7 @@ func (j *job) blocked() string {
 	return fmt.Sprintf("%d evaluations %v", len(evaluations), reasons)
 }
 
-// mustRun waits until the newest allocation runs, and, if it is given, is another one than that.
+// mustRun waits until the newest allocation runs and is not the other one.
 func (j *job) mustRun(other string) *api.Allocation {
 	j.t.Helper()
 	var running *api.Allocation
@@ -125,7 +125,7 @@ func (j *job) mustRun(other string) *api.Allocation {
 	return running
 }
 
-// fresh is the allocation as it is now.
+// fresh is the allocation in its present state.
 func (j *job) fresh(allocation *api.Allocation) *api.Allocation {
 	j.t.Helper()
 	now, _, err := j.agent.api.Allocations().Info(allocation.ID, nil)
@@ -135,7 +135,7 @@ func (j *job) fresh(allocation *api.Allocation) *api.Allocation {
 	return now
 }
 
-// taskEvents are the events of the task, oldest first; Nomad keeps ten.
+// taskEvents are the events of the task, oldest first. Nomad keeps ten.
 func taskEvents(allocation *api.Allocation) []*api.TaskEvent {
 	if state := allocation.TaskStates[taskName]; state != nil {
 		return state.Events
@@ -143,7 +143,7 @@ func taskEvents(allocation *api.Allocation) []*api.TaskEvent {
 	return nil
 }
 
-// events is the text of all events, as a person would read them.
+// events is the text of all events of the task.
 func events(allocation *api.Allocation) string {
 	var text strings.Builder
 	for _, event := range taskEvents(allocation) {
@@ -152,7 +152,7 @@ func events(allocation *api.Allocation) string {
 	return text.String()
 }
 
-// mustServe wants what a person does with a running task to work: statistics, a command, the log.
+// mustServe checks that statistics and commands work.
 func (j *job) mustServe(allocation *api.Allocation) {
 	j.t.Helper()
 	began := time.Now()
@@ -167,11 +167,11 @@ func (j *job) mustServe(allocation *api.Allocation) {
 			return fmt.Errorf("no memory among %+v", usage)
 		}
 		if taken := time.Unix(0, task.Timestamp); taken.Before(began) {
-			return fmt.Errorf("the last sample is of %v", taken)
+			return fmt.Errorf("the last sample was taken at %v", taken)
 		}
 		return nil
 	})
-	// The connection through the agent to the task may still be in the making after a restart of either.
+	// After a restart of the agent or the plugin the connection to the task may take a moment.
 	eventually(j.t, patience, "a command in the task", func() error {
 		code, output, err := j.execute(allocation, "echo from the task; exit 7")
 		if err != nil {
@@ -184,7 +184,7 @@ func (j *job) mustServe(allocation *api.Allocation) {
 	})
 }
 
-// execute does what `nomad alloc exec` does, with both streams in one text.
+// execute does what `nomad alloc exec` does, and returns both outputs in one text.
 func (j *job) execute(allocation *api.Allocation, script string) (int, string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), execTimeout)
 	defer cancel()
@@ -194,7 +194,7 @@ func (j *job) execute(allocation *api.Allocation, script string) (int, string, e
 	return code, output.String(), err
 }
 
-// log is what the task has written so far, to standard output and standard error.
+// log is what the task has written to standard output and standard error.
 func (j *job) log(allocation *api.Allocation) (string, error) {
 	var all strings.Builder
 	for _, stream := range []string{"stdout", "stderr"} {

@@ -1,4 +1,4 @@
-// A real Patroni cluster: the lab of this repository, started as a program and told what to do by typed commands.
+// A real Patroni cluster: the lab of this repository, as a program that is controlled through its standard input.
 
 package conformance
 
@@ -14,19 +14,18 @@ import (
 )
 
 const (
-	// labReady is the line after which the lab takes commands.
+	// labReady begins the line after which the lab accepts commands.
 	labReady = "Ctrl-C ends it all"
-	// labStart bounds a start with initdb and a base backup.
+	// labStart bounds the start, with initdb and a base backup.
 	labStart = 3 * time.Minute
 	labEnd   = time.Minute
-	// labLines is how many lines the lab may be ahead of a test that does not listen.
+	// labLines is how many lines of the lab are kept for a test.
 	labLines = 1000
-	// labConnections is the servers' max_connections: all clients that waited may be logged in at the same time when the
-	// machine is too busy for their backends to end.
+	// labConnections is max_connections of the servers. On a busy machine, all clients that waited may be logged in at the same time.
 	labConnections = "2000"
 )
 
-// lab is a running cluster of two members, "a" and "b".
+// lab is a running cluster with the members "a" and "b".
 type lab struct {
 	t        *testing.T
 	scope    string
@@ -83,7 +82,7 @@ func (l *lab) read(output io.Reader) {
 }
 
 func (l *lab) end(command *exec.Cmd) {
-	// It ends by the signal, but not while it still waits for a line.
+	// The lab handles the signal once it no longer waits for a line.
 	_ = l.commands.Close()
 	_ = command.Process.Signal(syscall.SIGTERM)
 	late := time.AfterFunc(labEnd, func() { _ = command.Process.Kill() })
@@ -94,7 +93,7 @@ func (l *lab) end(command *exec.Cmd) {
 	}
 }
 
-// describe reads what the lab prints of itself.
+// describe reads the lab's description of its cluster.
 func (l *lab) describe() {
 	l.t.Helper()
 	deadline := time.Now().Add(labStart)
@@ -106,7 +105,7 @@ func (l *lab) describe() {
 		switch {
 		case strings.HasPrefix(line, labReady):
 			if l.scope == "" || len(l.etcd) == 0 || l.probe.user == "" || l.app.user == "" {
-				l.t.Fatalf("the lab did not tell everything: %s", strings.Join(said, "\n"))
+				l.t.Fatalf("the lab's description is incomplete: %s", strings.Join(said, "\n"))
 			}
 			return
 		case strings.HasPrefix(line, "scope "):
@@ -121,7 +120,7 @@ func (l *lab) describe() {
 	}
 }
 
-// switchover makes another member the leader and returns when it is.
+// switchover makes a member the leader. It returns when it is.
 func (l *lab) switchover(member string) {
 	l.t.Helper()
 	if _, err := fmt.Fprintf(l.commands, "switchover %s\n", member); err != nil {

@@ -1,4 +1,4 @@
-// The plugin as Nomad's loader meets it: start, what it tells of itself, its settings, its end.
+// The plugin with Nomad's loader: start, description, settings, end.
 
 package conformance
 
@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// killLimit is the bound on the plugin's end; go-plugin waits 2 s and then sends SIGKILL.
+	// killLimit bounds the end of the plugin. go-plugin waits 2 s and then sends SIGKILL.
 	killLimit = 500 * time.Millisecond
-	// killTries: the best of them counts, since a busy machine may delay any one.
+	// killTries: the best of them counts, because a busy machine may delay any of them.
 	killTries = 3
-	// openFor is how long a stream is watched for an end that must not come.
+	// openFor is how long a stream is watched that must not end.
 	openFor = 3 * time.Second
 )
 
@@ -32,7 +32,7 @@ func TestTheLoaderAcceptsThePlugin(t *testing.T) {
 		t.Errorf("the driver calls itself %q", found[0].Name)
 	}
 	if found[0].PluginVersion == "" {
-		t.Error("the driver tells no version")
+		t.Error("the driver has no version")
 	}
 	if version := h.instance.ApiVersion(); version != drivers.ApiVersion010 {
 		t.Errorf("the plugin's API version is %q", version)
@@ -45,7 +45,7 @@ func TestThePluginBlockMayBeEmpty(t *testing.T) {
 	}
 }
 
-func TestAFaultInThePluginBlockIsNamed(t *testing.T) {
+func TestFaultsInThePluginBlockAreNamed(t *testing.T) {
 	for _, fault := range []struct {
 		name     string
 		settings map[string]any
@@ -78,13 +78,13 @@ func TestCapabilities(t *testing.T) {
 		t.Errorf("file system isolation %q", told.FSIsolation)
 	}
 	if told.MountConfigs != drivers.MountConfigSupportNone {
-		t.Errorf("mounts are said to be supported: %v", told.MountConfigs)
+		t.Errorf("support for mounts: %v", told.MountConfigs)
 	}
 	if len(told.NetIsolationModes) != 1 || told.NetIsolationModes[0] != drivers.NetIsolationModeHost {
 		t.Errorf("network isolation modes %v", told.NetIsolationModes)
 	}
 	if told.MustInitiateNetwork || told.DisableLogCollection || told.DynamicWorkloadUsers {
-		t.Errorf("more than there is: %+v", told)
+		t.Errorf("unsupported capabilities: %+v", told)
 	}
 }
 
@@ -105,7 +105,7 @@ func TestFingerprint(t *testing.T) {
 	}
 	for key := range first.Attributes {
 		if !strings.HasPrefix(key, "driver."+driverName) {
-			t.Errorf("the attribute %q is not of this driver", key)
+			t.Errorf("the attribute %q does not belong to this driver", key)
 		}
 	}
 	version, told := first.Attributes["driver."+driverName+".version"]
@@ -144,7 +144,7 @@ func TestKillIsQuick(t *testing.T) {
 	}
 }
 
-// mustStayOpen fails when a stream ends; what it carries does not matter.
+// mustStayOpen fails when a stream ends.
 func mustStayOpen[T any](t *testing.T, stream <-chan T) {
 	t.Helper()
 	end := time.After(openFor)
@@ -160,12 +160,12 @@ func mustStayOpen[T any](t *testing.T, stream <-chan T) {
 	}
 }
 
-// mustSay fails unless the text holds each of the parts.
+// mustSay fails unless the text contains all parts.
 func mustSay(t *testing.T, text string, parts ...string) {
 	t.Helper()
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
-			t.Errorf("%q is not named in: %s", part, text)
+			t.Errorf("%q is missing in: %s", part, text)
 		}
 	}
 }

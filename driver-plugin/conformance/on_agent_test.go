@@ -1,4 +1,4 @@
-// The driver on a real agent: how it is taken up, and the behaviours of the job files.
+// The driver on a real agent: registration, and the behaviour that the job files describe.
 
 package conformance
 
@@ -13,11 +13,10 @@ import (
 	"time"
 )
 
-// commandLineJobs are the job files that are also run by the script for people, as a proof of the script: one that runs,
-// one that is refused, one that dies.
+// commandLineJobs are run by nomad/e2e/run too, to test that script: one that runs, one that is rejected, one that fails.
 var commandLineJobs = []string{"reloads", "refuses-a-bad-duration", "fails"}
 
-// scriptLimit bounds the script. Each of its many calls starts this large executable.
+// scriptLimit bounds the script, which starts this large executable many times.
 const scriptLimit = 5 * time.Minute
 
 func TestOnAnAgent(t *testing.T) {
@@ -30,21 +29,20 @@ func TestOnAnAgent(t *testing.T) {
 }
 
 var (
-	// lineHead is the time, the level and the logger; the same thing is said by more than one.
+	// lineHead is time, level and logger. Several loggers write the same message.
 	lineHead = regexp.MustCompile(`^\S+\s+\[\w+\]\s+\S+:\s+`)
-	// lineValues are the key=value pairs behind the message: they differ from run to run.
+	// lineValues are the key=value pairs after the message, which differ from run to run.
 	lineValues = regexp.MustCompile(`:?\s+\S+=.*$`)
-	// byTiming is what a server says in one start and not in another: elections, and a client that registers before the
-	// keyring is ready.
+	// byTiming matches warnings that depend on timing: elections, and a client that registers before the keyring is ready.
 	byTiming = regexp.MustCompile(`\] +(nomad[.:]|client\.rpc:|client: error registering)`)
 )
 
-// message is what a log line says, without when, by whom and of what in particular.
+// message is the message of a log line.
 func message(line string) string {
 	return lineValues.ReplaceAllString(lineHead.ReplaceAllString(line, ""), "")
 }
 
-// usualWarnings is what an agent without the driver says at its start on this machine.
+// usualWarnings are the warnings of an agent without the driver on this machine.
 func usualWarnings(t *testing.T) map[string]bool {
 	plain := startAgent(t, false)
 	usual := map[string]bool{}
@@ -58,7 +56,7 @@ func usualWarnings(t *testing.T) map[string]bool {
 func mustWarnOnlyAsUsual(t *testing.T, a *agent, usual map[string]bool) {
 	for _, line := range a.warnings() {
 		if said := message(line); !usual[said] && !byTiming.MatchString(line) {
-			t.Errorf("only with the plugin: %s", line)
+			t.Errorf("a warning only with the plugin: %s", line)
 		}
 	}
 	content, err := os.ReadFile(a.logFile())
@@ -77,14 +75,14 @@ func mustKnowTheDriver(t *testing.T, a *agent) {
 		t.Errorf("attributes %v", node.Attributes)
 	}
 	if node.Attributes["driver."+driverName+".version"] == "" {
-		t.Error("the node does not tell the driver's version")
+		t.Error("the node has no attribute with the driver's version")
 	}
 	if told := node.Drivers[driverName].HealthDescription; told != "Healthy" {
 		t.Errorf("the health is described as %q", told)
 	}
 }
 
-// mustRunFromTheCommandLine proves the script that people run, with this executable as the `nomad` on the PATH.
+// mustRunFromTheCommandLine tests nomad/e2e/run, with this executable as the `nomad` on the PATH.
 func mustRunFromTheCommandLine(t *testing.T, a *agent) {
 	script, err := filepath.Abs(filepath.Join(repository, "nomad/e2e/run"))
 	if err != nil {
@@ -101,7 +99,7 @@ func mustRunFromTheCommandLine(t *testing.T, a *agent) {
 	}
 	mustSay(t, string(output), fmt.Sprintf("%d passed, 0 left out, failed: none", len(commandLineJobs)))
 
-	// A job that does not do what its comment says must be noticed.
+	// The script must notice a job that does not do what its comment says.
 	command = exec.Command(script, "starts")
 	command.Env = here.environment("NOMAD_ADDR=http://127.0.0.1:1", "PATH="+filepath.Dir(here.nomad)+":"+os.Getenv("PATH"))
 	if output, err := command.CombinedOutput(); err == nil || !strings.Contains(string(output), "FAILED") {

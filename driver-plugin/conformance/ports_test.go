@@ -10,22 +10,22 @@ import (
 	"testing"
 )
 
-// The ports taken are outside the kernel's range for outgoing connections (from 32768) and Nomad's for dynamic ports
-// (from 20000), so that nobody else takes one by accident between its choice and its use.
+// These ports are outside of the ranges for outgoing connections (from 32768) and for Nomad's dynamic ports (from 20000), so that no
+// other program takes one between its choice and its use.
 const (
 	firstPort    = 10000
 	portCount    = 10000
 	maxPortTries = 1000
 )
 
-// nextPort starts anywhere, so that two runs on one machine seldom meet.
+// nextPort starts at random, so that two runs on one machine rarely choose the same port.
 var nextPort = func() *atomic.Int64 {
 	next := new(atomic.Int64)
 	next.Store(rand.Int64N(portCount))
 	return next
 }()
 
-// freePort gives a loopback port that nothing listens on, and never the same one twice.
+// freePort returns a loopback port on which nothing listens, and never the same one twice.
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range maxPortTries {
@@ -40,7 +40,7 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
-// occupy listens on an address for the length of the test, without sharing it.
+// occupy listens on an address until the end of the test, without sharing it.
 func occupy(t *testing.T, address string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", address)

@@ -1,4 +1,4 @@
-// Clients that come all the time, and one that stays: what they notice is what the tests count.
+// Clients that connect all the time, and one that stays connected: the tests count what they notice.
 
 package conformance
 
@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// connectEvery is how often a new client comes: connect, log in, one query, leave.
+	// connectEvery is the interval of new clients. Each connects, logs in, sends one query and leaves.
 	connectEvery = 5 * time.Millisecond
-	// connectLimit is when a client counts as lost although nobody told it anything.
+	// connectLimit is the time after which a client without an answer counts as lost.
 	connectLimit = time.Minute
-	// clientsAtOnce bounds the clients that wait; those that would come beyond are counted as late.
+	// clientsAtOnce bounds the clients that wait. Clients beyond it are counted as late.
 	clientsAtOnce = 2000
-	// pingEvery is how often the open session says something.
+	// pingEvery is the interval of queries on the open session.
 	pingEvery = 50 * time.Millisecond
 )
 
@@ -36,7 +36,7 @@ func parseURL(t *testing.T, text string) (credentials, string) {
 	return credentials{user: parsed.User.Username(), password: password}, parsed.Path[1:]
 }
 
-// target is how a client finds the database through the proxy.
+// target is the configuration of a client of the proxy.
 func target(t *testing.T, app credentials, database, address string) *pgconn.Config {
 	t.Helper()
 	place := url.URL{
@@ -50,17 +50,17 @@ func target(t *testing.T, app credentials, database, address string) *pgconn.Con
 	return config
 }
 
-// attempt is one client's visit.
+// attempt is the result of one client.
 type attempt struct {
 	began time.Time
 	took  time.Duration
 	err   error
 }
 
-// refused: nobody listened. It is the one failure that a kept socket always prevents.
+// refused means that nothing listened, which a socket that is kept open always prevents.
 func (a attempt) refused() bool { return errors.Is(a.err, syscall.ECONNREFUSED) }
 
-// visit connects, logs in, asks once, and leaves.
+// visit connects, logs in, sends one query, and leaves.
 func visit(config *pgconn.Config) attempt {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
@@ -77,11 +77,11 @@ func visit(config *pgconn.Config) attempt {
 	return attempt{began: began, took: time.Since(began), err: err}
 }
 
-// prober sends a client every 5 ms until it is stopped.
+// prober starts a client every 5 ms until it is stopped.
 type prober struct {
 	config *pgconn.Config
 	stop   chan struct{}
-	places chan struct{}
+	slots  chan struct{}
 
 	lock     sync.Mutex
 	ended    *sync.Cond
@@ -92,7 +92,7 @@ type prober struct {
 
 func startProber(t *testing.T, config *pgconn.Config) *prober {
 	p := &prober{
-		config: config, stop: make(chan struct{}), places: make(chan struct{}, clientsAtOnce),
+		config: config, stop: make(chan struct{}), slots: make(chan struct{}, clientsAtOnce),
 		under: map[time.Time]int{},
 	}
 	p.ended = sync.NewCond(&p.lock)
@@ -111,7 +111,7 @@ func (p *prober) run() {
 		case <-ticks.C:
 		}
 		select {
-		case p.places <- struct{}{}:
+		case p.slots <- struct{}{}:
 			go p.client()
 		default:
 			p.lock.Lock()
@@ -127,7 +127,7 @@ func (p *prober) client() {
 	p.under[began]++
 	p.lock.Unlock()
 	one := visit(p.config)
-	<-p.places
+	<-p.slots
 	p.lock.Lock()
 	defer p.lock.Unlock()
 	if p.under[began]--; p.under[began] == 0 {
@@ -137,7 +137,7 @@ func (p *prober) client() {
 	p.ended.Broadcast()
 }
 
-// halt stops the coming of clients and waits for those under way.
+// halt starts no more clients and waits for those that run.
 func (p *prober) halt() {
 	p.lock.Lock()
 	select {
@@ -149,7 +149,7 @@ func (p *prober) halt() {
 	p.settle(time.Now())
 }
 
-// settle waits for the end of every visit that began before a time; each is bounded by `connectLimit`.
+// settle waits for all clients that began before a time. Each is bounded by connectLimit.
 func (p *prober) settle(before time.Time) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
@@ -165,7 +165,7 @@ func (p *prober) settle(before time.Time) {
 	}
 }
 
-// served counts the clients that came after a time and got their answer.
+// served counts the clients that began after a time and were served.
 func (p *prober) served(after time.Time) int {
 	p.lock.Lock()
 	defer p.lock.Unlock()
@@ -178,19 +178,19 @@ func (p *prober) served(after time.Time) int {
 	return count
 }
 
-// mustServe waits until so many more clients have come and got their answer.
+// mustServe waits until so many more clients were served.
 func (p *prober) mustServe(t *testing.T, count int) {
 	t.Helper()
 	since := time.Now()
 	eventually(t, patience, fmt.Sprintf("%d more clients are served", count), func() error {
 		if served := p.served(since); served < count {
-			return fmt.Errorf("%d were", served)
+			return fmt.Errorf("%d so far", served)
 		}
 		return nil
 	})
 }
 
-// tally is what the clients of a span of time met with.
+// tally counts the clients of a period.
 type tally struct {
 	Connects int           `json:"connects"`
 	Failed   int           `json:"failed"`
@@ -200,7 +200,7 @@ type tally struct {
 	faults   map[string]int
 }
 
-// between counts the clients that came within a span of time, after they have all left.
+// between counts the clients that began within a period, after all of them have ended.
 func (p *prober) between(from, to time.Time) tally {
 	p.settle(to)
 	p.lock.Lock()
@@ -224,7 +224,7 @@ func (p *prober) between(from, to time.Time) tally {
 	return counted
 }
 
-// session is a client that stays.
+// session is a client that stays connected.
 type session struct {
 	connection *pgconn.PgConn
 	backend    uint32
@@ -235,7 +235,7 @@ type session struct {
 	until time.Time
 }
 
-// openSession connects, and says something all the time until the session ends or is closed.
+// openSession connects and sends queries until the session ends or is closed.
 func openSession(t *testing.T, config *pgconn.Config) *session {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
@@ -271,7 +271,7 @@ func (s *session) talk() {
 	}
 }
 
-// alive tells whether the session still talks to the same backend.
+// alive reports whether the session is still connected to the same backend.
 func (s *session) alive() bool {
 	select {
 	case <-s.ended:
@@ -281,7 +281,7 @@ func (s *session) alive() bool {
 	}
 }
 
-// fault is why the session has ended, if it has.
+// fault is the reason for the end of the session, if it has ended.
 func (s *session) fault() error {
 	if s.alive() {
 		return nil

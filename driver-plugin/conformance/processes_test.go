@@ -1,4 +1,4 @@
-// The processes of the driver as /proc shows them: which role each has, and whether it is still the same one.
+// The processes of the driver in /proc, and their roles.
 
 package conformance
 
@@ -13,14 +13,14 @@ import (
 	"github.com/hashicorp/nomad/client/lib/cgroupslib"
 )
 
-// The roles of the driver's executable: its first argument, none for the plugin.
+// The roles of the driver's executable: its first argument. The plugin has none.
 const (
 	rolePlugin     = ""
 	roleSupervisor = "supervisor"
 	roleProxy      = "proxy"
 )
 
-// process is one process, told from a later one with the same number by its start time.
+// process identifies a process by pid and start time.
 type process struct {
 	pid       int
 	startTime string
@@ -40,7 +40,7 @@ func (p process) alive() bool {
 	return err == nil && now.startTime == p.startTime
 }
 
-// driverProcesses finds every process that runs this executable.
+// driverProcesses finds all processes that run this executable.
 func driverProcesses(executable string) []process {
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	var found []process
@@ -60,7 +60,7 @@ func driverProcesses(executable string) []process {
 	return found
 }
 
-// driverProcess finds the one process of a role.
+// driverProcess finds the only process of a role.
 func driverProcess(executable, role string) (process, error) {
 	var found []process
 	for _, p := range driverProcesses(executable) {
@@ -88,7 +88,7 @@ func proxyOf(allocID, task string) (process, error) {
 	return process{}, fmt.Errorf("no proxy process in the task's cgroup, which holds the processes %v", pids)
 }
 
-// cgroupProcesses reads the task's cgroup; on version 1 the freezer, the one that Nomad kills by.
+// cgroupProcesses reads the task's cgroup; in version 1 that of the freezer.
 func cgroupProcesses(allocID, task string) ([]int, error) {
 	path := cgroupslib.LinuxResourcesPath(allocID, task, false)
 	if cgroupslib.GetMode() == cgroupslib.CG1 {
@@ -114,12 +114,12 @@ func inspect(pid int) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	// The second field is the name in parentheses and may hold anything; counting begins after it. proc(5): the state is
-	// field 3, the start time field 22.
+	// The second field, the name in parentheses, may contain anything, so counting begins after it. The state is field 3, the start
+	// time field 22 (proc_pid_stat(5)).
 	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
 	fields := strings.Fields(rest)
 	if len(fields) < 20 || fields[0] == "Z" {
-		return process{}, fmt.Errorf("process %d has ended", pid)
+		return process{}, fmt.Errorf("process %d has exited", pid)
 	}
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	if err != nil {

@@ -1,4 +1,4 @@
-// The built programs that the tests need, and what to do when one is missing.
+// The built programs that the tests need.
 
 package conformance
 
@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// driverFile is the driver's executable as it is shipped. Nomad's plugin block is labelled with the file's name.
+	// driverFile is the name of the driver's executable, and the label of the agent's plugin block.
 	driverFile = "nomad-driver-pg-leader-proxy"
-	// driverName is what jobs say: the name that the plugin itself tells.
+	// driverName is the driver's name in jobs, which the plugin reports.
 	driverName = "pg-leader-proxy"
 
 	driverVariable = "PGLP_DRIVER"
 	labVariable    = "PGLP_LAB"
-	// built is where cargo puts programs, unless targetVariable names another place for them; seen from this directory.
+	// built is cargo's target directory, unless targetVariable names another one, seen from this directory.
 	built          = "../../target"
 	targetVariable = "CARGO_TARGET_DIR"
-	// repository is its root, seen from this directory.
+	// repository is the root of the repository, seen from this directory.
 	repository = "../.."
 )
 

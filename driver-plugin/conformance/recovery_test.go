@@ -1,4 +1,4 @@
-// What a task, and the knowledge of it, must survive: the end and the death of the plugin.
+// Tasks survive the end and the death of the plugin.
 
 package conformance
 
@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/nomad/plugins/drivers"
 )
 
-// stored is what is left of a handle after an agent restart: the client's store drops the driver's config.
+// stored is a handle as an agent restores it: the client's store drops the driver's config.
 func stored(t *testing.T, handle *drivers.TaskHandle) *drivers.TaskHandle {
 	t.Helper()
 	var data []byte
@@ -32,7 +32,7 @@ func TestATaskSurvivesThePlugin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
-			task, handle := h.start(whole)
+			task, handle := h.start(fullConfig)
 			before, err := proxyOf(task.AllocID, task.Name)
 			if err != nil {
 				t.Fatal(err)
@@ -66,7 +66,7 @@ func TestATaskSurvivesThePlugin(t *testing.T) {
 	}
 }
 
-// killPlugin ends the plugin by SIGKILL. The host sees it at once only if no other process holds the plugin's pipes.
+// killPlugin kills the plugin. The host notices at once only if no other process has the plugin's pipes open.
 func killPlugin(t *testing.T, h *host) {
 	t.Helper()
 	plugin, err := driverProcess(h.executable(), rolePlugin)
@@ -78,15 +78,15 @@ func killPlugin(t *testing.T, h *host) {
 	}
 	eventually(t, soon, "the host notices that the plugin is dead", func() error {
 		if !h.instance.Exited() {
-			return fmt.Errorf("it does not")
+			return fmt.Errorf("it has not noticed")
 		}
 		return nil
 	})
 }
 
-func TestTheEndOfATaskIsRememberedWithoutAPlugin(t *testing.T) {
+func TestAnExitWithoutAPluginIsReported(t *testing.T) {
 	h := newHost(t)
-	task, handle := h.start(whole)
+	task, handle := h.start(fullConfig)
 	proxy, err := proxyOf(task.AllocID, task.Name)
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestTheEndOfATaskIsRememberedWithoutAPlugin(t *testing.T) {
 	if err := syscall.Kill(proxy.pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, soon, "the supervisor has let go of the sockets and ended", func() error {
+	eventually(t, soon, "the supervisor has closed the sockets and ended", func() error {
 		if left := driverProcesses(h.executable()); len(left) != 0 {
 			return fmt.Errorf("processes %v", left)
 		}
@@ -109,9 +109,9 @@ func TestTheEndOfATaskIsRememberedWithoutAPlugin(t *testing.T) {
 	mustDestroy(t, h, task)
 }
 
-func TestAHandleOfNoUseIsRefused(t *testing.T) {
+func TestAnInvalidHandleIsAnError(t *testing.T) {
 	h := newHost(t)
-	_, handle := h.start(whole)
+	_, handle := h.start(fullConfig)
 	for name, refused := range map[string]struct {
 		state string
 		said  string
@@ -121,25 +121,25 @@ func TestAHandleOfNoUseIsRefused(t *testing.T) {
 		"state of a later version": {`{"version":1000,"record":null}`, "version 1000"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			useless := stored(t, handle)
-			useless.Config.ID = "another-alloc/proxy/00000000"
-			useless.DriverState = []byte(refused.state)
-			err := h.driver.RecoverTask(useless)
+			invalid := stored(t, handle)
+			invalid.Config.ID = "another-alloc/proxy/00000000"
+			invalid.DriverState = []byte(refused.state)
+			err := h.driver.RecoverTask(invalid)
 			if err == nil {
-				t.Fatal("taken")
+				t.Fatal("accepted")
 			}
 			mustSay(t, err.Error(), refused.said)
 		})
 	}
 }
 
-// Sockets are handed from a task that has ended to the next one of the same addresses.
-func TestTheNextTaskInheritsTheSockets(t *testing.T) {
+// A task hands its sockets over to the next one with the same addresses.
+func TestTheNextTaskTakesTheSocketsOver(t *testing.T) {
 	h := newHost(t)
-	first, _ := h.start(whole)
+	first, _ := h.start(fullConfig)
 	next := h.newTask()
 	next.Resources.Ports = first.Resources.Ports
-	if err := h.encode(next, whole); err != nil {
+	if err := h.encode(next, fullConfig); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.driver.StopTask(first.ID, stopTimeout, ""); err != nil {
@@ -149,7 +149,7 @@ func TestTheNextTaskInheritsTheSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := listening(address(first, "pg")); err != nil {
-		t.Errorf("between the tasks nobody keeps the address: %v", err)
+		t.Errorf("nothing listens between the tasks: %v", err)
 	}
 	if _, _, err := h.driver.StartTask(next); err != nil {
 		t.Fatal(err)
@@ -162,6 +162,6 @@ func TestTheNextTaskInheritsTheSockets(t *testing.T) {
 	}
 	mustDestroy(t, h, next)
 	if err := listening(address(next, "pg")); err == nil {
-		t.Error("something listens although the last task was stopped long ago")
+		t.Error("something listens after the last task")
 	}
 }

@@ -1,4 +1,4 @@
-// The job files of nomad/e2e/jobs, one behaviour each: their first comment says step by step what must happen.
+// The job files of nomad/e2e/jobs. Each shows one behaviour, and its first comment says step by step what must happen.
 
 package conformance
 
@@ -19,18 +19,18 @@ import (
 
 const (
 	jobFiles = "nomad/e2e/jobs"
-	// stepMark begins a step in a job file. `nomad/e2e/run` reads the same steps.
+	// stepMark begins a step in a job file. nomad/e2e/run reads the same steps.
 	stepMark = "#: "
 )
 
-// scenario is a job file on its way through its steps.
+// scenario runs the steps of a job file.
 type scenario struct {
 	*job
 	t     *testing.T
 	alloc *api.Allocation
 }
 
-// step is one verb of a job file. What it waits for is bounded by `patience`.
+// step is a verb of a job file. Its waits are bounded by `patience`.
 type step func(*scenario, string)
 
 var steps = map[string]step{
@@ -49,14 +49,14 @@ var steps = map[string]step{
 	"agent-restart": (*scenario).restartAgent,
 }
 
-// followJobFiles runs all job files, at the same time unless the agent is restarted in one.
+// followJobFiles runs all job files in parallel, except those that restart the agent.
 func followJobFiles(t *testing.T, a *agent) {
 	files, err := filepath.Glob(filepath.Join(repository, jobFiles, "*.nomad.hcl"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no job files: %v", err)
 	}
 	var alone []string
-	// The group's end waits for all of its parallel parts.
+	// The group ends when all of its parallel tests have ended.
 	t.Run("together", func(t *testing.T) {
 		for _, file := range files {
 			name, lines := filepath.Base(file), readSteps(t, file)
@@ -77,7 +77,7 @@ func followJobFiles(t *testing.T, a *agent) {
 	}
 }
 
-// follow runs a job file and goes through its steps.
+// follow runs a job file and its steps.
 func (a *agent) follow(t *testing.T, name string, lines []string) {
 	started := a.run(t, readJob(t, filepath.Join(jobFiles, name), nil))
 	defer started.purge()
@@ -107,7 +107,7 @@ func readSteps(t *testing.T, file string) []string {
 		}
 	}
 	if len(lines) == 0 {
-		t.Fatalf("%s says nowhere what must happen", file)
+		t.Fatalf("%s has no steps", file)
 	}
 	return lines
 }
@@ -121,7 +121,7 @@ func contains(lines []string, line string) bool {
 	return false
 }
 
-// look refreshes the allocation and gives the task's state.
+// look refreshes the allocation and returns the state of the task.
 func (s *scenario) look() (*api.TaskState, error) {
 	allocation, err := s.allocation()
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *scenario) look() (*api.TaskState, error) {
 	s.alloc = allocation
 	state := allocation.TaskStates[taskName]
 	if state == nil {
-		return nil, fmt.Errorf("the task has not begun: the allocation is %s, %s",
+		return nil, fmt.Errorf("the task has not started: the allocation is %s, %s",
 			allocation.ClientStatus, allocation.ClientDescription)
 	}
 	return state, nil
@@ -190,7 +190,7 @@ func (s *scenario) exits(code string) {
 			return
 		}
 	}
-	s.t.Errorf("no event tells the exit code; events: %s", events(s.alloc))
+	s.t.Errorf("no event has the exit code; events: %s", events(s.alloc))
 }
 
 func (s *scenario) failed(text string) {
@@ -222,7 +222,7 @@ func (s *scenario) logs(text string) {
 	})
 }
 
-// port is the address behind a port label.
+// port is the address of a port label.
 func (s *scenario) port(label string) string {
 	s.t.Helper()
 	for _, port := range s.alloc.AllocatedResources.Shared.Ports {
@@ -241,13 +241,13 @@ func (s *scenario) listens(label string) {
 	}
 }
 
-// silent waits: the sockets of a task that has ended are kept for the next one for a while.
+// silent waits: the sockets of a task that has exited are kept for a while.
 func (s *scenario) silent(label string) {
 	s.t.Helper()
-	eventually(s.t, patience, "nothing listens any more", func() error {
+	eventually(s.t, patience, "nothing listens", func() error {
 		err := listening(s.port(label))
 		if err == nil {
-			return errors.New("something does")
+			return errors.New("something listens")
 		}
 		if !errors.Is(err, syscall.ECONNREFUSED) {
 			return err
@@ -256,7 +256,7 @@ func (s *scenario) silent(label string) {
 	})
 }
 
-// client connects, says who it is, and stays to the end of the scenario.
+// client connects, sends a StartupMessage, and stays connected to the end of the scenario.
 func (s *scenario) client(label string) {
 	s.t.Helper()
 	connection, err := net.Dial("tcp", s.port(label))
@@ -264,7 +264,7 @@ func (s *scenario) client(label string) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { _ = connection.Close() })
-	// The protocol's first packet: its length, version 3.0, and a user.
+	// A StartupMessage: length, version 3.0, and a user.
 	if _, err := connection.Write([]byte("\x00\x00\x00\x12\x00\x03\x00\x00user\x00e2e\x00\x00")); err != nil {
 		s.t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func (s *scenario) stopIt(string) {
 	s.stop()
 }
 
-// restartAgent ends the agent in order and starts it again.
+// restartAgent stops the agent and starts it again.
 func (s *scenario) restartAgent(string) {
 	s.t.Helper()
 	outer := s.agent.t

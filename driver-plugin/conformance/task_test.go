@@ -1,4 +1,4 @@
-// The life of a task through Nomad's driver client: start, wait, statistics, signal, exec, stop.
+// The lifecycle of a task with Nomad's driver client: start, wait, statistics, signal, exec, stop.
 
 package conformance
 
@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// samples of the statistics are looked at, one each second.
+	// samples is how many samples of the statistics are checked.
 	samples       = 3
 	statsInterval = time.Second
 	stopTimeout   = 5 * time.Second
 	execTimeout   = 20 * time.Second
 )
 
-func TestALife(t *testing.T) {
+func TestTheLifecycleOfATask(t *testing.T) {
 	h := newHost(t)
-	task, handle := h.start(whole)
+	task, handle := h.start(fullConfig)
 	if handle.Version < 1 || handle.State != drivers.TaskStateRunning || len(handle.DriverState) == 0 {
-		t.Errorf("a handle that Nomad cannot recover from: version %d, state %q, %d bytes",
+		t.Errorf("Nomad cannot recover a task with this handle: version %d, state %q, %d bytes",
 			handle.Version, handle.State, len(handle.DriverState))
 	}
 	if handle.Config == nil || handle.Config.ID != task.ID || handle.Config.AllocID != task.AllocID {
@@ -92,9 +92,8 @@ func mustMeasure(t *testing.T, h *host, id string) {
 			t.Fatalf("a sample without figures: %+v", sample)
 		}
 		if age := time.Since(time.Unix(0, sample.Timestamp)); age < -time.Second || age > soon {
-			t.Errorf("a sample of another time: %v old", age)
+			t.Errorf("the sample is %v old", age)
 		}
-		// A cgroup counts the memory that is no file's and was taken inside it.
 		if usage.MemoryStats.RSS < 64<<10 || usage.MemoryStats.RSS > 128<<20 {
 			t.Errorf("%d bytes resident, with a limit of 128 MiB", usage.MemoryStats.RSS)
 		}
@@ -102,12 +101,12 @@ func mustMeasure(t *testing.T, h *host, id string) {
 			t.Errorf("%v percent of a core", percent)
 		}
 		if len(usage.MemoryStats.Measured) == 0 || len(usage.CpuStats.Measured) == 0 {
-			t.Errorf("nothing is said to be measured: %+v", usage)
+			t.Errorf("nothing is measured: %+v", usage)
 		}
 	}
 }
 
-// mustReload sends SIGHUP, which must change neither the process nor its readiness to take clients.
+// mustReload sends SIGHUP, which must neither replace the process nor stop it from accepting clients.
 func mustReload(t *testing.T, h *host, task *drivers.TaskConfig) {
 	before, err := proxyOf(task.AllocID, task.Name)
 	if err != nil {
@@ -118,14 +117,14 @@ func mustReload(t *testing.T, h *host, task *drivers.TaskConfig) {
 	}
 	mustLog(t, task, "configuration reloaded")
 	if !before.alive() {
-		t.Error("another process after SIGHUP")
+		t.Error("SIGHUP has replaced the process")
 	}
 	if err := listening(address(task, "pg")); err != nil {
 		t.Error(err)
 	}
 	err = h.driver.SignalTask(task.ID, "SIGNONE")
 	if err == nil {
-		t.Fatal("a signal that does not exist was sent")
+		t.Fatal("an unknown signal was accepted")
 	}
 	mustSay(t, err.Error(), "SIGNONE", "SIGHUP")
 }
@@ -144,7 +143,7 @@ func mustExecute(t *testing.T, h *host, id string) {
 	}
 }
 
-// mustLog waits until the task's log, as the collector wrote it, holds a text.
+// mustLog waits until the collected log of the task contains a text.
 func mustLog(t testing.TB, task *drivers.TaskConfig, text string) {
 	t.Helper()
 	pattern := filepath.Join(task.TaskDir().LogDir, task.Name+".std*.[0-9]*")
@@ -168,7 +167,7 @@ func mustLog(t testing.TB, task *drivers.TaskConfig, text string) {
 	})
 }
 
-// mustDestroy takes a task that has ended away, and sees to it that nothing of it stays and that a repetition is no error.
+// mustDestroy destroys a task that has exited, checks that nothing is left, and that a repetition is no error.
 func mustDestroy(t *testing.T, h *host, task *drivers.TaskConfig) {
 	t.Helper()
 	for range 2 {
@@ -180,7 +179,7 @@ func mustDestroy(t *testing.T, h *host, task *drivers.TaskConfig) {
 		}
 	}
 	if _, err := h.driver.InspectTask(task.ID); err == nil {
-		t.Error("a task that was destroyed is still known")
+		t.Error("the destroyed task is still known")
 	}
 	eventually(t, soon, "no process and no file of the task is left", func() error {
 		if left := driverProcesses(h.executable()); len(left) != 1 || left[0].role != rolePlugin {
@@ -207,7 +206,7 @@ func TestUnknownTasks(t *testing.T) {
 		t.Errorf("destroy: %v", err)
 	}
 	if result := receive(t, soon, "a result", h.wait(id)); result.Err == nil {
-		t.Error("a task that does not exist has ended well")
+		t.Error("an unknown task has exited successfully")
 	}
 	_, inspected := h.driver.InspectTask(id)
 	_, executed := h.driver.ExecTask(id, []string{"/bin/true"}, execTimeout)
@@ -222,9 +221,9 @@ func TestUnknownTasks(t *testing.T) {
 	}
 }
 
-func TestADeathBySignalIsTold(t *testing.T) {
+func TestADeathBySignalIsReported(t *testing.T) {
 	h := newHost(t)
-	task, _ := h.start(whole)
+	task, _ := h.start(fullConfig)
 	ended := h.wait(task.ID)
 	if err := h.driver.SignalTask(task.ID, "SIGKILL"); err != nil {
 		t.Fatal(err)
@@ -233,7 +232,7 @@ func TestADeathBySignalIsTold(t *testing.T) {
 	mustDestroy(t, h, task)
 }
 
-// mustBeKilled wants both figures that Nomad shows of a death by SIGKILL.
+// mustBeKilled checks signal and exit code after SIGKILL.
 func mustBeKilled(t *testing.T, result *drivers.ExitResult) {
 	t.Helper()
 	if result.Err != nil || result.Signal != int(syscall.SIGKILL) || result.ExitCode != 128+int(syscall.SIGKILL) {
@@ -243,7 +242,7 @@ func mustBeKilled(t *testing.T, result *drivers.ExitResult) {
 
 func TestStopWithoutTimeIsImmediate(t *testing.T) {
 	h := newHost(t)
-	task, _ := h.start(whole)
+	task, _ := h.start(fullConfig)
 	ended := h.wait(task.ID)
 	if err := h.driver.StopTask(task.ID, 0, ""); err != nil {
 		t.Fatal(err)
@@ -251,17 +250,17 @@ func TestStopWithoutTimeIsImmediate(t *testing.T) {
 	mustBeKilled(t, receive(t, soon, "the end of the task", ended))
 }
 
-// The suite that Nomad's own drivers pass. The driver client is handed to it as if it were an implementation.
+// The suite of Nomad's own drivers. The driver client takes the place of an implementation.
 func TestExecConformance(t *testing.T) {
 	h := newHost(t)
-	task, _ := h.start(whole)
+	task, _ := h.start(fullConfig)
 	testutils.ExecTaskStreamingConformanceTests(t, testutils.NewDriverHarness(t, h.driver), task.ID)
 }
 
-// The plugin must not be killed by the kinds of input that only a faulty host would send.
+// Only a faulty host would do this.
 func TestTheSameTaskIsNotStartedTwice(t *testing.T) {
 	h := newHost(t)
-	task, _ := h.start(whole)
+	task, _ := h.start(fullConfig)
 	before, err := proxyOf(task.AllocID, task.Name)
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-// Waiting for a condition, with a bound and with the last reason why it did not hold.
+// Bounded waiting for conditions.
 
 package conformance
 
@@ -10,13 +10,13 @@ import (
 const (
 	// soon bounds what takes well under a second on an idle machine.
 	soon = 30 * time.Second
-	// patience bounds what Nomad does by itself at its own pace, on a machine that may be busy compiling.
+	// patience bounds what Nomad does at its own pace, on a busy machine.
 	patience = 2 * time.Minute
-	// look is how often a condition is looked at.
-	look = 100 * time.Millisecond
+	// poll is the interval at which a condition is checked.
+	poll = 100 * time.Millisecond
 )
 
-// eventually waits until a condition holds, that is, until it returns no error.
+// eventually waits until a condition returns no error.
 func eventually(t testing.TB, within time.Duration, what string, condition func() error) {
 	t.Helper()
 	deadline := time.Now().Add(within)
@@ -26,19 +26,19 @@ func eventually(t testing.TB, within time.Duration, what string, condition func(
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for this to hold: %s; the last look says: %v", within, what, err)
+			t.Fatalf("waited %v for this to hold: %s; the last error: %v", within, what, err)
 		}
-		time.Sleep(look)
+		time.Sleep(poll)
 	}
 }
 
-// receive takes one value from a channel that must deliver within the bound.
+// receive takes a value from a channel within a bound.
 func receive[T any](t testing.TB, within time.Duration, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case value, open := <-from:
 		if !open {
-			t.Fatalf("the stream ended instead of giving %s", what)
+			t.Fatalf("the stream ended without %s", what)
 		}
 		return value
 	case <-time.After(within):

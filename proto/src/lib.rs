@@ -1,16 +1,18 @@
-//! The messages of Nomad's plugin protocol, as far as a task driver needs them.
+//! The messages of Nomad's plugin protocol that a task driver needs.
 //!
-//! Several messages of the protocol have parts whose absence panics Nomad's agent or loses the task, but in Rust every
-//! part is an `Option`. The constructors in `build` ask for each of them; nothing else should make these messages.
+//! The files in `proto/` were written for this crate. Names and numbers are those of Nomad 1.7 to 2.0; fields that a Nomad version
+//! added after 1.7 are marked with it. Messages that no driver uses, those of device plugins and of go-plugin's broker, are left out.
+//!
+//! Nomad's agent panics, or loses the task, when certain fields of an answer are missing, but prost makes every field an `Option`.
+//! The functions in `constructors` require those fields, and nothing else should create these messages.
 
-mod build;
+mod constructors;
 
-pub use build::never;
 pub use hashicorp::nomad::plugins::base::proto as base;
 pub use hashicorp::nomad::plugins::drivers::proto as driver;
 pub use hashicorp::nomad::plugins::shared::{hclspec, structs};
 
-/// The packages, nested as the generated code expects: it refers to its siblings by `super::super`.
+/// The packages, nested as the generated code expects: it refers to other packages by `super::super`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
 #[allow(unreachable_pub, unused_qualifications, reason = "generated code")]
 mod hashicorp {
@@ -38,7 +40,7 @@ mod hashicorp {
     }
 }
 
-/// What go-plugin itself asks of every plugin.
+/// The services of go-plugin itself.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications, reason = "generated code")]
 pub mod plugin {
     tonic::include_proto!("plugin");

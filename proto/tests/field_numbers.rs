@@ -1,4 +1,4 @@
-//! The field numbers that trap whoever copies the protocol by hand, held against bytes.
+//! Field numbers that are easy to get wrong, compared with encoded bytes.
 
 use std::time::SystemTime;
 
@@ -15,7 +15,7 @@ fn bytes(message: &impl Message) -> Vec<u8> {
 }
 
 #[test]
-fn linux_resources_skip_number_seven() {
+fn linux_resources_skip_number_7() {
     let resources = LinuxResources {
         cpuset_cpus: "2".into(),
         percent_ticks: 0.5,
@@ -27,7 +27,7 @@ fn linux_resources_skip_number_seven() {
 }
 
 #[test]
-fn the_measured_fields_of_memory_stand_before_usage_and_swap() {
+fn the_measured_fields_of_memory_precede_usage_and_swap() {
     let memory = MemoryUsage {
         rss: 1,
         measured_fields: vec![memory_usage::Fields::Usage.into(), memory_usage::Fields::Swap.into()],
@@ -39,7 +39,7 @@ fn the_measured_fields_of_memory_stand_before_usage_and_swap() {
 }
 
 #[test]
-fn the_measured_fields_of_the_processor_stand_last() {
+fn the_measured_fields_of_the_processor_are_last() {
     let cpu = CpuUsage {
         throttled_time: 5,
         measured_fields: vec![cpu_usage::Fields::Percent.into()],
@@ -49,7 +49,7 @@ fn the_measured_fields_of_the_processor_stand_last() {
 }
 
 #[test]
-fn networks_of_a_task_have_number_five() {
+fn networks_of_a_task_have_number_5() {
     let resources = AllocatedTaskResources {
         networks: vec![NetworkResource { ip: "i".into(), ..NetworkResource::default() }],
         ..AllocatedTaskResources::default()
@@ -58,18 +58,18 @@ fn networks_of_a_task_have_number_five() {
 }
 
 #[test]
-fn memory_of_a_task_begins_at_number_two() {
+fn memory_of_a_task_begins_with_number_2() {
     assert_eq!(bytes(&AllocatedMemoryResources { memory_mb: 2, memory_max_mb: 3 }), [0x10, 2, 0x18, 3]);
 }
 
 #[test]
-fn the_highest_port_comes_before_the_lowest() {
+fn the_maximum_port_precedes_the_minimum() {
     let config = NomadDriverConfig { client_max_port: 2, client_min_port: 1, topology: None };
     assert_eq!(bytes(&config), [0x08, 2, 0x10, 1]);
 }
 
 #[test]
-fn capabilities_skip_number_seven() {
+fn capabilities_skip_number_7() {
     let capabilities = DriverCapabilities {
         mount_configs: driver_capabilities::MountConfigs::NoMounts.into(),
         disable_log_collection: true,
@@ -80,7 +80,7 @@ fn capabilities_skip_number_seven() {
 }
 
 #[test]
-fn a_handle_and_an_event_have_their_parts() {
+fn a_handle_and_an_event_have_all_fields() {
     let handle = TaskHandle::running(std::num::NonZeroU16::MIN, Default::default(), vec![9]);
     assert_eq!(bytes(&handle), [0x08, 1, 0x12, 0, 0x18, 1, 0x22, 1, 9]);
     let event = DriverTaskEvent::new("i".into(), "a".into(), "n".into(), SystemTime::UNIX_EPOCH, "m".into());
@@ -89,7 +89,7 @@ fn a_handle_and_an_event_have_their_parts() {
 }
 
 #[test]
-fn a_schema_is_nested_as_the_host_reads_it() {
+fn a_schema_is_nested_as_the_host_expects() {
     let schema = Spec::object([("a".to_owned(), Spec::attr("a", "bool"))]);
     let attr = [0x1a, 9, 0x0a, 1, b'a', 0x12, 4, b'b', b'o', b'o', b'l'];
     let entry = [&[0x0a, 1, b'a', 0x12, 11][..], &attr].concat();

@@ -1,4 +1,4 @@
-//! Answers whose parts Nomad's client reads without asking whether they are there.
+//! Answers with fields that Nomad's client reads without checking that they exist (`plugins/drivers/client.go`).
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -9,8 +9,8 @@ use crate::driver::{
 };
 
 impl TaskHandle {
-    /// What Nomad keeps of a running task, to recover it with: without its configuration it would silently not be
-    /// recovered, and version 0 would mark it as one of a Nomad before 0.9.
+    /// What Nomad stores of a running task to recover it later. Without `config` the task would silently not be recovered; version 0
+    /// marks a handle of Nomad before 0.9.
     pub fn running(version: std::num::NonZeroU16, config: TaskConfig, driver_state: Vec<u8>) -> Self {
         Self {
             version: i32::from(version.get()),
@@ -22,7 +22,7 @@ impl TaskHandle {
 }
 
 impl StartTaskResponse {
-    /// The task runs. A task without a handle could never be recovered.
+    /// The task runs. Without a handle it could not be recovered.
     pub fn started(handle: TaskHandle) -> Self {
         Self {
             result: start_task_response::Result::Success.into(),
@@ -34,27 +34,26 @@ impl StartTaskResponse {
 }
 
 impl ExitResult {
-    /// The process ended by itself.
+    /// The process exited by itself.
     pub const fn exited(exit_code: i32) -> Self {
         Self { exit_code, signal: 0, oom_killed: false }
     }
 
-    /// The process was ended by a signal; the code follows from it as in a shell and in Nomad's own executor.
+    /// The process was killed by a signal. The exit code is 128 + `signal`, as in a shell and in Nomad's own executor.
     pub const fn signalled(signal: i32, oom_killed: bool) -> Self {
         Self { exit_code: 128 + signal, signal, oom_killed }
     }
 }
 
 impl WaitTaskResponse {
-    /// How the task ended, and a message where it has something to say. Without the result Nomad would take it for
-    /// exit code 0.
+    /// How the task exited, and a message if there is one. Without a result Nomad would assume the exit code 0.
     pub fn new(result: ExitResult, message: Option<String>) -> Self {
         Self { result: Some(result), err: message.unwrap_or_default() }
     }
 }
 
 impl ExecTaskResponse {
-    /// What a command wrote and how it ended. Without the result the agent would panic.
+    /// What a command wrote and how it exited. Without a result the agent would panic.
     pub const fn new(stdout: Vec<u8>, stderr: Vec<u8>, result: ExitResult) -> Self {
         Self { stdout, stderr, result: Some(result) }
     }
@@ -71,7 +70,7 @@ impl ExecTaskStreamingResponse {
         Self { stderr: Some(ExecTaskStreamingIoOperation { data, close: false }), ..Self::default() }
     }
 
-    /// No more bytes will come from standard output.
+    /// The end of standard output.
     pub fn stdout_closed() -> Self {
         Self {
             stdout: Some(ExecTaskStreamingIoOperation { data: Vec::new(), close: true }),
@@ -79,7 +78,7 @@ impl ExecTaskStreamingResponse {
         }
     }
 
-    /// No more bytes will come from standard error.
+    /// The end of standard error.
     pub fn stderr_closed() -> Self {
         Self {
             stderr: Some(ExecTaskStreamingIoOperation { data: Vec::new(), close: true }),
@@ -87,14 +86,14 @@ impl ExecTaskStreamingResponse {
         }
     }
 
-    /// The command has ended; the last message of the stream.
+    /// The command has exited. This is the last message of the stream.
     pub fn exited(result: ExitResult) -> Self {
         Self { exited: true, result: Some(result), ..Self::default() }
     }
 }
 
 impl DriverTaskEvent {
-    /// Something that the owner of this run of a task should read. Without a time it would be shown as of 1970.
+    /// An event that Nomad shows in the status of the allocation. Without a time it would show the year 1970.
     pub fn new(
         task_id: String,
         alloc_id: String,

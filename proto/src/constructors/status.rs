@@ -1,4 +1,4 @@
-//! The status of a task, as `InspectTask` tells it.
+//! The status of a task in the answer to `InspectTask`.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -7,25 +7,25 @@ use prost_types::Timestamp;
 
 use crate::driver::{ExitResult, InspectTaskResponse, TaskDriverStatus, TaskState, TaskStatus};
 
-/// Go's zero time, 0001-01-01T00:00:00Z: how Nomad writes that something has not happened.
-pub const fn never() -> Timestamp {
+/// Go's zero time, 0001-01-01T00:00:00Z, which stands for no time.
+const fn zero_time() -> Timestamp {
     Timestamp { seconds: -62_135_596_800, nanos: 0 }
 }
 
 impl TaskStatus {
-    /// A task that runs. Nomad wants an end and a result even so.
+    /// A running task. Nomad requires a completion time and a result even so.
     pub fn running(id: String, name: String, started_at: SystemTime) -> Self {
         Self {
             id,
             name,
             state: TaskState::Running.into(),
             started_at: Some(started_at.into()),
-            completed_at: Some(never()),
+            completed_at: Some(zero_time()),
             result: Some(ExitResult::default()),
         }
     }
 
-    /// The same task after its end.
+    /// The same task after its exit.
     #[must_use]
     pub fn exited(self, completed_at: SystemTime, result: ExitResult) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl TaskStatus {
 }
 
 impl InspectTaskResponse {
-    /// The status, and what else the driver knows. Without the status its reader would panic.
+    /// The status and the driver's own attributes. Without a status the caller would panic.
     pub const fn new(task: TaskStatus, attributes: HashMap<String, String>) -> Self {
         Self { task: Some(task), driver: Some(TaskDriverStatus { attributes }), network_override: None }
     }

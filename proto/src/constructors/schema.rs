@@ -1,14 +1,14 @@
-//! The shape of a configuration.
+//! Schemas of configurations.
 
 use crate::hclspec::{Attr, Block, BlockAttrs, Object, Spec, spec};
 
 impl Spec {
-    /// The body of a block, of named parts; the root of every schema.
+    /// The body of a block, by the names of its parts. It is the root of every schema.
     pub fn object(parts: impl IntoIterator<Item = (String, Self)>) -> Self {
         Self::of(spec::Block::Object(Object { attributes: parts.into_iter().collect() }))
     }
 
-    /// An attribute that may be absent; `hcl_type` is an HCL type expression such as `list(string)`.
+    /// An optional attribute. `hcl_type` is an HCL type expression such as `list(string)`.
     pub fn attr(name: &str, hcl_type: &str) -> Self {
         Self::of(spec::Block::Attr(Attr {
             name: name.to_owned(),
@@ -17,7 +17,7 @@ impl Spec {
         }))
     }
 
-    /// At most one block.
+    /// An optional block.
     pub fn block(name: &str, body: Self) -> Self {
         Self::of(spec::Block::BlockValue(Box::new(Block {
             name: name.to_owned(),
@@ -26,7 +26,7 @@ impl Spec {
         })))
     }
 
-    /// A block of free keys, whose values have one type; `name { k = v }` and `name = { k = v }` both fit.
+    /// A block of arbitrary keys whose values have one type. It accepts `name { k = v }` and `name = { k = v }`.
     pub fn block_attrs(name: &str, hcl_type: &str) -> Self {
         Self::of(spec::Block::BlockAttrs(BlockAttrs {
             name: name.to_owned(),

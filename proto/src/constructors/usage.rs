@@ -1,4 +1,4 @@
-//! What a task uses.
+//! Statistics of a task.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -6,14 +6,14 @@ use std::time::SystemTime;
 use crate::driver::{CpuUsage, MemoryUsage, TaskResourceUsage, TaskStats, TaskStatsResponse};
 
 impl TaskResourceUsage {
-    /// Processor and memory.
+    /// Processor and memory use.
     pub const fn new(cpu: CpuUsage, memory: MemoryUsage) -> Self {
         Self { cpu: Some(cpu), memory: Some(memory) }
     }
 }
 
 impl TaskStatsResponse {
-    /// One sample. Without `all` the agent would panic, without `at` it would drop the sample with an error.
+    /// One sample. Without `all` the agent would panic; without `at` it would drop the sample.
     pub fn new(
         task_id: String,
         at: SystemTime,

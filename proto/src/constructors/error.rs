@@ -1,4 +1,4 @@
-//! The one detail of an error that Nomad understands: whether trying again can help.
+//! The detail of an error by which Nomad decides whether to try again.
 
 use prost::Message as _;
 use prost_types::Any;
@@ -7,11 +7,11 @@ use tonic::{Code, Status};
 use crate::rpc;
 use crate::structs::RecoverableError;
 
-/// The name of the message for `Any`; with another Nomad would not recognise it.
+/// The type of the message in `Any`. Nomad recognises no other.
 const TYPE_URL: &str = "type.googleapis.com/hashicorp.nomad.plugins.shared.structs.RecoverableError";
 
 impl RecoverableError {
-    /// The error of `StartTask` or `TaskStats` that carries this. Without it Nomad takes every error for final.
+    /// An error of `StartTask` or `TaskStats` with this detail. Nomad takes an error without it for final.
     pub fn status(self, message: impl Into<String>) -> Status {
         let message = message.into();
         let details = rpc::Status {
@@ -27,7 +27,7 @@ impl RecoverableError {
 mod tests {
     use super::*;
 
-    /// The bytes that a Go host decodes as a recoverable error: Status{9, "m", [Any{url, {1: true}}]}.
+    /// A Go host decodes these bytes as a recoverable error: Status{9, "m", [Any{url, {1: true}}]}.
     #[test]
     fn the_detail_has_the_bytes_that_nomad_reads() {
         let status = RecoverableError { recoverable: true }.status("m");
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_final_error_is_an_empty_detail_and_still_there() {
+    fn a_final_error_has_an_empty_detail() {
         let status = RecoverableError { recoverable: false }.status("m");
         assert!(status.details().ends_with(TYPE_URL.as_bytes()), "{:?}", status.details());
     }
