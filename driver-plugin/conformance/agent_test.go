@@ -24,8 +24,8 @@ const (
 	logTail = 60
 )
 
-// agentConfig is the agent's configuration. The disabled fingerprints contact other machines. `meta` satisfies the constraint of the
-// deployment's job.
+// agentConfig is the agent's configuration. The disabled fingerprints contact other machines. `meta` satisfies the
+// constraint of the deployment's job.
 var agentConfig = template.Must(template.New("agent").Parse(`
 name                 = "conformance"
 data_dir             = "{{.Directory}}/data"

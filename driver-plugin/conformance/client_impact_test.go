@@ -1,5 +1,5 @@
-// What clients notice when the plugin, the agent, the task or the leader are replaced: nothing, or a wait. There is a real cluster, a
-// new client every 5 ms, and one open session.
+// What clients notice when the plugin, the agent, the task or the leader are replaced: nothing, or a wait. There is a
+// real cluster, a new client every 5 ms, and one open session.
 
 package conformance
 
@@ -319,7 +319,8 @@ func (s *deployment) mustNameTheNewLeader(t *testing.T, event string, happen fun
 	}
 }
 
-// mustDrainAndFallSilent: the open session continues until kill_timeout, new clients are not served, and at last nothing listens.
+// mustDrainAndFallSilent: the open session continues until kill_timeout, new clients are not served, and at last
+// nothing listens.
 func (s *deployment) mustDrainAndFallSilent(t *testing.T) {
 	s.prober.halt()
 	if !s.session.alive() {

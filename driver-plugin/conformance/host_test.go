@@ -129,7 +129,8 @@ func (h *host) spec() hcldec.Spec {
 	return spec
 }
 
-// encode turns the HCL of a task's config block into what the plugin receives, as Nomad does: job parser, schema, msgpack.
+// encode turns the HCL of a task's config block into what the plugin receives, as Nomad does: job parser, schema,
+// msgpack.
 func (h *host) encode(task *drivers.TaskConfig, text string) error {
 	h.t.Helper()
 	job := fmt.Sprintf("job \"j\" {\n group \"g\" {\n task %q {\n driver = %q\n config {\n%s\n}\n}\n}\n}\n",
@@ -145,8 +146,8 @@ func (h *host) encode(task *drivers.TaskConfig, text string) error {
 	return task.EncodeDriverConfig(value)
 }
 
-// newTask creates what an agent creates before it starts a task: ids, directories, log pipes with a reader, the cgroup, and ports with
-// the labels "pg", "pgro" and "admin".
+// newTask creates what an agent creates before it starts a task: ids, directories, log pipes with a reader, the
+// cgroup, and ports with the labels "pg", "pgro" and "admin".
 func (h *host) newTask() *drivers.TaskConfig {
 	h.t.Helper()
 	allocID := uuid.Generate()

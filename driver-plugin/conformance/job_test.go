@@ -62,8 +62,8 @@ func (j *job) stop() {
 	}
 }
 
-// purge stops and removes the job, so that the same file can be run again: Nomad does not replace a failed allocation of a job that it
-// knows.
+// purge stops and removes the job, so that the same file can be run again: Nomad does not replace a failed allocation
+// of a job that it knows.
 func (j *job) purge() {
 	j.t.Helper()
 	if _, _, err := j.agent.api.Jobs().Deregister(j.id, true, nil); err != nil {

@@ -21,7 +21,8 @@ const (
 	labEnd   = time.Minute
 	// labLines is how many lines of the lab are kept for a test.
 	labLines = 1000
-	// labConnections is max_connections of the servers. On a busy machine, all clients that waited may be logged in at the same time.
+	// labConnections is max_connections of the servers. On a busy machine, all clients that waited may be logged in at
+	// the same time.
 	labConnections = "2000"
 )
 

@@ -13,9 +13,9 @@ import (
 	"github.com/hashicorp/nomad/version"
 )
 
-// nomadFile is the name under which this executable is Nomad's command line, agent included. Nomad starts its own executable again
-// to collect logs and to render templates, unless the name is that of a Go test. Package initialisation installs the handlers for
-// that, before TestMain.
+// nomadFile is the name under which this executable is Nomad's command line, agent included. Nomad starts its own
+// executable again to collect logs and to render templates, unless the name is that of a Go test. Package
+// initialisation installs the handlers for that, before TestMain.
 const nomadFile = "nomad"
 
 func TestMain(m *testing.M) {

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// commandLineJobs are run by nomad/e2e/run too, to test that script: one that runs, one that is rejected, one that fails.
+// commandLineJobs are run by nomad/e2e/run too, to test that script: one that runs, one that is rejected, one that
+// fails.
 var commandLineJobs = []string{"reloads", "refuses-a-bad-duration", "fails"}
 
 // scriptLimit bounds the script, which starts this large executable many times.

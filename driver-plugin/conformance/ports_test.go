@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// These ports are outside of the ranges for outgoing connections (from 32768) and for Nomad's dynamic ports (from 20000), so that no
-// other program takes one between its choice and its use.
+// These ports are outside of the ranges for outgoing connections (from 32768) and for Nomad's dynamic ports (from
+// 20000), so that no other program takes one between its choice and its use.
 const (
 	firstPort    = 10000
 	portCount    = 10000

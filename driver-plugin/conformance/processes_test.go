@@ -114,8 +114,8 @@ func inspect(pid int) (process, error) {
 	if err != nil {
 		return process{}, err
 	}
-	// The second field, the name in parentheses, may contain anything, so counting begins after it. The state is field 3, the start
-	// time field 22 (proc_pid_stat(5)).
+	// The second field, the name in parentheses, may contain anything, so counting begins after it. The state is field
+	// 3, the start time field 22 (proc_pid_stat(5)).
 	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
 	fields := strings.Fields(rest)
 	if len(fields) < 20 || fields[0] == "Z" {

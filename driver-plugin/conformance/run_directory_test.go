@@ -38,8 +38,8 @@ type runDirectory struct {
 	guardianInput io.WriteCloser
 }
 
-// newRunDirectory creates the directory with a copy of the driver and of this executable as Nomad. With a copy, a build during the
-// tests changes nothing, and the processes of the driver are known by their executable.
+// newRunDirectory creates the directory with a copy of the driver and of this executable as Nomad. With a copy, a
+// build during the tests changes nothing, and the processes of the driver are known by their executable.
 func newRunDirectory() (*runDirectory, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("these tests need root: the agent creates cgroups and mounts")
@@ -84,8 +84,8 @@ func (r *runDirectory) fill(driver string) error {
 	return copyExecutable(driver, r.driver)
 }
 
-// startGuardian starts a shell that waits for the end of a pipe. Only this process holds the writing end, which the kernel closes
-// even after a panic, a timeout of `go test` or SIGKILL.
+// startGuardian starts a shell that waits for the end of a pipe. Only this process holds the writing end, which the
+// kernel closes even after a panic, a timeout of `go test` or SIGKILL.
 func (r *runDirectory) startGuardian() error {
 	keep := "remove"
 	if os.Getenv(keepVariable) != "" {
@@ -122,7 +122,8 @@ func (r *runDirectory) remove() error {
 	return r.guardian.Wait()
 }
 
-// environment is this process's own with the run's mark, and without variables that change an agent or a cloud fingerprint.
+// environment is this process's own with the run's mark, and without variables that change an agent or a cloud
+// fingerprint.
 func (r *runDirectory) environment(more ...string) []string {
 	kept := []string{runMark + "=" + r.directory, "TMPDIR=" + r.directory}
 	for _, variable := range os.Environ() {

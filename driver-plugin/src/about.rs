@@ -28,7 +28,8 @@ pub fn info() -> PluginInfoResponse {
     }
 }
 
-/// What the driver supports: signals and commands. Tasks use the host's files and network, and nothing is mounted for them.
+/// What the driver supports: signals and commands. Tasks use the host's files and network, and nothing is mounted for
+/// them.
 #[must_use]
 pub fn capabilities() -> DriverCapabilities {
     DriverCapabilities {

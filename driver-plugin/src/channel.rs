@@ -44,8 +44,8 @@ impl Channel {
     /// Sends a message.
     ///
     /// # Errors
-    /// `InvalidInput` when it is longer than [`MESSAGE_BYTES_MAX`], `TimedOut` when the peer does not read; else what the
-    /// operating system says, such as `BrokenPipe` when the peer is gone.
+    /// `InvalidInput` when it is longer than [`MESSAGE_BYTES_MAX`], `TimedOut` when the peer does not read; else what
+    /// the operating system says, such as `BrokenPipe` when the peer is gone.
     pub async fn send(&self, message: &impl Serialize) -> io::Result<()> {
         self.send_with(message, &[]).await
     }
@@ -107,8 +107,8 @@ impl Channel {
     /// The next message; `None` when the peer has closed the connection. Cancel safe.
     ///
     /// # Errors
-    /// `InvalidData` for an invalid message or one longer than [`MESSAGE_BYTES_MAX`], `UnexpectedEof` when the connection
-    /// ends in the middle of one; else what the operating system says.
+    /// `InvalidData` for an invalid message or one longer than [`MESSAGE_BYTES_MAX`], `UnexpectedEof` when the
+    /// connection ends in the middle of one; else what the operating system says.
     pub async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let mut seen = 0;
         loop {

@@ -1,6 +1,6 @@
 //! Whether this host can run a task, and the node attributes for Nomad's scheduler.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -22,23 +22,14 @@ const PREFIX: &str = "driver.pg-leader-proxy.";
 const HEALTHY: &str = "Healthy";
 
 /// The state of the host. It is the same for an unchanged host: each change is an update for Nomad's servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Fingerprint {
     /// Whether a task can be started.
     pub healthy: bool,
     /// `Healthy`, with remarks for the operator, or every reason why not.
     pub description: String,
     /// Attributes of the node, which jobs may use in constraints.
-    pub attributes: BTreeMap<String, AttributeValue>,
-}
-
-/// The value of an attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttributeValue {
-    /// Yes or no.
-    Bool(bool),
-    /// Text.
-    Text(String),
+    pub attributes: HashMap<String, Attribute>,
 }
 
 /// The executable file, as it was when this process started.
@@ -124,22 +115,22 @@ impl Facts {
     fn remarks(&self) -> Vec<String> {
         let remarks = [
             (self.replaced, "the executable was replaced: restart the agent to use the new one"),
-            (!self.root, "not running as root: a task's user is ignored"),
+            (!self.root, "not running as root: the user of a task cannot be set"),
             (!self.limits(), "no cgroups: memory and CPU of tasks are not limited"),
         ];
         remarks.iter().filter(|(holds, _)| *holds).map(|(_, remark)| (*remark).to_owned()).collect()
     }
 
-    fn attributes(&self) -> BTreeMap<String, AttributeValue> {
+    fn attributes(&self) -> HashMap<String, Attribute> {
         let attributes = [
-            ("version", AttributeValue::Text(env!("CARGO_PKG_VERSION").to_owned())),
-            ("cgroup", AttributeValue::Text(self.cgroups.to_string())),
+            ("version", Attribute::from(env!("CARGO_PKG_VERSION").to_owned())),
+            ("cgroup", Attribute::from(self.cgroups.to_string())),
             // Limits are enforced, and a kill for lack of memory is reported as such.
-            ("limits", AttributeValue::Bool(self.limits())),
+            ("limits", Attribute::from(self.limits())),
             // A task runs as the `user` of the job.
-            ("user", AttributeValue::Bool(self.root)),
+            ("user", Attribute::from(self.root)),
             // A task that is replaced hands its listening sockets over to the next one.
-            ("handover", AttributeValue::Bool(true)),
+            ("handover", Attribute::from(true)),
         ];
         attributes.map(|(name, value)| (format!("{PREFIX}{name}"), value)).into()
     }
@@ -172,18 +163,7 @@ impl From<Fingerprint> for FingerprintResponse {
     fn from(fingerprint: Fingerprint) -> Self {
         let Fingerprint { healthy, description, attributes } = fingerprint;
         let health = if healthy { HealthState::Healthy } else { HealthState::Unhealthy };
-        let attributes: HashMap<String, Attribute> =
-            attributes.into_iter().map(|(name, value)| (name, value.into())).collect();
         Self { attributes, health: health.into(), health_description: description, err: String::new() }
-    }
-}
-
-impl From<AttributeValue> for Attribute {
-    fn from(value: AttributeValue) -> Self {
-        match value {
-            AttributeValue::Bool(value) => value.into(),
-            AttributeValue::Text(text) => text.into(),
-        }
     }
 }
 
@@ -212,7 +192,7 @@ mod tests {
         );
     }
 
-    fn remark(facts: &Facts, remark: &str) -> BTreeMap<String, AttributeValue> {
+    fn remark(facts: &Facts, remark: &str) -> HashMap<String, Attribute> {
         let seen = Fingerprint::of(facts);
         assert_eq!((seen.healthy, seen.description), (true, format!("Healthy; {remark}")));
         seen.attributes
@@ -226,12 +206,12 @@ mod tests {
     fn a_host_that_has_everything_is_healthy() {
         let seen = Fingerprint::of(&facts());
         assert_eq!((seen.healthy, seen.description.as_str()), (true, "Healthy"));
-        let text = |text: &str| AttributeValue::Text(text.to_owned());
+        let text = |text: &str| Attribute::from(text.to_owned());
         let expected = [
             ("cgroup", text("v2")),
-            ("handover", AttributeValue::Bool(true)),
-            ("limits", AttributeValue::Bool(true)),
-            ("user", AttributeValue::Bool(true)),
+            ("handover", Attribute::from(true)),
+            ("limits", Attribute::from(true)),
+            ("user", Attribute::from(true)),
             ("version", text(env!("CARGO_PKG_VERSION"))),
         ];
         let expected = expected.map(|(name, value)| (format!("driver.pg-leader-proxy.{name}"), value));
@@ -267,16 +247,19 @@ mod tests {
 
     #[test]
     fn what_tasks_can_do_without_is_a_remark() {
-        let user = remark(&Facts { root: false, ..facts() }, "not running as root: a task's user is ignored");
-        assert_eq!(user["driver.pg-leader-proxy.user"], AttributeValue::Bool(false));
+        let user = remark(
+            &Facts { root: false, ..facts() },
+            "not running as root: the user of a task cannot be set",
+        );
+        assert_eq!(user["driver.pg-leader-proxy.user"], Attribute::from(false));
         let none = Facts { cgroups: CgroupMode::None, ..facts() };
         let none = remark(&none, "no cgroups: memory and CPU of tasks are not limited");
-        assert_eq!(none["driver.pg-leader-proxy.cgroup"], AttributeValue::Text("none".to_owned()));
-        assert_eq!(none["driver.pg-leader-proxy.limits"], AttributeValue::Bool(false));
+        assert_eq!(none["driver.pg-leader-proxy.cgroup"], Attribute::from("none".to_owned()));
+        assert_eq!(none["driver.pg-leader-proxy.limits"], Attribute::from(false));
         let user = Facts { cgroups: CgroupMode::V1, root: false, ..facts() };
         assert_eq!(
             Fingerprint::of(&user).attributes["driver.pg-leader-proxy.limits"],
-            AttributeValue::Bool(false)
+            Attribute::from(false)
         );
         let replaced = "the executable was replaced: restart the agent to use the new one";
         remark(&Facts { replaced: true, ..facts() }, replaced);

@@ -1,22 +1,10 @@
-//! Configurations as Nomad encodes them: go-cty's MessagePack, in all forms that it uses for the same value.
+//! Configurations as Nomad encodes them: values of go-cty in MessagePack.
 
-use std::fmt;
+use serde::Deserialize as _;
+use serde_json::{Map, Value};
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-
-/// A decoded value. Nomad sends a number as integer, float or string and a string as string or bytes; here all of these are `Text`,
-/// and the key says what a text has to look like.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value {
-    /// Not set. Nomad sends every key of the schema.
-    Nil,
-    /// A string, a number or a boolean.
-    Text(String),
-    /// A list.
-    List(Vec<Self>),
-    /// A map, in its original order.
-    Map(Vec<(String, Self)>),
-}
+/// The content of a block: values by name. Nomad sends every key of the schema, and null for keys that are not set.
+pub type Block = Map<String, Value>;
 
 /// Why bytes are not a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -32,124 +20,46 @@ pub enum DecodeError {
     TrailingBytes(usize),
 }
 
-impl Value {
-    /// Decodes a configuration: a map, or nil for no bytes at all.
-    ///
-    /// # Errors
-    /// When the bytes are not a configuration.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        if bytes.is_empty() {
-            return Ok(Self::Nil);
-        }
-        let mut rest = bytes;
-        let root = Self::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
-        if !rest.is_empty() {
-            return Err(DecodeError::TrailingBytes(rest.len()));
-        }
-        if root.is_block() { Ok(root) } else { Err(DecodeError::NoKeys) }
+/// Decodes a configuration. No bytes at all are an empty one.
+///
+/// # Errors
+/// When the bytes are not a configuration.
+pub fn decode(bytes: &[u8]) -> Result<Block, DecodeError> {
+    if bytes.is_empty() {
+        return Ok(Block::new());
     }
-
-    /// The content of a block. HCL1 encodes a block as a list of one map.
-    #[must_use]
-    pub fn entries(&self) -> &[(String, Self)] {
-        match self {
-            Self::Map(entries) => entries,
-            Self::List(items) => match items.as_slice() {
-                [Self::Map(entries)] => entries,
-                _ => &[],
-            },
-            Self::Nil | Self::Text(_) => &[],
-        }
+    let mut rest = bytes;
+    let root = Value::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))?;
+    if !rest.is_empty() {
+        return Err(DecodeError::TrailingBytes(rest.len()));
     }
+    block(root).ok_or(DecodeError::NoKeys)
+}
 
-    /// The value of that name in a block.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Self> {
-        self.entries().iter().find(|(entry, _)| entry == name).map(|(_, value)| value)
-    }
-
-    /// The text of a `Text`.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Nil | Self::List(_) | Self::Map(_) => None,
-        }
-    }
-
-    /// Whether this can be a block, or the value of a block that is not there.
-    #[must_use]
-    pub fn is_block(&self) -> bool {
-        match self {
-            Self::Nil | Self::Map(_) => true,
-            Self::List(items) => matches!(items.as_slice(), [] | [Self::Map(_)]),
-            Self::Text(_) => false,
-        }
+/// The content of a block, which is empty for a block that is not there. HCL1 encodes a block as a list of one map.
+#[must_use]
+pub fn block(value: Value) -> Option<Block> {
+    match value {
+        Value::Null => Some(Block::new()),
+        Value::Object(block) => Some(block),
+        Value::Array(mut items) => match (items.pop(), items.is_empty()) {
+            (None, _) => Some(Block::new()),
+            (Some(Value::Object(block)), true) => Some(block),
+            _ => None,
+        },
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
-    }
-}
-
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of a configuration")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Nil)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Text(value.to_string()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
-        let text = std::str::from_utf8(bytes).map_err(|_| E::custom("a string is not UTF-8"))?;
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(Value::List(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let mut map = Vec::new();
-        while let Some((name, value)) = entries.next_entry::<Value, Value>()? {
-            match name {
-                Value::Text(name) => map.push((name, value)),
-                Value::Nil | Value::List(_) | Value::Map(_) => {
-                    return Err(A::Error::custom("a key is not a string"));
-                }
-            }
-        }
-        Ok(Value::Map(map))
+/// The text of a string, a number or a boolean. go-cty encodes a number as integer, float or string; the key says
+/// which texts it accepts.
+#[must_use]
+pub fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Number(number) if number.is_f64() => number.as_f64().map(|number| number.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nomad_plugin_proto::hclspec::Spec;
 use pg_leader_proxy::config;
 
-use crate::msgpack::Value;
+use crate::msgpack::{self, Block};
 
 /// A key of the block. All of them are strings.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +64,12 @@ pub struct PluginConfigError {
 }
 
 impl PluginConfig {
-    /// Reads the block. Only the form of the values is checked: whether the host suits them is part of the fingerprint, since an
-    /// error here would keep the whole agent from starting.
+    /// Reads the block. Only the form of the values is checked: whether the host suits them is part of the
+    /// fingerprint, since an error here would keep the whole agent from starting.
     ///
     /// # Errors
     /// When a value is invalid.
-    pub fn read(block: &Value) -> Result<Self, PluginConfigError> {
+    pub fn read(block: &Block) -> Result<Self, PluginConfigError> {
         let default = Self::default();
         Ok(Self {
             state_dir: value(block, STATE_DIR, directory)?.unwrap_or(default.state_dir),
@@ -85,13 +85,12 @@ pub fn schema() -> Spec {
 }
 
 fn value<T>(
-    block: &Value,
+    block: &Block,
     key: Key,
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, PluginConfigError> {
-    let Some(text) = block.get(key.name).and_then(Value::text) else { return Ok(None) };
-    let error = |problem| PluginConfigError { key: key.name, value: text.to_owned(), problem };
-    parse(text).map(Some).map_err(error)
+    let Some(value) = block.get(key.name).and_then(msgpack::text) else { return Ok(None) };
+    parse(&value).map(Some).map_err(|problem| PluginConfigError { key: key.name, value, problem })
 }
 
 fn directory(text: &str) -> Result<PathBuf, String> {
@@ -112,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    fn decode(bytes: &[u8]) -> Value {
-        Value::decode(bytes).unwrap()
+    fn decode(bytes: &[u8]) -> Block {
+        msgpack::decode(bytes).unwrap()
     }
 
     fn read(bytes: &[u8]) -> Result<PluginConfig, PluginConfigError> {
@@ -135,7 +134,7 @@ mod tests {
 
     #[test]
     fn values_are_read() {
-        let config = read(b"\x82\xaekeep_listening\xa23s\xa9state_dir\xc4\x02/x").unwrap();
+        let config = read(b"\x82\xaekeep_listening\xa23s\xa9state_dir\xa2/x").unwrap();
         assert_eq!(config, PluginConfig { state_dir: "/x".into(), keep_listening: Duration::from_secs(3) });
     }
 

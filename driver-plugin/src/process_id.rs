@@ -52,7 +52,8 @@ impl ProcessId {
         Self::of(std::process::id())
     }
 
-    /// Whether the process runs. A zombie does not. A process that cannot be looked at, for lack of descriptors, may run.
+    /// Whether the process runs. A zombie does not. A process that cannot be looked at, for lack of descriptors, may
+    /// run.
     pub fn alive(&self) -> bool {
         match Self::of(self.pid) {
             Ok(present) => present == *self,
@@ -83,8 +84,8 @@ impl ProcessId {
         Ok((!is_zombie(&stat), id))
     }
 
-    /// A pidfd of the process. It is opened first and compared afterwards, so that the number cannot get another meaning in
-    /// between.
+    /// A pidfd of the process. It is opened first and compared afterwards, so that the number cannot get another
+    /// meaning in between.
     fn open(&self) -> io::Result<OwnedFd> {
         let gone = || io::Error::new(ErrorKind::NotFound, "the process has exited");
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).ok_or_else(gone)?;

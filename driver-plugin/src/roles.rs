@@ -8,14 +8,14 @@ use std::os::fd::RawFd;
 pub const SUPERVISOR: &str = "supervisor";
 /// The first argument of the proxy process.
 pub const PROXY: &str = "proxy";
-/// The first argument of the process that becomes a command beside a task.
+/// The first argument of the process that becomes a command in a task.
 pub const EXEC_SHIM: &str = "exec-shim";
 
 /// Starts this executable again, even after its file was replaced or removed (proc_pid_exe(5)).
 pub const THIS_EXECUTABLE: &str = "/proc/self/exe";
 
-/// Closes every descriptor above standard error. A descriptor that the agent leaked into the plugin would otherwise stay open
-/// for as long as the task runs.
+/// Closes every descriptor above standard error. A descriptor that the agent leaked into the plugin would otherwise
+/// stay open for as long as the task runs.
 ///
 /// # Errors
 /// When `/proc` cannot be read.

@@ -5,7 +5,8 @@ use std::io;
 
 use nix::unistd::{Gid, Uid, User, initgroups, setgid, setgroups, setuid};
 
-/// Prefix of Nomad's dynamic users. They are not in the user database: the number is part of the name, and the group has the same.
+/// Prefix of Nomad's dynamic users. They are not in the user database: the number is part of the name, and the group
+/// has the same.
 const DYNAMIC: &str = "nomad-";
 
 /// Why a user cannot be found.
@@ -50,7 +51,8 @@ impl Account {
         }
     }
 
-    /// Changes this process, with all its threads, to the user, its group and its supplementary groups. There is no way back.
+    /// Changes this process, with all its threads, to the user, its group and its supplementary groups. There is no
+    /// way back.
     ///
     /// # Errors
     /// What the operating system says. Only root can become another user.

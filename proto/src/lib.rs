@@ -1,10 +1,11 @@
 //! The messages of Nomad's plugin protocol that a task driver needs.
 //!
-//! The files in `proto/` were written for this crate. Names and numbers are those of Nomad 1.7 to 2.0; fields that a Nomad version
-//! added after 1.7 are marked with it. Messages that no driver uses, those of device plugins and of go-plugin's broker, are left out.
+//! The files in `proto/` were written for this crate. Names and numbers are those of Nomad 1.7 to 2.0; fields that a
+//! Nomad version added after 1.7 are marked with it. Messages that no driver uses, those of device plugins and of
+//! go-plugin's broker, are left out.
 //!
-//! Nomad's agent panics, or loses the task, when certain fields of an answer are missing, but prost makes every field an `Option`.
-//! The functions in `constructors` require those fields, and nothing else should create these messages.
+//! Nomad's agent panics, or loses the task, when certain fields of an answer are missing, but prost makes every field
+//! an `Option`. The functions in `constructors` require those fields, and nothing else should create these messages.
 
 mod constructors;
 

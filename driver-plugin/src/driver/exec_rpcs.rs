@@ -34,7 +34,7 @@ impl Driver {
         sent.map_err(|error| RpcError::Internal(format!("cannot send the signal {signal}: {error}")))
     }
 
-    /// Runs a command beside the task to its end.
+    /// Runs a command in the task to its end.
     pub(super) async fn exec(&self, request: ExecTaskRequest) -> Result<ExecTaskResponse, RpcError> {
         let spec = self.exec_spec(&request.task_id, request.command).await?;
         let limit = request.timeout.and_then(|limit| Duration::try_from(limit).ok());
@@ -42,8 +42,8 @@ impl Driver {
         Ok(exec::run(Path::new(THIS_EXECUTABLE), &spec, limit).await?.into())
     }
 
-    /// Runs a command with the client at its streams. The client's first message says which command. The command is killed when
-    /// the client goes.
+    /// Runs a command with the client at its streams. The client's first message says which command. The command is
+    /// killed when the client goes.
     pub(super) async fn exec_streaming(
         &self,
         mut inbound: Streaming<ExecTaskStreamingRequest>,
@@ -58,7 +58,7 @@ impl Driver {
         tokio::spawn(async move {
             let ran = exec::stream(Path::new(THIS_EXECUTABLE), &spec, tty, inbound, outbound.clone()).await;
             if let Err(error) = ran {
-                tracing::warn!(task_id, %error, "a command beside the task failed");
+                tracing::warn!(task_id, %error, "a command in the task failed");
                 // The client may have gone.
                 let _ = outbound.send(Err(RpcError::from(error).into())).await;
             }

@@ -47,8 +47,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Starts a task in a future of its own, so that a client that gives up does not leave half a task. A task whose start no client
-    /// learns of is ended again.
+    /// Starts a task in a future of its own, so that a client that gives up does not leave half a task. A task whose
+    /// start no client learns of is ended again.
     pub(super) async fn start(&self, config: TaskConfig) -> Result<TaskHandle, RpcError> {
         let reservation = match self.store.reserve(&config.id) {
             Ok(reservation) => reservation,

@@ -39,8 +39,8 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver that knows no task yet. It must be created when the process starts, while the process's file is still the one on
-    /// the disk.
+    /// A driver that knows no task yet. It must be created when the process starts, while the process's file is still
+    /// the one on the disk.
     #[must_use]
     pub fn new(config: Arc<SharedConfig>) -> Self {
         let program = Arc::new(Program::of_this_process());

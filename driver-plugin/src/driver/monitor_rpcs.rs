@@ -1,6 +1,6 @@
 //! `Fingerprint`, `InspectTask` and `TaskStats`.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
@@ -22,8 +22,8 @@ const REPEAT_AFTER: u32 = 6;
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Driver {
-    /// The health of the host: at once, on each change, and every half minute. The stream never ends, since Nomad would open it
-    /// again in a loop.
+    /// The health of the host: at once, on each change, and every half minute. The stream never ends, since Nomad
+    /// would open it again in a loop.
     pub(super) fn fingerprints(&self) -> impl Stream<Item = FingerprintResponse> + Send + use<> {
         let mut ticks = interval(FINGERPRINT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -47,7 +47,7 @@ impl Driver {
         taking.await.unwrap_or_else(|error| Fingerprint {
             healthy: false,
             description: format!("the host cannot be examined: {error}"),
-            attributes: BTreeMap::new(),
+            attributes: HashMap::new(),
         })
     }
 

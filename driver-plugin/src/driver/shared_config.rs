@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::plugin_config::PluginConfig;
 
-/// The agent's configuration, as far as it was received. An agent that reattaches sends none; the earlier one stays in force.
+/// The agent's configuration, as far as it was received. An agent that reattaches sends none; the earlier one stays
+/// in force.
 #[derive(Debug, Default)]
 pub struct SharedConfig(Mutex<Values>);
 

@@ -1,13 +1,14 @@
-//! Commands beside a task, in its cgroups, environment and user: `nomad alloc exec` and script checks.
+//! Commands in a task, in its cgroups, environment and user: `nomad alloc exec` and script checks.
 //!
 //! ```text
 //! plugin ── run, stream ──(socket on standard input)── exec shim ── exec(2) ── the command
 //!           pipes or a terminal
 //! ```
 //!
-//! Between fork and exec only unsafe code could join cgroups or change the user. So the plugin starts this executable in the role
-//! `exec-shim`, which sets itself up and then becomes the command. It receives the [`ExecSpec`] over a socket: others can read
-//! arguments and environment of a process, and the task's environment must not act on the shim, which still is root.
+//! Between fork and exec only unsafe code could join cgroups or change the user. So the plugin starts this executable
+//! in the role `exec-shim`, which sets itself up and then becomes the command. It receives the [`ExecSpec`] over a
+//! socket: others can read arguments and environment of a process, and the task's environment must not act on the
+//! shim, which still is root.
 
 mod output;
 mod process;

@@ -9,10 +9,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// How much is read at once.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// How long the end of the stream is waited for after the command has exited. A process in the background may keep it open for
-/// ever.
+/// How long the end of the stream is waited for after the command has exited. A process in the background may keep it
+/// open for ever.
 const DRAIN_TIME: Duration = Duration::from_millis(100);
-/// The capacity of a pipe (pipe(7)); a terminal has less. A slow client may not have read so much when the drain time is over.
+/// The capacity of a pipe (pipe(7)); a terminal has less. A slow client may not have read so much when the drain time
+/// is over.
 const STREAM_BYTES: usize = 64 * 1024;
 
 /// Reads one output of a command.

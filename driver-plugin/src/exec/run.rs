@@ -15,12 +15,13 @@ use super::{ExecError, ExecSpec, Output};
 /// How much of the end of the output is kept, as in Nomad's own drivers.
 const OUTPUT_BYTES: usize = 4096;
 
-/// Runs a command to its end and returns the last 4 KiB of its output. `program` is this executable, which is started in the role
-/// `exec-shim`; in the plugin it is `/proc/self/exe`. Processes that the command leaves in the background go on.
+/// Runs a command to its end and returns the last 4 KiB of its output. `program` is this executable, which is started
+/// in the role `exec-shim`; in the plugin it is `/proc/self/exe`. Processes that the command leaves in the background
+/// go on.
 ///
 /// # Errors
-/// When the command cannot be started, or does not exit within `limit`; then its process group was killed. A program that does not
-/// exist is no error: the status is 127. Dropping this future kills the command, too.
+/// When the command cannot be started, or does not exit within `limit`; then its process group was killed. A program
+/// that does not exist is no error: the status is 127. Dropping this future kills the command, too.
 pub async fn run(program: &Path, spec: &ExecSpec, limit: Option<Duration>) -> Result<Output, ExecError> {
     let (source, streams) = streams().map_err(ExecError::NotStarted)?;
     let running = async {

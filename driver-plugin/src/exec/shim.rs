@@ -49,8 +49,8 @@ enum ShimError {
     Command(String, #[source] io::Error),
 }
 
-/// Becomes the command that arrives over standard input, which is a socket. Returns only after a failure, with the exit code of a
-/// shell: 127 for a program that does not exist, else 126. The reason is on standard error.
+/// Becomes the command that arrives over standard input, which is a socket. Returns only after a failure, with the
+/// exit code of a shell: 127 for a program that does not exist, else 126. The reason is on standard error.
 #[must_use]
 pub fn shim() -> ExitCode {
     let Err(error) = become_command();
@@ -73,7 +73,7 @@ fn become_command() -> Result<Infallible, ShimError> {
     step("cannot start a session", start_session(terminal))?;
     step("cannot reset the signals", signal_dispositions::reset())?;
     umask(Mode::WGRP | Mode::WOTH);
-    // The agent may be protected from the OOM killer; a command beside a task is not.
+    // The agent may be protected from the OOM killer; a command in a task is not.
     step("cannot reset oom_score_adj", fs::write("/proc/self/oom_score_adj", "0"))?;
     // Before the user changes: the task's user may not be allowed to enter Nomad's data directory.
     step("cannot change to the task's directory", env::set_current_dir(&spec.directory))?;
@@ -124,8 +124,8 @@ fn login_variables(account: &Account) -> [(String, String); 3] {
         .map(|(variable, value)| (variable.to_owned(), value))
 }
 
-/// Gives the pipes or the terminal to the user: they were created by root, and a command may open them again, as `/dev/stderr` or
-/// by the terminal's name. A failure matters to such commands only.
+/// Gives the pipes or the terminal to the user: they were created by root, and a command may open them again, as
+/// `/dev/stderr` or by the terminal's name. A failure matters to such commands only.
 fn chown_streams(account: &Account) {
     let uid = rustix::fs::Uid::from_raw(account.uid);
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());

@@ -6,8 +6,9 @@ use procfs::process::Process;
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Gives every ignored signal its default effect in the program that is executed next: an ignored signal stays ignored over exec,
-/// a caught one does not (signal(7)). So each is caught, which is possible without unsafe code. It needs a runtime.
+/// Gives every ignored signal its default effect in the program that is executed next: an ignored signal stays
+/// ignored over exec, a caught one does not (signal(7)). So each is caught, which is possible without unsafe code. It
+/// needs a runtime.
 ///
 /// The standard library resets SIGPIPE and the signal mask.
 ///

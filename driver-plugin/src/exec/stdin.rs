@@ -9,8 +9,8 @@ use super::terminal;
 /// Ctrl-D: at the start of a line a terminal reports it as the end of the input.
 const END_OF_INPUT: u8 = 4;
 
-/// The writing end of a command's standard input. Input that arrives after it was closed, or when the command no longer reads, is
-/// dropped.
+/// The writing end of a command's standard input. Input that arrives after it was closed, or when the command no
+/// longer reads, is dropped.
 #[derive(Debug)]
 pub(super) enum Stdin {
     Pipe(Option<pipe::Sender>),

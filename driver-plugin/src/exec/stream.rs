@@ -22,15 +22,16 @@ use super::{ExecError, ExecSpec, exit_result};
 /// A message to the client, in the form that tonic streams.
 pub type Response = Result<ExecTaskStreamingResponse, Status>;
 
-/// How long a command at a terminal waits for the terminal's size, which Nomad's client sends right after the first message.
+/// How long a command at a terminal waits for the terminal's size, which Nomad's client sends right after the first
+/// message.
 const SIZE_TIME: Duration = Duration::from_millis(100);
 
-/// Runs a command with input from `inbound`, the client's messages after the first, and output to `outbound`, as fast as the client
-/// reads. The last message says how the command exited. A program that does not exist exits with 127, with the reason on standard
-/// error.
+/// Runs a command with input from `inbound`, the client's messages after the first, and output to `outbound`, as fast
+/// as the client reads. The last message says how the command exited. A program that does not exist exits with 127,
+/// with the reason on standard error.
 ///
-/// The command's process group is killed when the client goes: when `inbound` fails, `outbound` is closed, or this future is
-/// dropped. When `inbound` only ends, the command's input ends.
+/// The command's process group is killed when the client goes: when `inbound` fails, `outbound` is closed, or this
+/// future is dropped. When `inbound` only ends, the command's input ends.
 ///
 /// # Errors
 /// When the command cannot be started. Nothing has been sent then.

@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use nomad_plugin_proto::driver::{NetworkResource, PortMapping, Resources};
 
-/// The address of the port with that label. `to`, the port inside a network namespace, does not apply: tasks use the host's network.
+/// The address of the port with that label. `to`, the port inside a network namespace, does not apply: tasks use the
+/// host's network.
 pub(super) fn address(label: &str, resources: Option<&Resources>) -> Result<SocketAddr, String> {
     let ports = resources.map_or_else(Vec::new, all);
     let Some(port) = ports.iter().find(|port| port.label == label) else {

@@ -6,8 +6,8 @@ use pg_leader_proxy::config::{BLOCKS, Block, Key, Kind, Name, Shape};
 /// The key beside each `listen` that takes the label of a port of the job instead of an address.
 pub(super) const PORT: &str = "port";
 
-/// The schema of a task's `config` block: each block of the proxy's settings is a block, each name of a key an attribute, old names
-/// too.
+/// The schema of a task's `config` block: each block of the proxy's settings is a block, each name of a key an
+/// attribute, old names too.
 ///
 /// Nothing is required: the proxy itself reports missing settings, since it knows the task's environment too.
 #[must_use]

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::about;
 use crate::driver::SharedConfig;
-use crate::msgpack::Value;
+use crate::msgpack;
 use crate::plugin_config::{self, PluginConfig};
 use crate::resources::mhz_per_core;
 
@@ -35,13 +35,14 @@ impl BasePlugin for BasePluginService {
         Ok(Response::new(ConfigSchemaResponse { spec: Some(plugin_config::schema()) }))
     }
 
-    /// Stores the configuration. An agent calls this up to three times, also in processes that it kills after validation.
+    /// Stores the configuration. An agent calls this up to three times, also in processes that it kills after
+    /// validation.
     async fn set_config(
         &self,
         request: Request<SetConfigRequest>,
     ) -> Result<Response<SetConfigResponse>, Status> {
         let request = request.into_inner();
-        let block = Value::decode(&request.msgpack_config)
+        let block = msgpack::decode(&request.msgpack_config)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let config =
             PluginConfig::read(&block).map_err(|error| Status::invalid_argument(error.to_string()))?;

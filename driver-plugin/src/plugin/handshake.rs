@@ -45,8 +45,8 @@ pub(super) fn check_host(variable: impl Fn(&str) -> Option<OsString>) -> Result<
     }
 }
 
-/// Tells the host where the plugin listens, which it must do already. Nothing else may be written to `host`: it stops reading at
-/// some point, and a writer would block.
+/// Tells the host where the plugin listens, which it must do already. Nothing else may be written to `host`: it stops
+/// reading at some point, and a writer would block.
 ///
 /// # Errors
 /// When the host has closed its end.

@@ -90,7 +90,8 @@ where
     }
 }
 
-/// A line of JSON. The host panics if `@level`, `@message` or `@timestamp` is not a string, so no field can take their place.
+/// A line of JSON. The host panics if `@level`, `@message` or `@timestamp` is not a string, so no field can take
+/// their place.
 fn line(at: SystemTime, level: &str, module: &str, mut fields: Map<String, Value>) -> String {
     let message = fields.remove("message").and_then(|message| message.as_str().map(str::to_owned));
     let message = message.unwrap_or_default();

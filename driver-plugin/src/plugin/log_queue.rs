@@ -1,7 +1,7 @@
 //! A bounded queue before standard error, so that nobody waits for a host that does not read.
 //!
-//! `tracing-appender` does the same, but prints to standard output when it cannot end in time. Nothing may follow the handshake
-//! there.
+//! `tracing-appender` does the same, but prints to standard output when it cannot end in time. Nothing may follow the
+//! handshake there.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};

@@ -37,7 +37,8 @@ const LAST_ANSWER: Duration = Duration::from_millis(20);
 const LAST_LINES: Duration = Duration::from_millis(100);
 /// The largest message from the host, in bytes. The host's limit is 2 GiB; tonic's default of 4 MiB can be too small.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// The name under which go-plugin checks the health of a plugin (go-plugin's guide for other languages asks for the service).
+/// The name under which go-plugin checks the health of a plugin (go-plugin's guide for other languages asks for the
+/// service).
 const HEALTH_SERVICE: &str = "plugin";
 /// One more than a single slow rpc can occupy.
 const THREADS: usize = 2;
@@ -79,8 +80,8 @@ fn run() -> anyhow::Result<()> {
 }
 
 async fn serve() -> anyhow::Result<()> {
-    // Ctrl-C reaches the whole process group, and the agent needs its plugins for its own shutdown. A handler, because children
-    // would inherit an ignored signal.
+    // Ctrl-C reaches the whole process group, and the agent needs its plugins for its own shutdown. A handler,
+    // because children would inherit an ignored signal.
     let _interrupts = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     let socket = Socket::new(|name| env::var_os(name)).context("cannot create a directory for the socket")?;

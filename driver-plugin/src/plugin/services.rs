@@ -33,7 +33,8 @@ impl GrpcController for Controller {
     }
 }
 
-/// The plugin's output after the handshake. There is none; without this service the host would log a problem at every start.
+/// The plugin's output after the handshake. There is none; without this service the host would log a problem at every
+/// start.
 #[derive(Debug)]
 pub(super) struct Stdio;
 

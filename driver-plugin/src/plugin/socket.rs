@@ -24,8 +24,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Creates the directory: where the host wants it, else among the temporary files, and below `/tmp` if the path is too long for a
-    /// socket address.
+    /// Creates the directory: where the host wants it, else among the temporary files, and below `/tmp` if the path
+    /// is too long for a socket address.
     ///
     /// # Errors
     /// When the directory cannot be created.

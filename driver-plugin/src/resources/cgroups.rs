@@ -1,7 +1,7 @@
 //! The cgroups of a task: limits, members, and their end.
 //!
-//! Version 1 has a directory for each controller (Documentation/admin-guide/cgroup-v1 of the kernel), version 2 has one for all
-//! (Documentation/admin-guide/cgroup-v2.rst).
+//! Version 1 has a directory for each controller (Documentation/admin-guide/cgroup-v1 of the kernel), version 2 has
+//! one for all (Documentation/admin-guide/cgroup-v2.rst).
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -108,8 +108,8 @@ impl Cgroups {
         }
     }
 
-    /// Sets the limits that the host allows, and returns why others could not be set. As in Nomad's own drivers, a task runs
-    /// without them.
+    /// Sets the limits that the host allows, and returns why others could not be set. As in Nomad's own drivers, a
+    /// task runs without them.
     #[must_use]
     pub fn limit(&self, limits: &Limits) -> Vec<String> {
         let text = |number: Option<u64>| number.map(|number| number.to_string());
@@ -157,8 +157,8 @@ impl Cgroups {
         self.list().unwrap_or_default()
     }
 
-    /// How many processes the kernel has killed for lack of memory since the cgroups were created. They outlive a restart of the
-    /// task, so only the growth counts. 0 when that is not known.
+    /// How many processes the kernel has killed for lack of memory since the cgroups were created. They outlive a
+    /// restart of the task, so only the growth counts. 0 when that is not known.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
         let file = match self {
@@ -170,7 +170,8 @@ impl Cgroups {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// Bytes that count against the memory limit, now and at most so far. The peak is known from Linux 5.19 on in version 2.
+    /// Bytes that count against the memory limit, now and at most so far. The peak is known from Linux 5.19 on in
+    /// version 2.
     pub(super) fn memory(&self) -> (Option<u64>, Option<u64>) {
         let number = |file: PathBuf| fs::read_to_string(file).ok()?.trim().parse().ok();
         match self {
@@ -183,8 +184,8 @@ impl Cgroups {
         }
     }
 
-    /// Kills every process in the cgroups, and returns when they have ended. The next task of the allocation uses the same
-    /// cgroups.
+    /// Kills every process in the cgroups, and returns when they have ended. The next task of the allocation uses the
+    /// same cgroups.
     ///
     /// # Errors
     /// When a process is left after two seconds. The text names it.
@@ -234,7 +235,8 @@ impl Cgroups {
     }
 
     /// Derives the directories of version 1 from that of the cpuset, which is `ROOT/cpuset/PARENT/share`, or
-    /// `ROOT/cpuset/PARENT/reserve/SCOPE` for a task with cores of its own. The others are `ROOT/CONTROLLER/PARENT/SCOPE`.
+    /// `ROOT/cpuset/PARENT/reserve/SCOPE` for a task with cores of its own. The others are
+    /// `ROOT/CONTROLLER/PARENT/SCOPE`.
     fn v1(cpuset: &Path, scope: &str) -> Option<Self> {
         let within = cpuset.strip_prefix(Path::new(ROOT).join("cpuset")).ok()?;
         let partition = if within.ends_with("share") { within } else { within.parent()? };

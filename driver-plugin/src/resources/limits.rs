@@ -11,7 +11,8 @@ const MIB: u64 = 1024 * 1024;
 pub struct Limits {
     /// Bytes of memory beyond which the kernel kills the task.
     pub memory: Option<u64>,
-    /// Bytes that are reserved for the task when the host runs short of memory. Only for a task that may use more than it reserved.
+    /// Bytes that are reserved for the task when the host runs short of memory. Only for a task that may use more
+    /// than it reserved.
     pub memory_reserve: Option<u64>,
     /// MHz that the job asked for: the share of the task when all tasks want the processor at once.
     pub cpu_shares: Option<u64>,
@@ -38,8 +39,8 @@ impl Limits {
         }
     }
 
-    /// The weight of cgroup version 2 (1 to 10000) for the shares of version 1 (2 to 262144): the curve of the container runtimes,
-    /// through 2 → 1, 1024 → 100 and 262144 → 10000. Nomad 1.11 uses it for its other tasks.
+    /// The weight of cgroup version 2 (1 to 10000) for the shares of version 1 (2 to 262144): the curve of the
+    /// container runtimes, through 2 → 1, 1024 → 100 and 262144 → 10000. Nomad 1.11 uses it for its other tasks.
     pub(super) fn cpu_weight(&self) -> Option<u64> {
         let shares = self.cpu_shares?;
         if shares <= MIN_SHARES {

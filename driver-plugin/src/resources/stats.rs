@@ -56,7 +56,8 @@ impl StatsCollector {
         Self { cgroups, pid, mhz_per_core, start_time, last: None }
     }
 
-    /// What the task uses now; `None` when its proxy process has exited. The first sample has no interval: its percentages are 0.
+    /// What the task uses now; `None` when its proxy process has exited. The first sample has no interval: its
+    /// percentages are 0.
     pub fn sample(&mut self) -> Option<Sample> {
         self.sample_at(Instant::now())
     }
@@ -149,8 +150,9 @@ fn times(stat: &Stat) -> Times {
     Times { user: stat.utime, system: stat.stime }
 }
 
-/// The speed of one core in MHz, on average, as Nomad has detected it; `None` when Nomad does not know. Nomad counts processor use in
-/// MHz. Its total is that of the cores that are not disabled, unless the operator has set another (`client/lib/numalib`).
+/// The speed of one core in MHz, on average, as Nomad has detected it; `None` when Nomad does not know. Nomad counts
+/// processor use in MHz. Its total is that of the cores that are not disabled, unless the operator has set another
+/// (`client/lib/numalib`).
 #[must_use]
 pub fn mhz_per_core(topology: &ClientTopology) -> Option<f64> {
     let usable = topology.cores.iter().filter(|core| !core.disable);

@@ -1,7 +1,8 @@
 //! The proxy process: it sets itself up as its supervisor says, and then is the proxy.
 //!
-//! Standard input is the connection to the supervisor. The first message says what to become. Then the process asks for its
-//! listening sockets and runs the proxy. When the connection breaks the supervisor is gone, and the process exits.
+//! Standard input is the connection to the supervisor. The first message says what to become. Then the process asks
+//! for its listening sockets and runs the proxy. When the connection breaks the supervisor is gone, and the process
+//! exits.
 
 mod bridge;
 mod setup;
@@ -28,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::bridge::{Bridge, Ended};
 use crate::channel::Channel;
 use crate::roles::close_inherited_descriptors;
-use crate::supervisor::protocol::{ProxyCommand, ProxyReport, RunSpec};
+use crate::supervisor::protocol::{ProxyCommand, ProxyReport};
 use crate::supervisor::{StartError, deadlines};
 
 /// How many events may wait until the supervisor reads them.
@@ -83,18 +84,17 @@ struct Prepared {
     listeners: Vec<TcpListener>,
 }
 
-/// Sets the process up and obtains everything whose lack can fail a start. The outer error is one of the connection; the inner
-/// one is reported to the supervisor.
+/// Sets the process up and obtains everything whose lack can fail a start. The outer error is one of the connection;
+/// the inner one is reported to the supervisor.
 async fn prepare(channel: &mut Channel) -> Result<Result<Prepared, StartError>> {
     let first = channel.expect(deadlines::PROXY_SETUP).await.context("no message from a supervisor")?;
-    let ProxyCommand::Run(spec) = first else { bail!("the supervisor's first message is not `Run`") };
+    let ProxyCommand::Run(launch) = first else { bail!("the supervisor's first message is not `Run`") };
     let temporary = logging::temporary();
-    if let Err(error) = setup::set_up(&spec) {
+    if let Err(error) = setup::set_up(&launch) {
         tracing::error!("{error}");
         return Ok(Err(error));
     }
-    let RunSpec { settings, .. } = *spec;
-    let origins = origins(settings);
+    let origins = origins(launch.settings);
     let config = match Config::load(&origins) {
         Ok(config) => config,
         Err(errors) => return Ok(Err(configuration_error(&errors))),
@@ -122,7 +122,8 @@ fn configuration_error(errors: &ConfigErrors) -> StartError {
     StartError::Configuration(errors.iter().map(ToString::to_string).collect())
 }
 
-/// Receives the listening sockets, of which the supervisor keeps duplicates. A port that the kernel chooses cannot be kept.
+/// Receives the listening sockets, of which the supervisor keeps duplicates. A port that the kernel chooses cannot be
+/// kept.
 async fn listeners(channel: &mut Channel, config: &Config) -> Result<Vec<TcpListener>> {
     let mut addresses = app::addresses(config);
     addresses.retain(|addr| addr.port() != 0);
@@ -140,8 +141,8 @@ async fn listeners(channel: &mut Channel, config: &Config) -> Result<Vec<TcpList
     }
 }
 
-/// Runs the proxy until it is told to stop. The connection is served by a thread of its own, so that the end of the supervisor is
-/// noticed whatever the proxy does.
+/// Runs the proxy until it is told to stop. The connection is served by a thread of its own, so that the end of the
+/// supervisor is noticed whatever the proxy does.
 fn run_proxy(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<Exit> {
     let Prepared { origins, config, logging, listeners } = prepared;
     let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);

@@ -7,8 +7,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use rustix::thread::set_name;
 
-use crate::supervisor::StartError;
-use crate::supervisor::protocol::RunSpec;
+use crate::supervisor::{LaunchSpec, StartError};
 use crate::user::Account;
 
 const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
@@ -17,8 +16,8 @@ const OOM_SCORE_ADJ: &str = "/proc/self/oom_score_adj";
 ///
 /// # Errors
 /// The step that failed. Earlier steps are not undone.
-pub(super) fn set_up(spec: &RunSpec) -> Result<(), StartError> {
-    let RunSpec { directory, user, cgroups, oom_score_adj, settings: _ } = spec;
+pub(super) fn set_up(launch: &LaunchSpec) -> Result<(), StartError> {
+    let LaunchSpec { directory, user, cgroups, oom_score_adj, .. } = launch;
     let account = user.as_deref().map(Account::find).transpose();
     let account = account.map_err(|error| StartError::Fatal(error.to_string()))?;
     cgroups

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// A whole start, as the plugin sees it: from no process to a proxy that listens.
 pub(crate) const START: Duration = Duration::from_secs(20);
-/// The part of a start that the supervisor controls. It is shorter than [`START`], so that the plugin receives the reason.
+/// The part of a start that the supervisor controls. It is shorter than [`START`], so that the plugin receives the
+/// reason.
 pub(crate) const READY: Duration = Duration::from_secs(18);
 /// Until Nomad's log collector opens its end of a FIFO. It is part of [`READY`].
 pub(crate) const LOG_READER: Duration = Duration::from_secs(8);

@@ -4,11 +4,11 @@
 //! plugin ── SupervisorClient ──(control.sock)── supervisor ──(standard input)── proxy process
 //! ```
 //!
-//! The plugin starts a supervisor and sends it a [`LaunchSpec`]; from then on the supervisor needs no plugin. It starts the
-//! proxy process, waits for its exit and records it. It keeps duplicates of the listening sockets, so that new connections
-//! wait in the backlog while no process accepts them: after a crash, or while Nomad replaces the task. The supervisor of
-//! the replacement takes the sockets over. When the task has exited, the supervisor keeps the sockets for
-//! `keep_listening` and ends.
+//! The plugin starts a supervisor and sends it a [`LaunchSpec`]; from then on the supervisor needs no plugin. It
+//! starts the proxy process, waits for its exit and records it. It keeps duplicates of the listening sockets, so that
+//! new connections wait in the backlog while no process accepts them: after a crash, or while Nomad replaces the
+//! task. The supervisor of the replacement takes the sockets over. When the task has exited, the supervisor keeps the
+//! sockets for `keep_listening` and ends.
 //!
 //! | module | content |
 //! | --- | --- |

@@ -5,16 +5,13 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use pg_leader_proxy::app::EventRecord;
-use pg_leader_proxy::config::Given;
 use serde::{Deserialize, Serialize};
 
 use super::launch::{LaunchSpec, StartError};
 use super::record::{TaskExit, TaskRecord};
-use crate::resources::Cgroups;
 use crate::signal::Signal;
 
 /// How many sockets one message carries; more take several messages.
@@ -23,7 +20,8 @@ pub const SOCKETS_PER_MESSAGE: usize = 64;
 /// A request to a supervisor. A connection carries one request and the messages that belong to it.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Start this task. Answered by `Started` or `StartFailed`. Unless `Ack` follows `Started`, the task is ended again.
+    /// Start this task. Answered by `Started` or `StartFailed`. Unless `Ack` follows `Started`, the task is ended
+    /// again.
     Start(Box<LaunchSpec>),
     /// Confirms the started task, or the sockets, that were just received.
     Ack,
@@ -97,29 +95,14 @@ pub struct QueuedEvent {
 /// A supervisor's command to its proxy process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ProxyCommand {
-    /// The first message: become this, then run the proxy.
-    Run(Box<RunSpec>),
+    /// The first message: become what this says, then run the proxy.
+    Run(Box<LaunchSpec>),
     /// One descriptor comes with it for each address, of a socket that listens there. An empty list is the last.
     Sockets(Vec<SocketAddr>),
     /// Accept no more clients, terminate the sessions that are left after this time, and exit.
     Drain(Duration),
     /// Read the configuration again.
     Reload,
-}
-
-/// What the process becomes before it is the proxy. Environment, standard output and standard error are set by its parent.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct RunSpec {
-    /// The settings of the job's `config` block.
-    pub settings: Vec<Given>,
-    /// The working directory.
-    pub directory: PathBuf,
-    /// The user to become: a name, a number or `nomad-<number>`.
-    pub user: Option<String>,
-    /// The cgroups to join.
-    pub cgroups: Cgroups,
-    /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
-    pub oom_score_adj: i32,
 }
 
 /// A proxy process's report to its supervisor.

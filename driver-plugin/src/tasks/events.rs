@@ -48,13 +48,13 @@ impl TaskEvents {
         let mut event = event(task, at, proxy_event.message);
         event.annotations.extend(proxy_event.annotations);
         if self.queue.send(Pending { event, taken }).await.is_ok() {
-            // It fails when the stream ends with the event in its hands. The event is not sent twice.
+            // It fails when the stream ends before the agent has read the event, which is not sent twice.
             let _ = delivered.await;
         }
     }
 
-    /// The queued events and all that follow. The stream never ends, since Nomad would open it again in a loop. Of several streams,
-    /// the second begins when the first is dropped.
+    /// The queued events and all that follow. The stream never ends, since Nomad would open it again in a loop. Of
+    /// several streams, the second begins when the first is dropped.
     pub fn stream(&self) -> impl Stream<Item = DriverTaskEvent> + Send + use<> {
         let reader = Arc::clone(&self.reader);
         let locked = stream::once(async move { reader.lock_owned().await });

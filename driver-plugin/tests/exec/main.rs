@@ -1,4 +1,4 @@
-//! Commands beside a task, through the library, with the built program as their shim.
+//! Commands in a task, through the library, with the built program as their shim.
 
 #![allow(clippy::unwrap_used, dead_code, reason = "a test; not all of the shared module is used")]
 

@@ -1,4 +1,4 @@
-//! Commands beside a task: script checks and `nomad alloc exec`.
+//! Commands in a task: script checks and `nomad alloc exec`.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::harness::{Job, Plugin, lives, until};
+use crate::harness::{Job, Plugin, lives, recover, until};
 
 fn sh(script: &str) -> Vec<String> {
     ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
@@ -174,14 +174,11 @@ async fn the_first_message_must_say_what_to_run() {
 
 #[tokio::test]
 async fn commands_work_after_a_recovery() {
-    use nomad_plugin_proto::driver::RecoverTaskRequest;
-
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
     plugin.crash().await;
     let plugin = Plugin::start(&job.state_dir()).await;
-    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
-    plugin.driver().recover_task(request).await.unwrap();
+    recover(&plugin, handle).await;
     assert_eq!(exec(&plugin, &job, "echo $SECRET", None).await.unwrap(), ("hunter2\n".to_owned(), 0));
 }

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nomad_plugin_proto::driver::{DestroyTaskRequest, RecoverTaskRequest, StopTaskRequest};
+use nomad_plugin_proto::driver::{DestroyTaskRequest, StopTaskRequest};
 use rustix::process::Signal;
 
-use crate::harness::{Job, Plugin, connects, send, until, wait};
+use crate::harness::{Job, Plugin, connects, recover, send, until, wait};
 
 /// Opens a new connection every 5 ms.
 struct Clients {
@@ -76,8 +76,7 @@ async fn replacing_the_plugin_loses_no_client() {
     let clients = Clients::of(job.address());
     plugin.crash().await;
     let plugin = Plugin::start(&job.state_dir()).await;
-    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
-    plugin.driver().recover_task(request).await.unwrap();
+    recover(&plugin, handle).await;
     assert_eq!(clients.failures(), []);
 }
 

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use lab::{Cluster, ClusterOptions, MONITOR};
-use nomad_plugin_proto::driver::{DriverTaskEvent, RecoverTaskRequest, TaskEventsRequest};
+use nomad_plugin_proto::driver::{DriverTaskEvent, TaskEventsRequest};
 use serde_json::json;
 use tonic::Streaming;
 
-use crate::harness::{Job, Plugin};
+use crate::harness::{Job, Plugin, recover};
 
 /// How long a switchover and its event may take.
 const CHANGE: Duration = Duration::from_secs(60);
@@ -56,8 +56,7 @@ async fn a_change_of_leader_is_a_task_event_even_if_it_happens_without_a_plugin(
     cluster.switchover("b").await.unwrap();
     let plugin = Plugin::start(&job.state_dir()).await;
     let mut events = plugin.driver().task_events(TaskEventsRequest {}).await.unwrap().into_inner();
-    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
-    plugin.driver().recover_task(request).await.unwrap();
+    recover(&plugin, handle).await;
     let change = event_that_names(&mut events, "b").await;
     assert!(change.message.contains("leader is now b"), "{}", change.message);
     assert!(change.annotations.contains_key("timeline"), "{:?}", change.annotations);

@@ -206,8 +206,8 @@ async fn pitfall_14_a_stop_whose_client_is_gone_is_completed() {
     assert_eq!(wait(&plugin, &job.id()).await.result.unwrap().exit_code, 0);
 }
 
-/// An agent under systemd is protected from the OOM killer, has secrets in its environment, and shares a process group with its
-/// plugins.
+/// An agent under systemd is protected from the OOM killer, has secrets in its environment, and shares a process
+/// group with its plugins.
 #[tokio::test]
 async fn pitfall_15_a_task_inherits_nothing_from_the_agent() {
     let mut job = Job::new();

@@ -7,7 +7,7 @@ use nomad_plugin_proto::driver::{TaskStats, TaskStatsRequest, cpu_usage, memory_
 use rustix::process::Signal;
 use tonic::Streaming;
 
-use crate::harness::{Job, Plugin, send, soon};
+use crate::harness::{Job, Plugin, recover, send, soon};
 
 fn every(interval: Duration, job: &Job) -> TaskStatsRequest {
     let collection_interval = Some(prost_types::Duration::try_from(interval).unwrap());
@@ -77,15 +77,12 @@ async fn ticks_are_the_percentage_of_the_speed_that_nomad_sends() {
 
 #[tokio::test]
 async fn a_recovered_task_is_measured_too() {
-    use nomad_plugin_proto::driver::RecoverTaskRequest;
-
     let mut job = Job::new();
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
     plugin.crash().await;
     let plugin = Plugin::start(&job.state_dir()).await;
-    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
-    plugin.driver().recover_task(request).await.unwrap();
+    recover(&plugin, handle).await;
     // An interval of zero means the default.
     let mut samples = plugin.driver().task_stats(every(Duration::ZERO, &job)).await.unwrap().into_inner();
     let opened = Instant::now();

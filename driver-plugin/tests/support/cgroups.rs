@@ -1,7 +1,7 @@
 //! Cgroups of a task, created as Nomad's client does, in the real hierarchies of this machine.
 //!
-//! Version 1 needs the usual controllers below `/sys/fs/cgroup`. Version 2 is either the whole of `/sys/fs/cgroup`, or the
-//! part without controllers that a hybrid host mounts at `unified`.
+//! Version 1 needs the usual controllers below `/sys/fs/cgroup`. Version 2 is either the whole of `/sys/fs/cgroup`,
+//! or the part without controllers that a hybrid host mounts at `unified`.
 
 use std::fs;
 use std::io::Write as _;

@@ -9,8 +9,8 @@ use crate::driver::{
 };
 
 impl TaskHandle {
-    /// What Nomad stores of a running task to recover it later. Without `config` the task would silently not be recovered; version 0
-    /// marks a handle of Nomad before 0.9.
+    /// What Nomad stores of a running task to recover it later. Without `config` the task would silently not be
+    /// recovered; version 0 marks a handle of Nomad before 0.9.
     pub fn running(version: std::num::NonZeroU16, config: TaskConfig, driver_state: Vec<u8>) -> Self {
         Self {
             version: i32::from(version.get()),

@@ -41,8 +41,9 @@ impl Launcher {
 
     /// Starts a task, and returns once it listens.
     ///
-    /// If an earlier plugin started the same task and died before it could report it, this returns that one. Whatever else is
-    /// left of earlier attempts is removed. When this future is dropped, the supervisor notices and leaves nothing behind.
+    /// If an earlier plugin started the same task and died before it could report it, this returns that one. Whatever
+    /// else is left of earlier attempts is removed. When this future is dropped, the supervisor notices and leaves
+    /// nothing behind.
     ///
     /// # Errors
     /// Why the task did not start. It takes at most 20 seconds.
@@ -63,8 +64,8 @@ impl Launcher {
         started.map(SupervisorClient::of)
     }
 
-    /// Finds what earlier attempts at this task left. A task that runs with the same specification is returned; everything
-    /// else is removed.
+    /// Finds what earlier attempts at this task left. A task that runs with the same specification is returned;
+    /// everything else is removed.
     async fn clean_up_earlier(&self, name: &str, launch: &LaunchSpec) -> Option<TaskRecord> {
         let entries = self.state_dir.read_dir().into_iter().flatten().flatten();
         let of_this_task =
@@ -132,8 +133,8 @@ fn lost(error: &io::Error) -> StartError {
     StartError::Transient(format!("the connection to the supervisor was lost: {error}"))
 }
 
-/// Starts a supervisor and waits until it listens. It inherits neither environment nor standard streams. Nobody waits for this
-/// child; the runtime reaps it.
+/// Starts a supervisor and waits until it listens. It inherits neither environment nor standard streams. Nobody waits
+/// for this child; the runtime reaps it.
 async fn spawn(executable: &Path, directory: &Path) -> io::Result<Channel> {
     let mut child = Command::new(executable)
         .arg0(about::PROGRAM)
@@ -178,8 +179,8 @@ fn create_directory(state_dir: &Path, name: &str) -> io::Result<PathBuf> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// The 64-bit FNV-1a hash of a task's id, which contains slashes and may be long. The hash must not change between versions of
-/// the driver.
+/// The 64-bit FNV-1a hash of a task's id, which contains slashes and may be long. The hash must not change between
+/// versions of the driver.
 fn directory_name(task_id: &str) -> String {
     let hash = task_id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

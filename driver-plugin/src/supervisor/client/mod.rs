@@ -99,9 +99,9 @@ impl SupervisorClient {
 
     /// Ends the task, and returns when it has exited.
     ///
-    /// Without a signal, and for SIGTERM and SIGINT, the proxy accepts no more clients and terminates the sessions that are
-    /// left after `kill_timeout`. Any other signal is sent as it is. Two seconds after `kill_timeout` the proxy process is
-    /// killed; with a `kill_timeout` of zero at once.
+    /// Without a signal, and for SIGTERM and SIGINT, the proxy accepts no more clients and terminates the sessions
+    /// that are left after `kill_timeout`. Any other signal is sent as it is. Two seconds after `kill_timeout` the
+    /// proxy process is killed; with a `kill_timeout` of zero at once.
     ///
     /// # Errors
     /// When the process cannot be killed.
@@ -188,7 +188,8 @@ impl SupervisorClient {
     }
 }
 
-/// Kills the task if it still runs, and has everything of it removed. Its sockets are kept as long as they would be without this.
+/// Kills the task if it still runs, and has everything of it removed. Its sockets are kept as long as they would be
+/// without this.
 ///
 /// # Errors
 /// When something is left.
@@ -216,8 +217,8 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// The next event; `None` when there will be no more. Asking for it confirms that the previous one was delivered: an event
-    /// that is not confirmed is sent to the next plugin again.
+    /// The next event; `None` when there will be no more. Asking for it confirms that the previous one was delivered:
+    /// an event that is not confirmed is sent to the next plugin again.
     pub async fn next(&mut self) -> Option<QueuedEvent> {
         if let Some(number) = self.received {
             self.channel.send(&Request::Delivered(number)).await.ok()?;

@@ -15,8 +15,8 @@ use crate::user::Account;
 /// The pause between two attempts to open a FIFO that has no reader yet.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// Opens a log file for writing. A FIFO needs a reader, which is waited for up to `limit`, and becomes the property of `owner`: the
-/// task's user may open it again as `/dev/stderr`.
+/// Opens a log file for writing. A FIFO needs a reader, which is waited for up to `limit`, and becomes the property
+/// of `owner`: the task's user may open it again as `/dev/stderr`.
 ///
 /// # Errors
 /// `TimedOut` when the FIFO has no reader; else what the operating system says.
@@ -46,8 +46,8 @@ pub(super) async fn open(path: &Path, owner: Option<&Account>, limit: Duration) 
 }
 
 fn attempt(path: &Path) -> io::Result<File> {
-    // NOCTTY: the supervisor leads a session and must not get a controlling terminal. A plain file may have lines of an earlier
-    // run, hence append.
+    // NOCTTY: the supervisor leads a session and must not get a controlling terminal. A plain file may have lines of
+    // an earlier run, hence append.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     OpenOptions::new().append(true).custom_flags(flags.bits().cast_signed()).open(path)
 }

@@ -66,7 +66,8 @@ fn detach(directory: &Path) -> io::Result<()> {
     // It fails only for a process group leader, which a shell may have made of this process.
     let _ = setsid();
     umask(Mode::RWXG | Mode::RWXO);
-    // The socket is bound by its name alone: the whole path may not fit into the 108 bytes of a socket address (unix(7)).
+    // The socket is bound by its name alone: the whole path may not fit into the 108 bytes of a socket address
+    // (unix(7)).
     env::set_current_dir(directory)?;
     set_name(c"pglp-supervisor")?;
     // There is a descriptor for each listening socket, and a socket for each core and address.

@@ -20,7 +20,7 @@ use crate::resources::Cgroups;
 use crate::signal::Signal;
 use crate::supervisor::deadlines;
 use crate::supervisor::launch::{LaunchSpec, StartError};
-use crate::supervisor::protocol::{ProxyCommand, ProxyReport, RunSpec};
+use crate::supervisor::protocol::{ProxyCommand, ProxyReport};
 use crate::supervisor::record::{TaskExit, TaskRecord};
 use crate::user::Account;
 use crate::{about, clock, roles};
@@ -87,14 +87,7 @@ impl ProxyProcess {
 
     /// The outer error is one of the connection, the inner one is reported by the process.
     async fn set_up(&mut self, launch: &LaunchSpec, state: &State) -> io::Result<Result<(), StartError>> {
-        let spec = RunSpec {
-            settings: launch.settings.clone(),
-            directory: launch.directory.clone(),
-            user: launch.user.clone(),
-            cgroups: launch.cgroups.clone(),
-            oom_score_adj: launch.oom_score_adj,
-        };
-        self.channel.send(&ProxyCommand::Run(Box::new(spec))).await?;
+        self.channel.send(&ProxyCommand::Run(Box::new(launch.clone()))).await?;
         loop {
             match self.channel.receive().await? {
                 Some(ProxyReport::Listen(addresses)) => {
@@ -135,7 +128,7 @@ impl ProxyProcess {
             open = report.is_ok_and(|report| handle_report(report, state));
         }
         let oom_kill = self.cgroups.oom_kills() > self.oom_kills_before;
-        // The next task of the allocation uses the same cgroups, so commands beside this one must not outlive it.
+        // The next task of the allocation uses the same cgroups, so commands in this one must not outlive it.
         let cgroups = self.cgroups.clone();
         let killed = tokio::task::spawn_blocking(move || cgroups.kill_all()).await;
         let mut exit = match status {
@@ -177,8 +170,8 @@ async fn open_log(path: &Path, owner: Option<&Account>) -> Result<File, StartErr
     opened.map_err(|error| StartError::Transient(format!("cannot open the log {}: {error}", path.display())))
 }
 
-/// The supervisor's own copies of the log files are closed here: the log collector sees the end of the log when the last writer
-/// has closed it.
+/// The supervisor's own copies of the log files are closed here: the log collector sees the end of the log when the
+/// last writer has closed it.
 fn spawn(launch: &LaunchSpec, stdout: File, stderr: File) -> io::Result<(Child, Channel)> {
     let (ours, theirs) = StdStream::pair()?;
     ours.set_nonblocking(true)?;

@@ -1,5 +1,5 @@
-//! The listening sockets of a task: taken over from an earlier task or bound, lent to the proxy process, and handed over to
-//! the next task.
+//! The listening sockets of a task: taken over from an earlier task or bound, lent to the proxy process, and handed
+//! over to the next task.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,8 +16,8 @@ use crate::supervisor::deadlines;
 use crate::supervisor::launch::StartError;
 use crate::supervisor::protocol::{ProxyCommand, Reply, Request, SOCKETS_PER_MESSAGE};
 
-/// Sockets by the address on which they listen. Each is a duplicate of one that a proxy process accepts from, or did. While it is
-/// open, new connections wait in its backlog even if no process accepts them.
+/// Sockets by the address on which they listen. Each is a duplicate of one that a proxy process accepts from, or did.
+/// While it is open, new connections wait in its backlog even if no process accepts them.
 #[derive(Debug, Default)]
 pub(super) struct SocketStore(Vec<(SocketAddr, TcpListener)>);
 
@@ -26,8 +26,9 @@ impl SocketStore {
         self.0.is_empty()
     }
 
-    /// Removes the sockets of these addresses and returns them. Sockets of overlapping addresses, such as `0.0.0.0:5433` and
-    /// `10.0.0.1:5433`, are closed: the kernel would give them connections that no process accepts.
+    /// Removes the sockets of these addresses and returns them. Sockets of overlapping addresses, such as
+    /// `0.0.0.0:5433` and `10.0.0.1:5433`, are closed: the kernel would give them connections that no process
+    /// accepts.
     fn take(&mut self, addresses: &[SocketAddr]) -> Self {
         let taken = self.0.extract_if(.., |(addr, _)| addresses.contains(addr)).collect();
         self.0.retain(|(addr, _)| !addresses.iter().any(|other| overlap(*addr, *other)));
@@ -54,8 +55,9 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
-/// Fills the store with sockets for these addresses: all that earlier tasks kept, and a new one where there is none. An address
-/// may have several sockets; the kernel spreads connections over all of them, so all must be accepted from.
+/// Fills the store with sockets for these addresses: all that earlier tasks kept, and a new one where there is none.
+/// An address may have several sockets; the kernel spreads connections over all of them, so all must be accepted
+/// from.
 ///
 /// # Errors
 /// When an address cannot be bound.

@@ -117,8 +117,8 @@ impl State {
         }
     }
 
-    /// Whether a proxy process accepts clients, or will. While it drains it does not: the next task may take its sockets at
-    /// once, because Nomad need not wait for the exit of the old one.
+    /// Whether a proxy process accepts clients, or will. While it drains it does not: the next task may take its
+    /// sockets at once, because Nomad need not wait for the exit of the old one.
     pub(super) fn accepts_clients(&self) -> bool {
         !self.phase.borrow().is_over() && !self.draining.load(Ordering::Relaxed)
     }
@@ -169,8 +169,8 @@ impl State {
         let _ = self.signal(Signal::KILL);
     }
 
-    /// Queues a command. A proxy process that leaves the queue full obeys none of them, and is killed at the end of its kill
-    /// timeout.
+    /// Queues a command. A proxy process that leaves the queue full obeys none of them, and is killed at the end of
+    /// its kill timeout.
     fn command(&self, command: ProxyCommand) {
         let _ = self.commands.try_send(command);
     }

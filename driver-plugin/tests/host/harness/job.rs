@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nomad_plugin_proto::driver::{
-    PortMapping, Resources, StartTaskRequest, TaskConfig, TaskHandle, WaitTaskRequest, WaitTaskResponse,
+    PortMapping, RecoverTaskRequest, Resources, StartTaskRequest, TaskConfig, TaskHandle, WaitTaskRequest,
+    WaitTaskResponse,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
@@ -30,7 +31,8 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// A task with a route on a free port and a member that does not answer. That is enough to start, stop and measure it.
+    /// A task with a route on a free port and a member that does not answer. That is enough to start, stop and
+    /// measure it.
     pub(crate) fn new() -> Self {
         let address = free_address();
         let config = json!({
@@ -162,6 +164,12 @@ impl Drop for Job {
             }
         }
     }
+}
+
+/// `RecoverTask` as Nomad's client calls it: the id of the request is empty.
+pub(crate) async fn recover(plugin: &Plugin, handle: TaskHandle) {
+    let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
+    plugin.driver().recover_task(request).await.unwrap();
 }
 
 /// `WaitTask`.

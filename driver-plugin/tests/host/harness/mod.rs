@@ -3,5 +3,7 @@
 mod job;
 mod plugin;
 
-pub(crate) use job::{Job, connects, descriptors, is_empty, lives, send, soon, status_field, until, wait};
+pub(crate) use job::{
+    Job, connects, descriptors, is_empty, lives, recover, send, soon, status_field, until, wait,
+};
 pub(crate) use plugin::{COOKIE, Plugin, program};

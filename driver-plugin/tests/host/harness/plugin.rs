@@ -144,7 +144,8 @@ impl Plugin {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Ends the plugin as an agent does. Returns the time from the request to the end of both pipes, the exit status and the log.
+    /// Ends the plugin as an agent does. Returns the time from the request to the end of both pipes, the exit status
+    /// and the log.
     pub(crate) async fn kill(mut self) -> (Duration, ExitStatus, String) {
         let start = Instant::now();
         GrpcControllerClient::new(self.channel()).shutdown(Empty {}).await.unwrap();
