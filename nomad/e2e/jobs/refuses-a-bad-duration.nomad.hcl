@@ -40,7 +40,7 @@ job "pglp-e2e-refuses-a-bad-duration" {
         etcd { endpoints = var.etcd_endpoints }
         probe { user = "monitor" }
         write {
-          port = "pg"
+          port         = "pg"
           hold_timeout = "soon"
         }
         admin { listen = "off" }
