@@ -15,7 +15,7 @@ fn a_busy_thread_uses_processor_time_and_the_ticks_follow_from_the_percentage() 
     // 100 ms of work of this thread alone, however busy the machine is.
     while rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime).tv_nsec < 100_000_000 {}
     let second = collector.sample_at(start + Duration::from_secs(1)).unwrap().all.cpu.unwrap();
-    assert!(second.percent >= 5.0 && second.user_mode > 0.0, "{second:?}");
+    assert!(second.percent >= 5.0, "{second:?}");
     assert!((second.percent - second.user_mode - second.system_mode).abs() < 0.001, "{second:?}");
     assert!((second.total_ticks - second.percent * 26.0).abs() < 0.001, "{second:?}");
     let none = collector.sample_at(start + Duration::from_secs(1)).unwrap().all.cpu.unwrap();
