@@ -68,7 +68,7 @@ async fn a_task_that_drains_hands_its_sockets_over_before_its_end() {
     until("it is accepted", || fixture.sessions() == 1).await;
     let stopping = tokio::spawn({
         let first = first.clone();
-        async move { first.stop(Duration::from_secs(8), None).await.unwrap() }
+        async move { first.stop(Duration::from_secs(60), None).await.unwrap() }
     });
     until("it drains", || fixture.logged().contains("draining")).await;
     let late = fixture.connect().await.unwrap();
