@@ -144,14 +144,15 @@ impl Cgroups {
             Self::None => Ok(()),
             Self::V1 { freezer, memory, cpu, cpuset } => {
                 join(freezer)?;
-                let mounted = [memory, cpu, cpuset].into_iter().filter(|group| group.join(PROCS).exists());
-                mounted.into_iter().try_for_each(|group| join(group))
+                let mut mounted =
+                    [memory, cpu, cpuset].into_iter().filter(|group| group.join(PROCS).exists());
+                mounted.try_for_each(|group| join(group))
             }
             Self::V2 { scope } => join(scope),
         }
     }
 
-    /// The processes in the cgroups, by pid. None when the cgroups are gone.
+    /// The pids of the processes in the cgroups. Empty when the cgroups are gone.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         self.list().unwrap_or_default()
