@@ -156,7 +156,9 @@ locals {
       data_dir        = "${local.home}/data"
       bin_dir         = var.db_bin_dir
       use_unix_socket = true
-      parameters      = { unix_socket_directories = local.docker ? "/var/run/postgresql" : local.home }
+      # Without it the copy for a new replica waits for minutes for the next checkpoint.
+      basebackup = { checkpoint = "fast" }
+      parameters = { unix_socket_directories = local.docker ? "/var/run/postgresql" : local.home }
       # The superuser and pg_rewind log in on the database nodes only, everybody else from the client networks.
       pg_hba = concat(
         ["local all all peer"],

@@ -20,11 +20,10 @@ pub fn named(layout: &Layout, names: &[&str]) -> Result<BTreeSet<String>> {
     for name in names {
         let job = layout.job(name)?;
         let arguments = jobs::arguments(&layout.variables, &job, &[("run_id", "images")]);
-        let file = job.path.display().to_string();
         let mut command = vec!["nomad", "job", "run", "-output"];
         command.extend(arguments.iter().map(String::as_str));
-        command.push(&file);
-        let text = layout.shell.look(&command)?;
+        command.push(&job.file);
+        let text = layout.shell.look_in(&job.folder, &command)?;
         let parsed: Value = serde_json::from_str(&text).with_context(|| format!("{name}: no JSON"))?;
         let groups = parsed["Job"]["TaskGroups"].as_array().into_iter().flatten();
         let tasks = groups.flat_map(|group| group["Tasks"].as_array().into_iter().flatten());

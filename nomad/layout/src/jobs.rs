@@ -36,8 +36,10 @@ pub const ROLLBACK: &str = "rollback/pg-haproxy";
 pub struct JobFile {
     /// The job's name: the file's.
     pub name: String,
-    /// The file.
-    pub path: PathBuf,
+    /// The directory in which `nomad` has to be run: it looks there for the scripts that the file names, and not beside the file.
+    pub folder: PathBuf,
+    /// The file's name in it.
+    pub file: String,
     /// The variables that it declares.
     pub declares: BTreeSet<String>,
 }
@@ -57,7 +59,8 @@ pub fn read(folder: &Path, name: &str) -> Result<JobFile> {
         .collect();
     let name =
         Path::new(name).file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(JobFile { name, path, declares })
+    let folder = path.parent().unwrap_or(folder).to_owned();
+    Ok(JobFile { file: format!("{name}.nomad.hcl"), name, folder, declares })
 }
 
 /// All job files.

@@ -57,11 +57,10 @@ impl Layout {
     pub fn run_job(&self, name: &str, more: &[(&str, &str)]) -> Result<()> {
         let job = self.job(name)?;
         let arguments = jobs::arguments(&self.variables, &job, more);
-        let file = job.path.display().to_string();
         let mut command = vec!["nomad", "job", "run", "-detach"];
         command.extend(arguments.iter().map(String::as_str));
-        command.push(&file);
-        self.shell.act(&command).map(drop)
+        command.push(&job.file);
+        self.shell.act_in(&job.folder, &command).map(drop)
     }
 
     /// Stops a job and waits for the end of its allocations.

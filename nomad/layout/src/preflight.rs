@@ -192,22 +192,16 @@ fn same_meta(layout: &Layout) -> Result<String> {
 fn plan(layout: &Layout, name: &str) -> Result<String> {
     let job = layout.job(name)?;
     let arguments = jobs::arguments(&layout.variables, &job, &[("run_id", "plan")]);
-    let file = job.path.display().to_string();
-    let mut script = "nomad job plan -no-color \"$@\"; code=$?; [ $code -le 1 ]".to_owned();
-    script.insert_str(0, "exec 2>&1; ");
-    let mut command = vec!["/bin/sh", "-c", &script, "plan"];
+    let script = "exec 2>&1; nomad job plan -no-color \"$@\"; code=$?; [ $code -le 1 ]";
+    let mut command = vec!["/bin/sh", "-c", script, "plan"];
     command.extend(arguments.iter().map(String::as_str));
-    command.push(&file);
-    let text = layout.shell.look(&command)?;
-    let problem = text.lines().find(|line| line.contains("Failed to place") || line.contains("WARNING"));
-    match problem {
-        Some(_) => bail!(
-            "{}",
-            text.lines()
-                .filter(|line| line.contains("* ") || line.contains("WARNING"))
-                .collect::<Vec<_>>()
-                .join("; ")
-        ),
-        None => Ok("everything finds a place".to_owned()),
+    command.push(&job.file);
+    let text = layout.shell.look_in(&job.folder, &command)?;
+    if text.contains("Failed to place") {
+        let reasons: Vec<_> = text.lines().map(str::trim).filter(|line| line.starts_with("* ")).collect();
+        bail!("{}", reasons.join("; "));
     }
+    // It ends with 1 also when it cannot read the file.
+    ensure!(text.contains("Job Modify Index"), "{}", text.trim());
+    Ok("everything finds a place".to_owned())
 }

@@ -1,6 +1,7 @@
 //! Commands and words: what changes something is printed first, and only printed in a dry run.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -28,7 +29,24 @@ impl Shell {
     /// When it cannot be run or fails; the error has the end of its output.
     pub fn act(&self, command: &[&str]) -> Result<String> {
         self.say(&format!("+ {}", shown(command)));
-        if self.dry_run { Ok(String::new()) } else { output(command, &[]) }
+        if self.dry_run { Ok(String::new()) } else { output(command, &[], None) }
+    }
+
+    /// Runs a command that changes something in a directory.
+    ///
+    /// # Errors
+    /// As [`Shell::act`].
+    pub fn act_in(&self, folder: &Path, command: &[&str]) -> Result<String> {
+        self.say(&format!("+ (cd {} && {})", folder.display(), shown(command)));
+        if self.dry_run { Ok(String::new()) } else { output(command, &[], Some(folder)) }
+    }
+
+    /// Runs a command that only looks in a directory.
+    ///
+    /// # Errors
+    /// As [`Shell::look`].
+    pub fn look_in(&self, folder: &Path, command: &[&str]) -> Result<String> {
+        output(command, &[], Some(folder))
     }
 
     /// The same, with more in the environment, which is not printed.
@@ -37,7 +55,7 @@ impl Shell {
     /// As [`Shell::act`].
     pub fn act_with(&self, environment: &[(&str, &str)], command: &[&str]) -> Result<String> {
         self.say(&format!("+ {}", shown(command)));
-        if self.dry_run { Ok(String::new()) } else { output(command, environment) }
+        if self.dry_run { Ok(String::new()) } else { output(command, environment, None) }
     }
 
     /// Runs a command that only looks, also in a dry run.
@@ -45,7 +63,7 @@ impl Shell {
     /// # Errors
     /// When it cannot be run or fails.
     pub fn look(&self, command: &[&str]) -> Result<String> {
-        output(command, &[])
+        output(command, &[], None)
     }
 
     /// The same, with more in the environment.
@@ -53,13 +71,14 @@ impl Shell {
     /// # Errors
     /// As [`Shell::look`].
     pub fn look_with(&self, environment: &[(&str, &str)], command: &[&str]) -> Result<String> {
-        output(command, environment)
+        output(command, environment, None)
     }
 }
 
-fn output(command: &[&str], environment: &[(&str, &str)]) -> Result<String> {
+fn output(command: &[&str], environment: &[(&str, &str)], folder: Option<&Path>) -> Result<String> {
     let (program, arguments) = command.split_first().context("an empty command")?;
     let output = Command::new(program)
+        .current_dir(folder.unwrap_or_else(|| Path::new(".")))
         .args(arguments)
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
@@ -68,9 +87,22 @@ fn output(command: &[&str], environment: &[(&str, &str)]) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
-        bail!("{} ended with {}:\n{}", shown(command), output.status, tail(&format!("{text}{errors}")));
+        bail!(
+            "{} ended with {}:\n{}",
+            shown(command),
+            output.status,
+            tail(&without_noise(&format!("{text}{errors}")))
+        );
     }
     Ok(text)
+}
+
+/// With one var-file for many jobs, Nomad tells of every name of another job beside each error.
+fn without_noise(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.contains("was not found in known variables"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The end of a text, in whole characters.
@@ -103,10 +135,10 @@ mod tests {
         let file = folder.path().join("made").display().to_string();
         let shell = Shell { dry_run: true };
         shell.act(&["touch", &file]).unwrap();
-        assert!(!std::path::Path::new(&file).exists());
+        assert!(!Path::new(&file).exists());
         assert_eq!(shell.look(&["echo", "seen"]).unwrap(), "seen\n");
         Shell { dry_run: false }.act(&["touch", &file]).unwrap();
-        assert!(std::path::Path::new(&file).exists());
+        assert!(Path::new(&file).exists());
     }
 
     #[test]

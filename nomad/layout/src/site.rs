@@ -76,7 +76,9 @@ impl Variables {
         for file in files {
             values.append(&mut read(file)?);
         }
-        Ok(Self { files: files.to_vec(), values })
+        // `nomad` is run in the directories of the job files.
+        let files = files.iter().map(std::fs::canonicalize).collect::<std::io::Result<_>>()?;
+        Ok(Self { files, values })
     }
 
     /// The names that are set.

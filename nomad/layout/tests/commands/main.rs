@@ -122,8 +122,8 @@ fn a_dry_run_prints_every_step_and_changes_nothing() {
         &["--dry-run", "deploy", "database"],
         &[
             "? variables",
-            "+ nomad job run -detach -hcl2-strict=false",
-            "database/etcd.nomad.hcl",
+            "/database && nomad job run -detach -hcl2-strict=false -var-file=/",
+            " etcd.nomad.hcl)",
             "? job etcd 3/3",
             "? etcd (within",
             "timescaledb-ha.nomad.hcl",
