@@ -214,14 +214,14 @@ impl Control {
         let before = self.router.routing().clone();
         change(&mut self.router, now);
         let after = self.router.routing().clone();
-        self.failover_log.note(fact, &before.write, &after.write, now);
+        self.failover_log.record(fact, &before.write, &after.write, now);
         self.publish_probe_plan(&after);
         if self.stopped {
             return;
         }
         if before != after {
             log_route_change(&before.write, &after.write);
-            self.notifier.note(&after, now);
+            self.notifier.observe(&after, now);
             self.publish(&after);
         }
         self.extend_passes();

@@ -270,7 +270,7 @@ async fn tls_is_as_strict_as_it_is_asked_to_be() {
     check_member(&tls, &server.addr()).await.unwrap_err();
     tls.ca_file = Some(PemFile { path: "/somewhere/ca.pem".into(), pem: b"no certificate".to_vec() });
     let error = check_member(&tls, &server.addr()).await.unwrap_err();
-    assert!(matches!(error, ProbeError::NoAuthority { .. }), "{error}");
+    assert!(matches!(error, ProbeError::NoCaCertificate { .. }), "{error}");
 }
 
 /// Gives `server` a certificate for `names`, and returns the file of the authority that signed it.

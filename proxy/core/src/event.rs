@@ -80,7 +80,7 @@ impl fmt::Display for Event {
         match self {
             Self::Leader(leader) => leader.fmt(f),
             Self::Fenced(lasting, reason) => {
-                write!(f, "no leader for {}: {reason}; clients are held", Span(*lasting))
+                write!(f, "no leader for {}: {reason}; clients are held", HumanDuration(*lasting))
             }
             Self::TwoPrimaries(primaries) => {
                 match primaries.len() {
@@ -113,10 +113,10 @@ impl fmt::Display for LeaderEvent {
         }
         f.write_str(": ")?;
         if !first {
-            write!(f, "{} severed, ", Count(impact.terminated, "session"))?;
+            write!(f, "{} severed, ", Counted(impact.terminated, "session"))?;
         }
-        write!(f, "{} held", Count(impact.held, "client"))?;
-        let downtime = Span(self.downtime);
+        write!(f, "{} held", Counted(impact.held, "client"))?;
+        let downtime = HumanDuration(self.downtime);
         match (fenced, impact.held) {
             (true, _) => write!(f, ", after {downtime} without a leader")?,
             (false, 0) if self.downtime.is_zero() => {}
@@ -131,9 +131,9 @@ impl fmt::Display for LeaderEvent {
 }
 
 /// So many of a thing, as a person writes it.
-struct Count(u64, &'static str);
+struct Counted(u64, &'static str);
 
-impl fmt::Display for Count {
+impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(count, noun) = self;
         write!(f, "{count} {noun}{}", if *count == 1 { "" } else { "s" })
@@ -141,9 +141,9 @@ impl fmt::Display for Count {
 }
 
 /// A length of time, as a person writes it: `310 ms`, `12.4 s`, `2 min 5 s`, `1 h 30 min`. What is smaller is cut off.
-struct Span(Duration);
+struct HumanDuration(Duration);
 
-impl fmt::Display for Span {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, tenths) = (self.0.as_secs(), self.0.subsec_millis() / 100);
         match (seconds, tenths) {
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn times_are_as_exact_as_a_person_wants_them() {
-        let shown = |ms| Span(Duration::from_millis(ms)).to_string();
+        let shown = |ms| HumanDuration(Duration::from_millis(ms)).to_string();
         assert_eq!([shown(0), shown(999), shown(1000)], ["0 ms", "999 ms", "1 s"]);
         assert_eq!([shown(12_490), shown(59_999), shown(60_000)], ["12.4 s", "59.9 s", "1 min 0 s"]);
         assert_eq!([shown(125_000), shown(5_400_000)], ["2 min 5 s", "1 h 30 min"]);

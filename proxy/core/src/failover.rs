@@ -11,7 +11,7 @@ use crate::reason::Reason;
 use crate::routing::WriteRoute;
 
 /// How many finished reports are kept; older ones are forgotten.
-const KEPT: usize = 32;
+const MAX_REPORTS: usize = 32;
 
 /// A step of a change of leader. The order of the variants is the order within one moment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +58,8 @@ impl FailoverReport {
         self.when(|step| matches!(step, FailoverStep::Routed(_)))
     }
 
-    fn when(&self, is: impl Fn(&FailoverStep) -> bool) -> Option<Moment> {
-        self.steps.iter().find(|(_, step)| is(step)).map(|(moment, _)| *moment)
+    fn when(&self, matches: impl Fn(&FailoverStep) -> bool) -> Option<Moment> {
+        self.steps.iter().find(|(_, step)| matches(step)).map(|(moment, _)| *moment)
     }
 
     fn add(&mut self, now: Moment, step: FailoverStep) {
@@ -85,7 +85,7 @@ impl FailoverLog {
     }
 
     /// Takes in what the router was told at `now`, and the write route before and after.
-    pub fn note(
+    pub fn record(
         &mut self,
         observation: Option<&Observation>,
         before: &WriteRoute,
@@ -120,7 +120,7 @@ impl FailoverLog {
 
     fn begin(&mut self, lost: &Leader, after: &WriteRoute, now: Moment) {
         if let Some(unfinished) = self.open.take() {
-            self.keep(unfinished);
+            self.archive(unfinished);
         }
         let mut report = FailoverReport {
             from: (lost.member().clone(), lost.timeline()),
@@ -144,12 +144,12 @@ impl FailoverLog {
             report.to = Some((leader.member().clone(), leader.timeline()));
             report.to_epoch = Some(leader.epoch());
             report.add(now, FailoverStep::Routed(leader.member().clone()));
-            self.keep(report);
+            self.archive(report);
         }
     }
 
-    fn keep(&mut self, report: FailoverReport) {
-        if self.finished.len() == KEPT {
+    fn archive(&mut self, report: FailoverReport) {
+        if self.finished.len() == MAX_REPORTS {
             self.finished.pop_front();
         }
         self.finished.push_back(report);

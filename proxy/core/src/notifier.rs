@@ -14,33 +14,33 @@ use crate::reason::Reason;
 use crate::routing::{Routing, WriteRoute};
 
 /// How long after a new leader began to serve it is told, so that those who waited for it have been counted.
-const STORY_AFTER: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// How long after the first of a row of short-lived leaders the present one is told at the latest.
-const STORY_WITHIN: Duration = Duration::from_secs(10);
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing must have been forwarded before that is told.
 const FENCED_AFTER: Duration = Duration::from_secs(3);
 /// How long an alarm must have been over before its end is told.
-const OVER_AFTER: Duration = Duration::from_secs(10);
+const RESOLVED_AFTER: Duration = Duration::from_secs(10);
 /// How long after it was told the same thing is told again at the soonest.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
 /// Tells the news: show it each routing, and let it [`advance`](Self::advance) when its deadline has come.
 #[derive(Clone, Debug)]
 pub struct Notifier {
-    route: RouteStory,
+    route: RouteHistory,
     alarm: Alarm,
 }
 
 impl Notifier {
     /// A herald that has told nothing, at the moment when the process began.
-    pub const fn new(began: Moment) -> Self {
-        Self { route: RouteStory::new(began), alarm: Alarm::new(began) }
+    pub const fn new(started: Moment) -> Self {
+        Self { route: RouteHistory::new(started), alarm: Alarm::new(started) }
     }
 
     /// Takes in the routing as it is from `now` on.
-    pub fn note(&mut self, routing: &Routing, now: Moment) {
-        self.route.note(&routing.write, now);
-        self.alarm.note(&routing.two_primaries, now);
+    pub fn observe(&mut self, routing: &Routing, now: Moment) {
+        self.route.observe(&routing.write, now);
+        self.alarm.observe(&routing.two_primaries, now);
     }
 
     /// When [`advance`](Self::advance) has something to tell, unless a later routing changes that.
@@ -55,20 +55,20 @@ impl Notifier {
         now: Moment,
         impact: impl FnOnce(RouteEpoch, RouteEpoch) -> Impact,
     ) -> Vec<Event> {
-        let alarm = self.alarm.tell(now);
-        alarm.into_iter().chain(self.route.tell(now, impact)).collect()
+        let alarm = self.alarm.take_due(now);
+        alarm.into_iter().chain(self.route.take_due(now, impact)).collect()
     }
 }
 
 /// A leader, by what tells it from another one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Name {
+struct LeaderIdentity {
     member: MemberName,
     timeline: Timeline,
     epoch: RouteEpoch,
 }
 
-impl Name {
+impl LeaderIdentity {
     fn of(leader: &Leader) -> Self {
         Self { member: leader.member().clone(), timeline: leader.timeline(), epoch: leader.epoch() }
     }
@@ -76,110 +76,120 @@ impl Name {
 
 /// Where the write route leads, and since when.
 #[derive(Clone, Debug)]
-enum Place {
-    Leader(Name, Moment),
-    Nowhere(Reason, Moment),
+enum RouteState {
+    Leader(LeaderIdentity, Moment),
+    Holding(Reason, Moment),
 }
 
 /// What happened to the write route, and how much of it was told.
 #[derive(Clone, Debug)]
-struct RouteStory {
-    place: Place,
+struct RouteHistory {
+    state: RouteState,
     /// The leader that was told last.
-    told: Option<Name>,
+    reported: Option<LeaderIdentity>,
     /// Since then: how long nothing was forwarded in the spells that are over.
     downtime: Duration,
     /// Since then: why forwarding stopped first.
     cause: Option<Reason>,
     /// Since then: when another epoch began first.
-    turned: Option<Moment>,
+    first_change: Option<Moment>,
     /// Since then: whether the fence was told.
     fenced: bool,
-    fenced_told: Option<Moment>,
-    again_told: Option<Moment>,
+    fence_reported_at: Option<Moment>,
+    resume_reported_at: Option<Moment>,
 }
 
-impl RouteStory {
-    const fn new(began: Moment) -> Self {
+impl RouteHistory {
+    const fn new(started: Moment) -> Self {
         Self {
-            place: Place::Nowhere(Reason::Starting, began),
-            told: None,
+            state: RouteState::Holding(Reason::Starting, started),
+            reported: None,
             downtime: Duration::ZERO,
             cause: None,
-            turned: None,
+            first_change: None,
             fenced: false,
-            fenced_told: None,
-            again_told: None,
+            fence_reported_at: None,
+            resume_reported_at: None,
         }
     }
 
-    fn note(&mut self, route: &WriteRoute, now: Moment) {
-        self.place = match (&self.place, route) {
-            (Place::Leader(known, _), WriteRoute::Forward(leader)) if known.epoch == leader.epoch() => return,
-            (place, WriteRoute::Forward(leader)) => {
-                if let Place::Nowhere(_, since) = place {
+    fn observe(&mut self, route: &WriteRoute, now: Moment) {
+        self.state = match (&self.state, route) {
+            (RouteState::Leader(known, _), WriteRoute::Forward(leader)) if known.epoch == leader.epoch() => {
+                return;
+            }
+            (state, WriteRoute::Forward(leader)) => {
+                if let RouteState::Holding(_, since) = state {
                     self.downtime += now.since(*since);
                 }
-                self.turned.get_or_insert(now);
-                Place::Leader(Name::of(leader), now)
+                self.first_change.get_or_insert(now);
+                RouteState::Leader(LeaderIdentity::of(leader), now)
             }
-            (Place::Nowhere(_, since), WriteRoute::Hold(reason)) => Place::Nowhere(reason.clone(), *since),
-            (Place::Leader(..), WriteRoute::Hold(reason)) => {
+            (RouteState::Holding(_, since), WriteRoute::Hold(reason)) => {
+                RouteState::Holding(reason.clone(), *since)
+            }
+            (RouteState::Leader(..), WriteRoute::Hold(reason)) => {
                 self.cause.get_or_insert_with(|| reason.clone());
-                Place::Nowhere(reason.clone(), now)
+                RouteState::Holding(reason.clone(), now)
             }
         };
     }
 
     fn due(&self) -> Option<Moment> {
-        match &self.place {
-            Place::Nowhere(..) if self.fenced => None,
-            Place::Nowhere(_, since) => Some((*since + FENCED_AFTER).max(repeated(self.fenced_told))),
-            Place::Leader(leader, since) => match self.change(leader)? {
+        match &self.state {
+            RouteState::Holding(..) if self.fenced => None,
+            RouteState::Holding(_, since) => {
+                Some((*since + FENCED_AFTER).max(earliest_repeat(self.fence_reported_at)))
+            }
+            RouteState::Leader(leader, since) => match self.change(leader)? {
                 // Nobody lost anything, so there is nothing to count.
                 LeaderChange::First if !self.fenced => Some(*since),
                 LeaderChange::Resumed if !self.fenced => {
-                    Some(self.settled(*since).max(repeated(self.again_told)))
+                    Some(self.settles_at(*since).max(earliest_repeat(self.resume_reported_at)))
                 }
                 LeaderChange::First | LeaderChange::Changed | LeaderChange::Resumed => {
-                    Some(self.settled(*since))
+                    Some(self.settles_at(*since))
                 }
             },
         }
     }
 
-    fn tell(&mut self, now: Moment, impact: impl FnOnce(RouteEpoch, RouteEpoch) -> Impact) -> Option<Event> {
+    fn take_due(
+        &mut self,
+        now: Moment,
+        impact: impl FnOnce(RouteEpoch, RouteEpoch) -> Impact,
+    ) -> Option<Event> {
         self.due().filter(|due| *due <= now)?;
-        let leader = match &self.place {
-            Place::Leader(leader, _) => leader.clone(),
-            Place::Nowhere(reason, since) => {
+        let leader = match &self.state {
+            RouteState::Leader(leader, _) => leader.clone(),
+            RouteState::Holding(reason, since) => {
                 self.fenced = true;
-                self.fenced_told = Some(now);
+                self.fence_reported_at = Some(now);
                 return Some(Event::Fenced(now.since(*since), reason.clone()));
             }
         };
         let change = self.change(&leader)?;
-        let before = self.told.replace(leader.clone()).map(|told| told.epoch).unwrap_or_default();
+        let before = self.reported.replace(leader.clone()).map(|reported| reported.epoch).unwrap_or_default();
         let impact = impact(before, leader.epoch);
         let (downtime, cause) = (std::mem::take(&mut self.downtime), self.cause.take());
         let fenced = std::mem::take(&mut self.fenced);
-        self.turned = None;
+        self.first_change = None;
         if change == LeaderChange::Resumed {
             if impact.terminated == 0 && !fenced {
                 return None;
             }
-            self.again_told = Some(now);
+            self.resume_reported_at = Some(now);
         }
-        let Name { member, timeline, epoch } = leader;
+        let LeaderIdentity { member, timeline, epoch } = leader;
         Some(Event::Leader(LeaderEvent { member, timeline, epoch, change, impact, downtime, cause, fenced }))
     }
 
     /// What `leader` is to the one that was told last; `None` when it is that one, in the same epoch.
-    fn change(&self, leader: &Name) -> Option<LeaderChange> {
-        match &self.told {
+    fn change(&self, leader: &LeaderIdentity) -> Option<LeaderChange> {
+        match &self.reported {
             None => Some(LeaderChange::First),
-            Some(told) if told.epoch == leader.epoch => None,
-            Some(told) if (&told.member, told.timeline) == (&leader.member, leader.timeline) => {
+            Some(reported) if reported.epoch == leader.epoch => None,
+            Some(reported) if (&reported.member, reported.timeline) == (&leader.member, leader.timeline) => {
                 Some(LeaderChange::Resumed)
             }
             Some(_) => Some(LeaderChange::Changed),
@@ -188,9 +198,9 @@ impl RouteStory {
 
     /// When a leader that began to serve at `since` can be told: after a while, but not for ever later because leaders
     /// come and go.
-    fn settled(&self, since: Moment) -> Moment {
-        let latest = self.turned.unwrap_or(since) + STORY_WITHIN;
-        (since + STORY_AFTER).min(latest.max(since))
+    fn settles_at(&self, since: Moment) -> Moment {
+        let latest = self.first_change.unwrap_or(since) + SETTLE_LIMIT;
+        (since + SETTLE_TIME).min(latest.max(since))
     }
 }
 
@@ -201,16 +211,16 @@ struct Alarm {
     /// When there came to be primaries too many, or no more of them.
     since: Moment,
     /// Of whom it was told that they are out of recovery, unless it was told that it is over.
-    told: Vec<MemberName>,
-    raised: Option<Moment>,
+    reported: Vec<MemberName>,
+    raised_at: Option<Moment>,
 }
 
 impl Alarm {
-    const fn new(began: Moment) -> Self {
-        Self { primaries: Vec::new(), since: began, told: Vec::new(), raised: None }
+    const fn new(started: Moment) -> Self {
+        Self { primaries: Vec::new(), since: started, reported: Vec::new(), raised_at: None }
     }
 
-    fn note(&mut self, primaries: &[(MemberName, Timeline)], now: Moment) {
+    fn observe(&mut self, primaries: &[(MemberName, Timeline)], now: Moment) {
         if primaries.is_empty() != self.primaries.is_empty() {
             self.since = now;
         }
@@ -219,24 +229,24 @@ impl Alarm {
 
     fn due(&self) -> Option<Moment> {
         if self.primaries.is_empty() {
-            return (!self.told.is_empty()).then(|| self.since + OVER_AFTER);
+            return (!self.reported.is_empty()).then(|| self.since + RESOLVED_AFTER);
         }
-        let untold = self.primaries.iter().any(|(member, _)| !self.told.contains(member));
-        untold.then(|| self.since.max(repeated(self.raised)))
+        let unreported = self.primaries.iter().any(|(member, _)| !self.reported.contains(member));
+        unreported.then(|| self.since.max(earliest_repeat(self.raised_at)))
     }
 
-    fn tell(&mut self, now: Moment) -> Option<Event> {
+    fn take_due(&mut self, now: Moment) -> Option<Event> {
         self.due().filter(|due| *due <= now)?;
-        self.told = self.primaries.iter().map(|(member, _)| member.clone()).collect();
+        self.reported = self.primaries.iter().map(|(member, _)| member.clone()).collect();
         if self.primaries.is_empty() {
             return Some(Event::TwoPrimariesResolved);
         }
-        self.raised = Some(now);
+        self.raised_at = Some(now);
         Some(Event::TwoPrimaries(self.primaries.clone()))
     }
 }
 
 /// When something may be told again that was told at `told`.
-fn repeated(told: Option<Moment>) -> Moment {
-    told.map_or_else(Moment::default, |told| told + REPEAT_AFTER)
+fn earliest_repeat(reported: Option<Moment>) -> Moment {
+    reported.map_or_else(Moment::default, |reported| reported + REPEAT_AFTER)
 }

@@ -54,7 +54,7 @@ fn told_of(
         while let Some(deadline) = notifier.deadline().filter(|deadline| *deadline < snapshot.at) {
             advance(&mut notifier, deadline);
         }
-        notifier.note(&snapshot.routing, snapshot.at);
+        notifier.observe(&snapshot.routing, snapshot.at);
         advance(&mut notifier, snapshot.at);
     }
     while let Some(deadline) = notifier.deadline().filter(|deadline| *deadline <= end) {

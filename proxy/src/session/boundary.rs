@@ -93,7 +93,7 @@ impl Boundary {
                     *have += passed as u8;
                     if usize::from(*have) == HEADER {
                         let header = *header;
-                        self.note(header);
+                        self.record_header(header);
                         self.position = Position::after_header(header);
                     }
                 }
@@ -101,7 +101,7 @@ impl Boundary {
         }
     }
 
-    const fn note(&mut self, [kind, ..]: [u8; HEADER]) {
+    const fn record_header(&mut self, [kind, ..]: [u8; HEADER]) {
         self.logged_in |= kind == READY_FOR_QUERY;
         self.last = kind;
     }
@@ -110,7 +110,7 @@ impl Boundary {
     /// not.
     fn follow_messages<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         while let Some((header, body)) = bytes.split_first_chunk::<HEADER>() {
-            self.note(*header);
+            self.record_header(*header);
             let Some(length) = body_length(*header) else {
                 self.position = Position::Unknown;
                 return body;

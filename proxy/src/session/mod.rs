@@ -126,7 +126,7 @@ impl Session {
         let Self { accepted, target, relay } = self;
         debug!(peer = %accepted.peer, member = %target.member, epoch = %target.epoch, %end, "session ended");
         let counts = accepted.counts();
-        let (to_server, to_client) = relay.passed();
+        let (to_server, to_client) = relay.bytes_passed();
         counts.bytes_to_server.add(to_server);
         counts.bytes_to_client.add(to_client);
         match end {
@@ -134,7 +134,7 @@ impl Session {
                 counts.terminated.increment();
                 if let Some(counters) = &target.counters {
                     counters.terminated_by_proxy.increment();
-                    relay.last_passed().into_iter().for_each(|at| counters.record_last_byte(at));
+                    relay.last_byte_at().into_iter().for_each(|at| counters.record_last_byte(at));
                 }
                 relay.terminate();
             }

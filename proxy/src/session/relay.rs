@@ -101,8 +101,8 @@ struct Direction {
     at_end: bool,
     /// The sink was told of the end, or takes no more.
     closed: bool,
-    passed: u64,
-    last_passed: Option<Moment>,
+    bytes_passed: u64,
+    last_byte_at: Option<Moment>,
 }
 
 /// How far a direction came.
@@ -198,7 +198,7 @@ impl Relay {
     }
 
     /// Takes note of what epoll said of one of the sockets.
-    pub(crate) fn note(&mut self, side: Side, event: &Event) {
+    pub(crate) fn record_event(&mut self, side: Side, event: &Event) {
         let (from, to) = match side {
             Side::Client => (&mut self.to_server, &mut self.to_client),
             Side::Server => (&mut self.to_client, &mut self.to_server),
@@ -285,13 +285,13 @@ impl Relay {
     }
 
     /// Bytes that went to the server and to the client.
-    pub(crate) const fn passed(&self) -> (u64, u64) {
-        (self.to_server.passed, self.to_client.passed)
+    pub(crate) const fn bytes_passed(&self) -> (u64, u64) {
+        (self.to_server.bytes_passed, self.to_client.bytes_passed)
     }
 
     /// When the last byte went to the client.
-    pub(crate) const fn last_passed(&self) -> Option<Moment> {
-        self.to_client.last_passed
+    pub(crate) const fn last_byte_at(&self) -> Option<Moment> {
+        self.to_client.last_byte_at
     }
 }
 
@@ -306,8 +306,8 @@ impl Direction {
             may_write: true,
             at_end: false,
             closed: false,
-            passed: 0,
-            last_passed: None,
+            bytes_passed: 0,
+            last_byte_at: None,
         }
     }
 
@@ -341,14 +341,14 @@ impl Direction {
             self.may_read = length == buffer.len() || self.ending;
             let bytes = &buffer[..length];
             boundary.follow(bytes);
-            if let Err(stop) = check(grant, &mut self.last_passed) {
+            if let Err(stop) = check(grant, &mut self.last_byte_at) {
                 pool.keep(&mut self.unsent, bytes);
                 return Err(stop);
             }
             let taken = unless_blocked(sink.write(bytes)).map_err(Stop::Sink)?;
             self.may_write = taken.is_some();
             let taken = taken.unwrap_or(0);
-            self.passed += taken as u64;
+            self.bytes_passed += taken as u64;
             pool.keep(&mut self.unsent, &bytes[taken..]);
         }
         Ok(DirectionState::Unfinished)
@@ -362,12 +362,12 @@ impl Direction {
             if !self.may_write {
                 return Ok(false);
             }
-            check(grant, &mut self.last_passed)?;
+            check(grant, &mut self.last_byte_at)?;
             let taken = unless_blocked(sink.write(unsent)).map_err(Stop::Sink)?;
             self.may_write = taken.is_some();
             let taken = taken.unwrap_or(0);
             self.sent += taken as u32;
-            self.passed += taken as u64;
+            self.bytes_passed += taken as u64;
         }
         if self.sent > 0 {
             pool.give_back(std::mem::take(&mut self.unsent));
@@ -387,11 +387,11 @@ fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
 }
 
 /// No byte passes without this.
-fn check(grant: &Grant, last_passed: &mut Option<Moment>) -> Result<(), Stop> {
+fn check(grant: &Grant, last_byte_at: &mut Option<Moment>) -> Result<(), Stop> {
     let now = clock::now();
     if !grant.allows(now) {
         return Err(Stop::GrantExpired);
     }
-    *last_passed = Some(now);
+    *last_byte_at = Some(now);
     Ok(())
 }

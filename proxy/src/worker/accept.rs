@@ -102,7 +102,7 @@ impl AcceptLoop {
         let ready = self.event_loop.advance(timeout);
         self.transfer_settled();
         for listener in ready.listeners {
-            self.acceptors.note(listener);
+            self.acceptors.mark_ready(listener);
         }
         if ready.woken {
             self.run_commands();
@@ -126,17 +126,17 @@ impl AcceptLoop {
         while !self.startups.is_empty() {
             let next_ready = self.next_ready();
             tokio::select! {
-                Some(arrived) = self.startups.next() => {
-                    if let Ok(Some(relayed)) = arrived {
+                Some(finished) = self.startups.next() => {
+                    if let Ok(Some(relayed)) = finished {
                         relayed.session.begin();
-                        self.event_loop.adopt(Box::new(relayed));
+                        self.event_loop.add(Box::new(relayed));
                     }
                     continue;
                 }
                 // Cleared before the look, so that nothing can come between the two.
-                told = ready.readable() => told.into_iter().for_each(|mut told| told.clear_ready()),
+                readable = ready.readable() => readable.into_iter().for_each(|mut readable| readable.clear_ready()),
                 () = tick.as_mut() => tick.as_mut().reset(tokio::time::Instant::now() + TICK),
-                () = rest(next_ready), if next_ready.is_some() => {}
+                () = wait(next_ready), if next_ready.is_some() => {}
             }
             self.advance(Some(Duration::ZERO));
         }
@@ -146,10 +146,10 @@ impl AcceptLoop {
         loop {
             match self.inbox.try_recv() {
                 Ok(WorkerCommand::Listen(listener)) => {
-                    self.acceptors.adopt(listener, self.event_loop.registry())
+                    self.acceptors.add(listener, self.event_loop.registry())
                 }
                 Ok(WorkerCommand::Unlisten(route, addr)) => self.unlisten(route, addr),
-                Ok(WorkerCommand::Relay(relayed)) => self.event_loop.adopt(relayed),
+                Ok(WorkerCommand::Relay(relayed)) => self.event_loop.add(relayed),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.leaving = true;
@@ -196,7 +196,7 @@ impl AcceptLoop {
     fn transfer_settled(&mut self) {
         for key in self.event_loop.take_settled() {
             let Some(transfer_permit) = self.handle.transfer_permit() else { return };
-            if let Some(relayed) = self.event_loop.release(key) {
+            if let Some(relayed) = self.event_loop.remove_for_transfer(key) {
                 transfer_permit.transfer(relayed);
             }
         }
@@ -204,7 +204,7 @@ impl AcceptLoop {
 }
 
 /// Lets others do something for that long; nothing may mean not at all.
-async fn rest(time: Option<Duration>) {
+async fn wait(time: Option<Duration>) {
     match time {
         Some(Duration::ZERO) => yield_now().await,
         time => sleep(time.unwrap_or_default()).await,

@@ -71,7 +71,7 @@ impl Acceptors {
     }
 
     /// Accepts from this socket as well.
-    pub(super) fn adopt(&mut self, listener: Listener, registry: &Registry) {
+    pub(super) fn add(&mut self, listener: Listener, registry: &Registry) {
         let Listener { route, addr, socket, owner } = listener;
         let options = self.settings.borrow().socket;
         let mut socket = TcpListener::from_std(socket);
@@ -90,7 +90,7 @@ impl Acceptors {
     }
 
     /// Takes note that epoll has called one of the sockets.
-    pub(super) fn note(&mut self, token: Token) {
+    pub(super) fn mark_ready(&mut self, token: Token) {
         for acceptor in self.sockets.iter_mut().filter(|acceptor| acceptor.token == token) {
             acceptor.may_have_clients = true;
         }
@@ -200,7 +200,7 @@ mod tests {
         let (settings, mut acceptors, poll) = acceptors();
         let listener = listener(ListenerOwner::Process);
         let addr = listener.addr;
-        acceptors.adopt(listener, poll.registry());
+        acceptors.add(listener, poll.registry());
         let mut accepted = |keepalive: u64| {
             let _client = TcpStream::connect(addr).unwrap();
             let (client, _) = acceptors.next().unwrap().1.unwrap();
@@ -220,7 +220,7 @@ mod tests {
         let (_settings, mut acceptors, poll) = acceptors();
         let listener = listener(ListenerOwner::Process);
         let addr = listener.addr;
-        acceptors.adopt(listener, poll.registry());
+        acceptors.add(listener, poll.registry());
         let _clients = connect(addr);
         assert_eq!(acceptors.unlisten(RouteKind::Read, addr, poll.registry()).len(), 0, "another route");
         assert_eq!(acceptors.unlisten(RouteKind::Write, addr, poll.registry()).len(), CLIENTS);
@@ -232,7 +232,7 @@ mod tests {
         let (_settings, mut acceptors, mut poll) = acceptors();
         let listener = listener(ListenerOwner::Supervisor);
         let (addr, holder) = (listener.addr, listener.socket.try_clone().unwrap());
-        acceptors.adopt(listener, poll.registry());
+        acceptors.add(listener, poll.registry());
         let _clients = connect(addr);
         let mut events = Events::with_capacity(1);
         poll.poll(&mut events, Some(BOUND)).unwrap();
@@ -241,8 +241,8 @@ mod tests {
         let _latecomers = connect(addr);
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty());
-        let kept = std::iter::from_fn(|| holder.accept().ok()).count();
-        assert_eq!(kept, 2 * CLIENTS, "those who came before and after");
+        let accepted_by_holder = std::iter::from_fn(|| holder.accept().ok()).count();
+        assert_eq!(accepted_by_holder, 2 * CLIENTS, "those who came before and after");
     }
 
     #[test]
@@ -250,8 +250,8 @@ mod tests {
         let (_settings, mut acceptors, poll) = acceptors();
         let (busy, other) = (listener(ListenerOwner::Process), listener(ListenerOwner::Process));
         let (busy_addr, other_addr) = (busy.addr, other.addr);
-        acceptors.adopt(busy, poll.registry());
-        acceptors.adopt(other, poll.registry());
+        acceptors.add(busy, poll.registry());
+        acceptors.add(other, poll.registry());
         let _clients = (connect(busy_addr), connect(other_addr));
         let mut served = Vec::new();
         for _ in 0..CLIENTS {

@@ -34,7 +34,7 @@ pub(super) struct EventLoop {
     waker: Arc<LoopWaker>,
     sessions: Slab<Box<RelayedSession>>,
     scratch: Scratch,
-    grants: Vec<Watched>,
+    grants: Vec<WatchedGrant>,
     /// Epoll had more to say than was asked at once.
     events_left: bool,
     /// Sessions that have more to do than was fair.
@@ -48,7 +48,7 @@ pub(super) struct EventLoop {
 }
 
 /// A pass that sessions here hold.
-struct Watched {
+struct WatchedGrant {
     grant: Arc<Grant>,
     /// Rings the bell, as long as it is kept.
     _revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -127,18 +127,18 @@ impl EventLoop {
         }
         // Taken out, because whoever has the turn may change everything else.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
-        let mut said = 0;
+        let mut count = 0;
         for event in &events {
-            said += 1;
+            count += 1;
             match event.token() {
                 WAKE => ready.woken = true,
                 token if LISTENERS.contains(&token.0) => ready.listeners.push(token),
-                token => self.heard(token, event),
+                token => self.dispatch(token, event),
             }
         }
         self.events = events;
-        self.events_left = said == EVENTS;
-        self.catch_up();
+        self.events_left = count == EVENTS;
+        self.run_pending();
         if ready.woken {
             self.end_revoked();
         }
@@ -147,7 +147,7 @@ impl EventLoop {
 
     /// Takes a session in and gives it its first turn. Never while epoll's events are looked at: they may speak of a session
     /// that has ended, and whose place is given away here.
-    pub(super) fn adopt(&mut self, mut relayed: Box<RelayedSession>) {
+    pub(super) fn add(&mut self, mut relayed: Box<RelayedSession>) {
         let key = self.sessions.vacant_key();
         let relay = &mut relayed.session.relay;
         if let Err(error) = relay.register(self.poll.registry(), tokens(key)) {
@@ -155,7 +155,7 @@ impl EventLoop {
             return;
         }
         let (grant, settles_at) = (Arc::clone(relay.grant()), relay.settles_at());
-        self.watch(&grant);
+        self.watch_grant(&grant);
         if let Some(at) = settles_at {
             self.settling.push_back((at, key));
         }
@@ -170,7 +170,7 @@ impl EventLoop {
     }
 
     /// Gives a session away.
-    pub(super) fn release(&mut self, key: usize) -> Option<Box<RelayedSession>> {
+    pub(super) fn remove_for_transfer(&mut self, key: usize) -> Option<Box<RelayedSession>> {
         let mut relayed = self.remove(key)?;
         match relayed.session.relay.deregister(self.poll.registry()) {
             Ok(()) => Some(relayed),
@@ -181,10 +181,10 @@ impl EventLoop {
         }
     }
 
-    fn heard(&mut self, token: Token, event: &Event) {
+    fn dispatch(&mut self, token: Token, event: &Event) {
         let (key, side) = session(token);
         if let Some(relayed) = self.sessions.get_mut(key) {
-            relayed.session.relay.note(side, event);
+            relayed.session.relay.record_event(side, event);
             self.run(key);
         }
     }
@@ -226,7 +226,7 @@ impl EventLoop {
     }
 
     /// Has the end of a pass ring the bell.
-    fn watch(&mut self, grant: &Arc<Grant>) {
+    fn watch_grant(&mut self, grant: &Arc<Grant>) {
         if self.grants.iter().any(|known| Arc::ptr_eq(&known.grant, grant)) {
             return;
         }
@@ -235,7 +235,7 @@ impl EventLoop {
             Box::pin(async move { ends.revoked().await });
         let waker = Waker::from(Arc::clone(&self.waker));
         if revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            self.grants.push(Watched { grant: Arc::clone(grant), _revoked: revoked });
+            self.grants.push(WatchedGrant { grant: Arc::clone(grant), _revoked: revoked });
         }
     }
 
@@ -252,7 +252,7 @@ impl EventLoop {
     }
 
     /// Gives their turn to those whom no socket calls.
-    fn catch_up(&mut self) {
+    fn run_pending(&mut self) {
         for key in std::mem::take(&mut self.unfinished) {
             self.run(key);
         }

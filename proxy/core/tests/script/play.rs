@@ -107,7 +107,7 @@ impl Player {
         let changed = tell(&mut self.router);
         let routing = self.router.routing().clone();
         assert_eq!(changed, before != routing, "the router must say truly whether the routing changed");
-        self.failover_log.note(observation, &before.write, &routing.write, at);
+        self.failover_log.record(observation, &before.write, &routing.write, at);
         self.changed |= changed;
         self.trail.push(Snapshot {
             at,

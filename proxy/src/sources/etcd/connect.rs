@@ -46,14 +46,16 @@ impl Endpoint {
         if let Some((user, password)) = &config.login {
             options = options.with_user(user, password.expose());
         }
-        let doing = if config.login.is_some() { "log in" } else { "connect" };
+        let operation = if config.login.is_some() { "log in" } else { "connect" };
         let endpoint = shown(url);
         // Boxed because the client's future is as large as all its services together.
         let connecting = Box::pin(Client::connect([url], Some(options)));
         let client = match timeout(config.timeout, connecting).await {
             Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(EtcdError::Answer { endpoint, doing, source: error.into() }),
-            Err(_) => return Err(EtcdError::Slow { endpoint, doing, limit: config.timeout }),
+            Ok(Err(error)) => {
+                return Err(EtcdError::RequestFailed { endpoint, operation, source: error.into() });
+            }
+            Err(_) => return Err(EtcdError::Timeout { endpoint, operation, limit: config.timeout }),
         };
         Ok(Self { client: Arc::new(client), url: endpoint, limit: config.timeout })
     }
@@ -93,19 +95,19 @@ impl Endpoint {
     /// Bounds `answer` by the limit and says what it was about when it fails.
     async fn limited<T>(
         &self,
-        doing: &'static str,
+        operation: &'static str,
         answer: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, EtcdError> {
         match timeout(self.limit, answer).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.failed(doing, error)),
-            Err(_) => Err(EtcdError::Slow { endpoint: self.url.clone(), doing, limit: self.limit }),
+            Ok(Err(error)) => Err(self.failed(operation, error)),
+            Err(_) => Err(EtcdError::Timeout { endpoint: self.url.clone(), operation, limit: self.limit }),
         }
     }
 
     /// An error of this endpoint.
-    pub(super) fn failed(&self, doing: &'static str, error: etcd_client::Error) -> EtcdError {
-        EtcdError::Answer { endpoint: self.url.clone(), doing, source: error.into() }
+    pub(super) fn failed(&self, operation: &'static str, error: etcd_client::Error) -> EtcdError {
+        EtcdError::RequestFailed { endpoint: self.url.clone(), operation, source: error.into() }
     }
 }
 

@@ -20,23 +20,23 @@ pub enum EtcdError {
         source: std::io::Error,
     },
     /// The endpoint refused, or gave an error.
-    #[error("{endpoint}: cannot {doing}")]
-    Answer {
+    #[error("{endpoint}: cannot {operation}")]
+    RequestFailed {
         /// Whom we asked, without credentials.
         endpoint: String,
         /// What we were doing.
-        doing: &'static str,
+        operation: &'static str,
         /// What it said.
         #[source]
         source: EtcdCause,
     },
     /// The endpoint said nothing.
-    #[error("{endpoint}: no answer within {limit:?} while trying to {doing}")]
-    Slow {
+    #[error("{endpoint}: no answer within {limit:?} while trying to {operation}")]
+    Timeout {
         /// Whom we asked, without credentials.
         endpoint: String,
         /// What we were doing.
-        doing: &'static str,
+        operation: &'static str,
         /// How long we waited.
         limit: Duration,
     },
@@ -78,7 +78,7 @@ pub enum EtcdError {
     },
     /// Nobody takes observations any more: the proxy is stopping.
     #[error("nobody takes the observations of etcd")]
-    Unheard,
+    ReceiverGone,
 }
 
 /// What etcd or the way to it said. The client's own error keeps its causes to itself, so they are written out here.

@@ -17,30 +17,30 @@ mod backoff;
 mod check;
 mod connect;
 mod error;
-mod life;
-mod outlet;
+mod observation_sender;
 mod read;
 mod snapshot;
+mod watch_session;
 
 pub use check::{EndpointReport, check_endpoint};
 pub use error::{EtcdCause, EtcdError};
 
 use backoff::Backoff;
-use life::Life;
-use outlet::Outlet;
+use observation_sender::ObservationSender;
 use snapshot::Values;
+use watch_session::WatchSession;
 
 /// The source of everything that the store says.
 #[derive(Debug)]
 pub struct EtcdSource {
     config: config::Etcd,
-    outlet: Outlet,
+    sender: ObservationSender,
 }
 
 impl EtcdSource {
     /// A source that will send to `observations` what it reads according to `config`.
     pub fn new(config: config::Etcd, observations: mpsc::Sender<Observation>) -> Self {
-        Self { config, outlet: Outlet::new(observations) }
+        Self { config, sender: ObservationSender::new(observations) }
     }
 
     /// Follows the store for ever.
@@ -49,52 +49,52 @@ impl EtcdSource {
     /// [`EtcdError::Unheard`] when nobody takes the observations any more.
     pub async fn run(self) -> Result<Infallible, EtcdError> {
         let limit = self.config.refresh_interval + self.config.timeout;
-        let lives = Lives {
+        let endpoints = EndpointLoop {
             config: &self.config,
-            outlet: &self.outlet,
+            sender: &self.sender,
             values: Values::new(&self.config),
-            turn: 0,
+            current: 0,
             failed: 0,
             backoff: Backoff::default(),
-            complaint: None,
+            last_error: None,
         };
         tokio::select! {
             biased;
-            end = lives.live() => end,
-            end = self.outlet.listen(limit) => end,
+            end = endpoints.run() => end,
+            end = self.sender.watch_for_silence(limit) => end,
         }
     }
 }
 
 /// One life after another, round and round over the endpoints.
-struct Lives<'a> {
+struct EndpointLoop<'a> {
     config: &'a config::Etcd,
-    outlet: &'a Outlet,
+    sender: &'a ObservationSender,
     values: Values,
     /// Whose turn it is; an endpoint that works keeps it.
-    turn: usize,
+    current: usize,
     /// How many endpoints in a row did not even answer the first read.
     failed: usize,
     backoff: Backoff,
     /// The last failure that was logged as news.
-    complaint: Option<String>,
+    last_error: Option<String>,
 }
 
-impl Lives<'_> {
-    async fn live(mut self) -> Result<Infallible, EtcdError> {
+impl EndpointLoop<'_> {
+    async fn run(mut self) -> Result<Infallible, EtcdError> {
         loop {
             let began = Instant::now();
-            let (heard, error) = self.one_life().await;
-            if matches!(error, EtcdError::Unheard) {
+            let (heard, error) = self.one_session().await;
+            if matches!(error, EtcdError::ReceiverGone) {
                 return Err(error);
             }
-            self.complain(&error);
-            self.turn = (self.turn + 1) % self.config.endpoints.len();
+            self.log_error(&error);
+            self.current = (self.current + 1) % self.config.endpoints.len();
             self.failed = if heard { 0 } else { self.failed + 1 };
             let round_failed = self.failed >= self.config.endpoints.len();
             if round_failed {
                 self.failed = 0;
-                self.outlet.silence().await?;
+                self.sender.report_silence().await?;
             }
             if heard && began.elapsed() > backoff::LONGEST {
                 self.backoff.reset();
@@ -105,13 +105,13 @@ impl Lives<'_> {
     }
 
     /// Returns whether the first read was answered, and why the life ended.
-    async fn one_life(&mut self) -> (bool, EtcdError) {
-        let url = &self.config.endpoints[self.turn];
-        match Life::begin(self.config, self.outlet, &mut self.values, url).await {
-            Ok(life) => {
-                info!(endpoint = life.url(), "reading the cluster from etcd");
-                self.complaint = None;
-                match life.follow().await {
+    async fn one_session(&mut self) -> (bool, EtcdError) {
+        let url = &self.config.endpoints[self.current];
+        match WatchSession::open(self.config, self.sender, &mut self.values, url).await {
+            Ok(session) => {
+                info!(endpoint = session.url(), "reading the cluster from etcd");
+                self.last_error = None;
+                match session.run().await {
                     Err(error) => (true, error),
                 }
             }
@@ -120,13 +120,13 @@ impl Lives<'_> {
     }
 
     /// Says once what goes wrong, and repeats only at the debug level.
-    fn complain(&mut self, error: &EtcdError) {
+    fn log_error(&mut self, error: &EtcdError) {
         let text = chain(error);
-        if self.complaint.as_ref() == Some(&text) {
+        if self.last_error.as_ref() == Some(&text) {
             debug!(error = text, "etcd failed again");
         } else {
             warn!(error = text, "etcd failed; trying the next endpoint");
-            self.complaint = Some(text);
+            self.last_error = Some(text);
         }
     }
 }

@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 3;
 
 /// What a read brought.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct ReadResult {
     pub(super) cluster: u64,
     pub(super) revision: i64,
     pub(super) kvs: Vec<KeyValue>,
@@ -28,7 +28,7 @@ pub(super) struct Read {
 ///
 /// The stamp is taken before the first of the two questions, and the answers count together only when both came in
 /// the same raft term: after an election the time to live may be a wrong one (etcd#17506).
-pub(super) async fn read(endpoint: Endpoint, prefix: String) -> Result<Read, EtcdError> {
+pub(super) async fn read(endpoint: Endpoint, prefix: String) -> Result<ReadResult, EtcdError> {
     let leader = format!("{prefix}leader");
     let mut attempt = 1;
     loop {
@@ -41,7 +41,7 @@ pub(super) async fn read(endpoint: Endpoint, prefix: String) -> Result<Read, Etc
             None => None,
         };
         if remaining.is_some() || lease.is_none() || attempt == ATTEMPTS {
-            return Ok(Read {
+            return Ok(ReadResult {
                 cluster: header.cluster_id(),
                 revision: header.revision(),
                 kvs: range.take_kvs(),

@@ -18,7 +18,7 @@ const SHOWN_BYTES: usize = 80;
 
 /// The leader key with the lease it hangs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct HeldKey {
     pub(super) key: LeaderKey,
     pub(super) lease: i64,
 }
@@ -28,7 +28,7 @@ pub(super) struct Held {
 pub(super) struct Snapshot {
     /// The store's revision up to which everything is in here.
     pub(super) revision: i64,
-    pub(super) leader: Option<Held>,
+    pub(super) leader: Option<HeldKey>,
     members: BTreeMap<MemberName, Member>,
     config: ClusterConfig,
     announced: bool,
@@ -43,9 +43,9 @@ pub(super) enum Change {
     /// This is to be observed.
     Observe(Observation),
     /// The leader key is there, new or on another lease: observe it, and read the lease.
-    Led(Held),
+    LeaderPut(HeldKey),
     /// The leader key is gone.
-    Vacant,
+    LeaderDeleted,
 }
 
 impl Snapshot {
@@ -76,7 +76,7 @@ impl Snapshot {
         };
         let put = (event.event_type() == EventType::Put).then_some(kv);
         match values.key(kv.key()) {
-            Some(Key::Leader) => self.lead(put.and_then(|kv| values.leader(kv))),
+            Some(Key::Leader) => self.set_leader(put.and_then(|kv| values.leader(kv))),
             Some(Key::Member(name)) => {
                 let changed = match put.and_then(|kv| values.member(kv)) {
                     Some(member) => self.members.insert(name, member.clone()) != Some(member),
@@ -101,20 +101,20 @@ impl Snapshot {
     }
 
     /// Notes that everything up to `revision` is in here.
-    pub(super) fn reach(&mut self, revision: i64) {
+    pub(super) fn advance_revision(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
-    fn lead(&mut self, leader: Option<Held>) -> Change {
+    fn set_leader(&mut self, leader: Option<HeldKey>) -> Change {
         if self.leader == leader {
             return Change::Nothing;
         }
         self.leader.clone_from(&leader);
-        leader.map_or(Change::Vacant, Change::Led)
+        leader.map_or(Change::LeaderDeleted, Change::LeaderPut)
     }
 
     /// Whether `other` says the same of the cluster, at whatever revision.
-    pub(super) fn agrees(&self, other: &Self) -> bool {
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
         Self { revision: other.revision, ..self.clone() } == *other
     }
 
@@ -148,12 +148,12 @@ impl Snapshot {
     }
 }
 
-fn replace<T: Copy + PartialEq>(known: &mut T, new: T, observe: impl FnOnce(T) -> Observation) -> Change {
+fn replace<T: Copy + PartialEq>(known: &mut T, new: T, send_change: impl FnOnce(T) -> Observation) -> Change {
     if *known == new {
         Change::Nothing
     } else {
         *known = new;
-        Change::Observe(observe(new))
+        Change::Observe(send_change(new))
     }
 }
 
@@ -163,7 +163,7 @@ pub(super) struct Values {
     prefix: String,
     prefer_proxy_url: bool,
     address_map: BTreeMap<ServerAddr, ServerAddr>,
-    complained: BTreeMap<Vec<u8>, Vec<u8>>,
+    reported: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Values {
@@ -172,7 +172,7 @@ impl Values {
             prefix: config.prefix.clone(),
             prefer_proxy_url: config.prefer_proxy_url,
             address_map: config.address_map.clone(),
-            complained: BTreeMap::new(),
+            reported: BTreeMap::new(),
         }
     }
 
@@ -180,14 +180,14 @@ impl Values {
         Key::parse(std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?)
     }
 
-    fn leader(&mut self, kv: &KeyValue) -> Option<Held> {
-        let holder = self.accept(kv, patroni::leader(kv.value()))?;
+    fn leader(&mut self, kv: &KeyValue) -> Option<HeldKey> {
+        let holder = self.parsed_or_warn(kv, patroni::leader(kv.value()))?;
         let create_revision = Revision(u64::try_from(kv.create_revision()).unwrap_or_default());
-        Some(Held { key: LeaderKey { holder, create_revision }, lease: kv.lease() })
+        Some(HeldKey { key: LeaderKey { holder, create_revision }, lease: kv.lease() })
     }
 
     fn member(&mut self, kv: &KeyValue) -> Option<Member> {
-        let published = self.accept(kv, patroni::member(kv.value()))?;
+        let published = self.parsed_or_warn(kv, patroni::member(kv.value()))?;
         let proxy = published.proxy.filter(|_| self.prefer_proxy_url);
         let addr = proxy.unwrap_or(published.conn);
         let addr = self.address_map.get(&addr).cloned().unwrap_or(addr);
@@ -195,22 +195,22 @@ impl Values {
     }
 
     fn config(&mut self, kv: &KeyValue) -> ClusterConfig {
-        self.accept(kv, patroni::config(kv.value())).unwrap_or_default()
+        self.parsed_or_warn(kv, patroni::config(kv.value())).unwrap_or_default()
     }
 
     fn initialize(&mut self, kv: &KeyValue) -> Option<SystemId> {
-        self.accept(kv, patroni::initialize(kv.value())).flatten()
+        self.parsed_or_warn(kv, patroni::initialize(kv.value())).flatten()
     }
 
     /// The fact, or a complaint in the log unless it was said before of the same bytes.
-    fn accept<T>(&mut self, kv: &KeyValue, parsed: Result<T, ValueError>) -> Option<T> {
+    fn parsed_or_warn<T>(&mut self, kv: &KeyValue, parsed: Result<T, ValueError>) -> Option<T> {
         match parsed {
             Ok(fact) => {
-                self.complained.remove(kv.key());
+                self.reported.remove(kv.key());
                 Some(fact)
             }
             Err(error) => {
-                let before = self.complained.insert(kv.key().to_vec(), kv.value().to_vec());
+                let before = self.reported.insert(kv.key().to_vec(), kv.value().to_vec());
                 if before.as_deref() != Some(kv.value()) {
                     let key = String::from_utf8_lossy(kv.key());
                     let shown = &kv.value()[..kv.value().len().min(SHOWN_BYTES)];

@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::ProbeError;
-use super::question::{QUESTION, word};
+use super::query::{QUERY, parse_reply};
 use super::tls;
 use crate::config::{self, SslMode};
 
@@ -52,20 +52,20 @@ impl Connector {
     }
 
     /// Connects and logs in.
-    pub(super) async fn connect(&self, addr: &ServerAddr) -> Result<Conversation, ProbeError> {
+    pub(super) async fn connect(&self, addr: &ServerAddr) -> Result<Connection, ProbeError> {
         let limit = self.limit();
-        let slow = |doing| move |_| ProbeError::Slow { addr: addr.clone(), doing, limit };
+        let slow = |operation| move |_| ProbeError::Timeout { addr: addr.clone(), operation, limit };
         timeout(limit, self.connect_unbounded(addr)).await.map_err(slow("connect"))?
     }
 
-    async fn connect_unbounded(&self, addr: &ServerAddr) -> Result<Conversation, ProbeError> {
+    async fn connect_unbounded(&self, addr: &ServerAddr) -> Result<Connection, ProbeError> {
         let stream = self.reach(addr).await?;
         let login = |source| ProbeError::Login { addr: addr.clone(), source };
         let Ok(tls) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), addr.host());
         let (client, connection) = self.postgres.connect_raw(stream, tls).await.map_err(login)?;
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        Ok(Conversation { addr: addr.clone(), client, driver })
+        Ok(Connection { addr: addr.clone(), client, driver })
     }
 
     async fn reach(&self, addr: &ServerAddr) -> Result<TcpStream, ProbeError> {
@@ -99,23 +99,25 @@ impl Connector {
 }
 
 /// An open connection to a server.
-pub(super) struct Conversation {
+pub(super) struct Connection {
     addr: ServerAddr,
     client: Client,
     /// The one worker that moves the bytes; it dies with this.
     driver: JoinSet<Result<(), tokio_postgres::Error>>,
 }
 
-impl Conversation {
+impl Connection {
     /// Asks the question.
-    pub(super) async fn ask(&mut self, limit: Duration) -> Result<ProbeReply, ProbeError> {
+    pub(super) async fn query(&mut self, limit: Duration) -> Result<ProbeReply, ProbeError> {
         let addr = || self.addr.clone();
-        match timeout(limit, self.client.simple_query(QUESTION)).await {
-            Ok(Ok(messages)) => word(&messages).map_err(|what| ProbeError::Nonsense { addr: addr(), what }),
+        match timeout(limit, self.client.simple_query(QUERY)).await {
+            Ok(Ok(messages)) => {
+                parse_reply(&messages).map_err(|what| ProbeError::InvalidReply { addr: addr(), what })
+            }
             // What the server said before it hung up, the driver knows.
             Ok(Err(error)) if error.is_closed() => Err(self.ended().await),
-            Ok(Err(source)) => Err(ProbeError::Question { addr: addr(), source }),
-            Err(_) => Err(ProbeError::Slow { addr: addr(), doing: "get its word", limit }),
+            Ok(Err(source)) => Err(ProbeError::Query { addr: addr(), source }),
+            Err(_) => Err(ProbeError::Timeout { addr: addr(), operation: "get its word", limit }),
         }
     }
 
@@ -123,7 +125,7 @@ impl Conversation {
     pub(super) async fn ended(&mut self) -> ProbeError {
         match self.driver.join_next().await {
             Some(Ok(Err(source))) if !source.is_closed() => {
-                ProbeError::Question { addr: self.addr.clone(), source }
+                ProbeError::Query { addr: self.addr.clone(), source }
             }
             Some(_) | None => ProbeError::Closed { addr: self.addr.clone() },
         }

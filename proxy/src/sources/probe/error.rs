@@ -12,7 +12,7 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 pub enum ProbeError {
     /// There is no authority to verify certificates with.
     #[error("no certificate of an authority in {place}")]
-    NoAuthority {
+    NoCaCertificate {
         /// Where it was looked for.
         place: String,
     },
@@ -38,12 +38,12 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The server was silent for too long.
-    #[error("no answer from {addr} within {limit:?} while trying to {doing}")]
-    Slow {
+    #[error("no answer from {addr} within {limit:?} while trying to {operation}")]
+    Timeout {
         /// Which server.
         addr: ServerAddr,
         /// What we were doing.
-        doing: &'static str,
+        operation: &'static str,
         /// How long we waited.
         limit: Duration,
     },
@@ -58,7 +58,7 @@ pub enum ProbeError {
     },
     /// The server answered the question with an error, or hung up.
     #[error("cannot ask {addr} whether it is in recovery")]
-    Question {
+    Query {
         /// Which server.
         addr: ServerAddr,
         /// Why.
@@ -73,7 +73,7 @@ pub enum ProbeError {
     },
     /// The answer is not what PostgreSQL answers.
     #[error("{addr} gave an answer that makes no sense: {what}")]
-    Nonsense {
+    InvalidReply {
         /// Which server.
         addr: ServerAddr,
         /// What is wrong with it.
@@ -81,7 +81,7 @@ pub enum ProbeError {
     },
     /// Nobody takes observations any more: the proxy is stopping.
     #[error("nobody takes the observations of the servers")]
-    Unheard,
+    ReceiverGone,
 }
 
 impl ProbeError {
@@ -92,36 +92,36 @@ impl ProbeError {
     /// which may be alive behind a broken network, and counts like silence.
     pub fn failure(&self) -> ProbeFailure {
         match self {
-            Self::Slow { .. } | Self::Unresolved { .. } => ProbeFailure::TimedOut,
-            Self::Unreachable { source, .. } => of_io(source),
+            Self::Timeout { .. } | Self::Unresolved { .. } => ProbeFailure::TimedOut,
+            Self::Unreachable { source, .. } => classify_io(source),
             Self::Closed { .. } => ProbeFailure::Refused,
-            Self::Login { source, .. } | Self::Question { source, .. } => of_postgres(source),
-            Self::NoAuthority { .. } | Self::Tls(_) | Self::Nonsense { .. } | Self::Unheard => {
+            Self::Login { source, .. } | Self::Query { source, .. } => classify_postgres(source),
+            Self::NoCaCertificate { .. } | Self::Tls(_) | Self::InvalidReply { .. } | Self::ReceiverGone => {
                 ProbeFailure::Failed
             }
         }
     }
 
     /// Whether the connection can be asked again: the server refused one statement, not the session.
-    pub(super) fn leaves_connection(&self) -> bool {
+    pub(super) fn keeps_connection(&self) -> bool {
         match self {
-            Self::Question { source, .. } => {
+            Self::Query { source, .. } => {
                 source.as_db_error().and_then(DbError::parsed_severity) == Some(Severity::Error)
             }
-            Self::Nonsense { .. } => true,
-            Self::NoAuthority { .. }
+            Self::InvalidReply { .. } => true,
+            Self::NoCaCertificate { .. }
             | Self::Tls(_)
             | Self::Unresolved { .. }
             | Self::Unreachable { .. }
-            | Self::Slow { .. }
+            | Self::Timeout { .. }
             | Self::Login { .. }
             | Self::Closed { .. }
-            | Self::Unheard => false,
+            | Self::ReceiverGone => false,
         }
     }
 }
 
-fn of_io(error: &io::Error) -> ProbeFailure {
+fn classify_io(error: &io::Error) -> ProbeFailure {
     use io::ErrorKind as Kind;
     let gone = [
         Kind::ConnectionRefused,
@@ -141,9 +141,9 @@ fn of_io(error: &io::Error) -> ProbeFailure {
     }
 }
 
-fn of_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
+fn classify_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
     if let Some(error) = error.as_db_error() {
-        return of_server(error);
+        return classify_sqlstate(error);
     }
     if error.is_closed() {
         return ProbeFailure::Refused;
@@ -154,14 +154,14 @@ fn of_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
     let mut cause = error.source();
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
-            return of_io(error);
+            return classify_io(error);
         }
         cause = error.source();
     }
     ProbeFailure::Failed
 }
 
-fn of_server(error: &DbError) -> ProbeFailure {
+fn classify_sqlstate(error: &DbError) -> ProbeFailure {
     let code = error.code();
     if code == &SqlState::ADMIN_SHUTDOWN {
         ProbeFailure::ShuttingDown

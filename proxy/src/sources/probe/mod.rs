@@ -13,16 +13,16 @@ use crate::config;
 
 mod connect;
 mod error;
-mod kept;
-mod pace;
-mod question;
+mod member;
+mod persistent;
+mod query;
 mod tls;
-mod worker;
+mod urgency;
 
 pub use error::ProbeError;
 
 use connect::Connector;
-use worker::Worker;
+use member::MemberProbe;
 
 /// Asks every member of the inquiry for ever, and sends what comes of it to `observations`.
 ///
@@ -39,7 +39,7 @@ pub async fn run(
 ) -> Result<Infallible, ProbeError> {
     let connector = Arc::new(Connector::new(config)?);
     let probes =
-        Probes { connector, probe_plan, observations, workers: JoinSet::new(), members: BTreeMap::new() };
+        Probes { connector, probe_plan, observations, tasks: JoinSet::new(), members: BTreeMap::new() };
     probes.run(wake).await
 }
 
@@ -49,23 +49,23 @@ pub async fn run(
 /// [`ProbeError`] that says what to do about it.
 pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<ProbeReply, ProbeError> {
     let connector = Connector::new(config.clone())?;
-    let mut conversation = connector.connect(addr).await?;
-    conversation.ask(connector.limit()).await
+    let mut connection = connector.connect(addr).await?;
+    connection.query(connector.limit()).await
 }
 
 struct Probes {
     connector: Arc<Connector>,
     probe_plan: watch::Receiver<Arc<ProbePlan>>,
     observations: mpsc::Sender<Observation>,
-    workers: JoinSet<ProbeError>,
-    members: BTreeMap<MemberName, Asked>,
+    tasks: JoinSet<ProbeError>,
+    members: BTreeMap<MemberName, RunningProbe>,
 }
 
 /// A member that is being asked.
-struct Asked {
+struct RunningProbe {
     addr: ServerAddr,
     wake: mpsc::Sender<()>,
-    worker: AbortHandle,
+    probe: AbortHandle,
 }
 
 impl Probes {
@@ -73,18 +73,18 @@ impl Probes {
         let mut relays = true;
         loop {
             let probe_plan = Arc::clone(&self.probe_plan.borrow_and_update());
-            self.match_members(&probe_plan);
+            self.sync_members(&probe_plan);
             loop {
                 tokio::select! {
                     changed = self.probe_plan.changed() => {
-                        changed.map_err(|_| ProbeError::Unheard)?;
+                        changed.map_err(|_| ProbeError::ReceiverGone)?;
                         break;
                     }
                     name = wake.recv(), if relays => match name {
                         Some(name) => self.wake(&name),
                         None => relays = false,
                     },
-                    Some(end) = self.workers.join_next() => {
+                    Some(end) = self.tasks.join_next() => {
                         // An aborted worker belongs to a member that left.
                         if let Ok(error) = end {
                             return Err(error);
@@ -96,11 +96,11 @@ impl Probes {
     }
 
     /// Starts a worker for each new member, and stops those of members that left or moved.
-    fn match_members(&mut self, probe_plan: &ProbePlan) {
+    fn sync_members(&mut self, probe_plan: &ProbePlan) {
         self.members.retain(|name, asked| {
             let stays = probe_plan.members.get(name) == Some(&asked.addr);
             if !stays {
-                asked.worker.abort();
+                asked.probe.abort();
             }
             stays
         });
@@ -112,17 +112,17 @@ impl Probes {
         }
     }
 
-    fn start(&mut self, member: &MemberName, addr: &ServerAddr) -> Asked {
+    fn start(&mut self, member: &MemberName, addr: &ServerAddr) -> RunningProbe {
         // One waiting wake-up says all there is to say.
         let (wake, woken) = mpsc::channel(1);
-        let worker = Worker {
+        let probe = MemberProbe {
             member: member.clone(),
             addr: addr.clone(),
             connector: Arc::clone(&self.connector),
             observations: self.observations.clone(),
         };
-        let worker = self.workers.spawn(worker.run(self.probe_plan.clone(), woken));
-        Asked { addr: addr.clone(), wake, worker }
+        let probe = self.tasks.spawn(probe.run(self.probe_plan.clone(), woken));
+        RunningProbe { addr: addr.clone(), wake, probe }
     }
 
     fn wake(&self, name: &MemberName) {

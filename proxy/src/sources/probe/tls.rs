@@ -54,7 +54,7 @@ fn chain(
     };
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
-        .map_err(|_| ProbeError::NoAuthority { place })
+        .map_err(|_| ProbeError::NoCaCertificate { place })
 }
 
 /// Accepts any name in a certificate, and without a chain to verify any certificate.

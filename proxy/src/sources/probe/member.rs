@@ -12,18 +12,18 @@ use tracing::{debug, info, warn};
 use super::super::{ProbePlan, chain};
 use super::connect::Connector;
 use super::error::ProbeError;
-use super::kept::Kept;
+use super::persistent::PersistentProbe;
 use crate::clock;
 
 /// Asks one member where it is.
-pub(super) struct Worker {
+pub(super) struct MemberProbe {
     pub(super) member: MemberName,
     pub(super) addr: ServerAddr,
     pub(super) connector: Arc<Connector>,
     pub(super) observations: mpsc::Sender<Observation>,
 }
 
-impl Worker {
+impl MemberProbe {
     /// Asks for ever, or until nobody listens.
     pub(super) async fn run(
         self,
@@ -32,15 +32,15 @@ impl Worker {
     ) -> ProbeError {
         tokio::select! {
             biased;
-            end = Kept::new(&self, probe_plan, woken).run() => end,
-            end = self.ask_afresh() => end,
+            end = PersistentProbe::new(&self, probe_plan, woken).run() => end,
+            end = self.probe_new_connections() => end,
         }
     }
 
     /// Connects, asks and hangs up at intervals: only that shows whether the server still takes connections.
-    async fn ask_afresh(&self) -> ProbeError {
+    async fn probe_new_connections(&self) -> ProbeError {
         let config = &self.connector.config;
-        let mut voice = Voice::new(ProbeConnection::New);
+        let mut log = ProbeLog::new(ProbeConnection::New);
         let mut ticks = interval(config.connect_interval);
         ticks.reset();
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,16 +48,16 @@ impl Worker {
             ticks.tick().await;
             let mut sent = clock::now();
             let outcome = match self.connector.connect(&self.addr).await {
-                Ok(mut conversation) => {
+                Ok(mut connection) => {
                     sent = clock::now();
-                    let outcome = conversation.ask(config.timeout).await;
-                    conversation.close(config.timeout).await;
+                    let outcome = connection.query(config.timeout).await;
+                    connection.close(config.timeout).await;
                     outcome
                 }
                 Err(error) => Err(error),
             };
-            if let Err(unheard) = self.report(&mut voice, sent, outcome).await {
-                return unheard;
+            if let Err(receiver_gone) = self.report(&mut log, sent, outcome).await {
+                return receiver_gone;
             }
         }
     }
@@ -65,44 +65,44 @@ impl Worker {
     /// Observes an outcome, and logs it where it is news.
     pub(super) async fn report(
         &self,
-        voice: &mut Voice,
+        log: &mut ProbeLog,
         sent: Moment,
         outcome: Result<ProbeReply, ProbeError>,
     ) -> Result<(), ProbeError> {
-        voice.log(self, &outcome);
+        log.log(self, &outcome);
         let observation = Observation::Probe {
             member: self.member.clone(),
             addr: self.addr.clone(),
             sent,
-            connection: voice.connection,
+            connection: log.connection,
             outcome: outcome.map_err(|error| error.failure()),
         };
-        self.observations.send(observation).await.map_err(|_| ProbeError::Unheard)
+        self.observations.send(observation).await.map_err(|_| ProbeError::ReceiverGone)
     }
 }
 
 /// What was last logged of one path to a member.
-pub(super) struct Voice {
+pub(super) struct ProbeLog {
     connection: ProbeConnection,
-    failing: Option<ProbeFailure>,
+    last_failure: Option<ProbeFailure>,
 }
 
-impl Voice {
+impl ProbeLog {
     pub(super) const fn new(connection: ProbeConnection) -> Self {
-        Self { connection, failing: None }
+        Self { connection, last_failure: None }
     }
 
-    fn log(&mut self, worker: &Worker, outcome: &Result<ProbeReply, ProbeError>) {
-        let (member, addr, connection) = (&worker.member, &worker.addr, self.connection);
+    fn log(&mut self, probe: &MemberProbe, outcome: &Result<ProbeReply, ProbeError>) {
+        let (member, addr, connection) = (&probe.member, &probe.addr, self.connection);
         match outcome {
             Ok(_) => {
-                if self.failing.take().is_some() {
+                if self.last_failure.take().is_some() {
                     info!(%member, %addr, ?connection, "the server answers again");
                 }
             }
             Err(error) => {
                 let failure = error.failure();
-                let news = self.failing.replace(failure) != Some(failure);
+                let news = self.last_failure.replace(failure) != Some(failure);
                 let code = failure.code();
                 let error = chain(error);
                 match failure {

@@ -8,7 +8,7 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 /// Whether the server is in recovery is asked exactly once: a promotion between two calls would make the functions
 /// that need a primary raise an error. A primary never re-enters recovery within a session. Who may not see the
 /// columns of `pg_stat_wal_receiver` still sees its row.
-pub(super) const QUESTION: &str = "\
+pub(super) const QUERY: &str = "\
 WITH server AS MATERIALIZED (SELECT pg_catalog.pg_is_in_recovery() AS recovers) \
 SELECT recovers::text AS recovers, \
 (SELECT system_identifier FROM pg_catalog.pg_control_system())::text AS system_id, \
@@ -23,7 +23,7 @@ EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)::text AS streaming \
 FROM server";
 
 /// Reads the answer; an error says what is wrong with it.
-pub(super) fn word(messages: &[SimpleQueryMessage]) -> Result<ProbeReply, String> {
+pub(super) fn parse_reply(messages: &[SimpleQueryMessage]) -> Result<ProbeReply, String> {
     let row = messages
         .iter()
         .find_map(|message| if let SimpleQueryMessage::Row(row) = message { Some(row) } else { None });

@@ -10,69 +10,69 @@ use tracing::{debug, info, warn};
 
 use super::connect::Endpoint;
 use super::error::EtcdError;
-use super::outlet::Outlet;
-use super::read::{Read, read};
-use super::snapshot::{Change, Held, Snapshot, Values};
+use super::observation_sender::ObservationSender;
+use super::read::{ReadResult, read};
+use super::snapshot::{Change, HeldKey, Snapshot, Values};
 use crate::{clock, config};
 
 /// A read that is under way beside the watch, so that a slow answer never holds up an event.
-type Reading = Pin<Box<dyn Future<Output = Result<Read, EtcdError>> + Send>>;
+type PendingRead = Pin<Box<dyn Future<Output = Result<ReadResult, EtcdError>> + Send>>;
 
 /// A life after its first read.
-pub(super) struct Life<'a> {
+pub(super) struct WatchSession<'a> {
     config: &'a config::Etcd,
-    outlet: &'a Outlet,
+    sender: &'a ObservationSender,
     values: &'a mut Values,
     endpoint: Endpoint,
     cluster: u64,
     snapshot: Snapshot,
-    reading: Option<Reading>,
+    pending_read: Option<PendingRead>,
     /// A change that a read showed before the watch did: the watch must deliver it too, by then.
-    owed: Option<Owed>,
+    expected_event: Option<ExpectedEvent>,
     /// Whether a sign of life was asked for and nothing has come through the watch since.
-    unanswered: bool,
+    progress_pending: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Owed {
+struct ExpectedEvent {
     /// The last revision that the watch delivered.
     after: i64,
-    by: Instant,
+    deadline: Instant,
 }
 
-impl<'a> Life<'a> {
+impl<'a> WatchSession<'a> {
     /// Connects to `url` and reads everything. What a first read says is true, whatever was known before: a store
     /// that was restored from a backup has lower revisions.
-    pub(super) async fn begin(
+    pub(super) async fn open(
         config: &'a config::Etcd,
-        outlet: &'a Outlet,
+        sender: &'a ObservationSender,
         values: &'a mut Values,
         url: &str,
     ) -> Result<Self, EtcdError> {
         let endpoint = Endpoint::connect(config, url).await?;
         let first = read(endpoint.clone(), config.prefix.clone()).await?;
-        let returned = outlet.answered();
+        let returned = sender.record_answer();
         let snapshot = Snapshot::of(values, &first.kvs, first.revision);
         if returned {
             info!(endpoint = endpoint.url(), "etcd answers again");
         }
         for observation in snapshot.observations(None) {
-            outlet.send(observation).await?;
+            sender.send(observation).await?;
         }
-        outlet.send(snapshot.observe_leader(first.lease, first.seen)).await?;
-        let life = Self {
+        sender.send(snapshot.observe_leader(first.lease, first.seen)).await?;
+        let session = Self {
             config,
-            outlet,
+            sender,
             values,
             endpoint,
             cluster: first.cluster,
             snapshot,
-            reading: None,
-            owed: None,
-            unanswered: false,
+            pending_read: None,
+            expected_event: None,
+            progress_pending: false,
         };
-        life.warn_of_eternity();
-        Ok(life)
+        session.warn_without_lease();
+        Ok(session)
     }
 
     /// The endpoint, as it may be shown.
@@ -81,28 +81,28 @@ impl<'a> Life<'a> {
     }
 
     /// Follows the store until the endpoint fails.
-    pub(super) async fn follow(mut self) -> Result<Infallible, EtcdError> {
+    pub(super) async fn run(mut self) -> Result<Infallible, EtcdError> {
         let mut watch = self.endpoint.watch(&self.config.prefix, self.snapshot.revision + 1).await?;
         let mut refresh = ticks(self.config.refresh_interval);
-        let mut pulse = ticks(self.config.timeout);
+        let mut heartbeat = ticks(self.config.timeout);
         if self.snapshot.leader.is_some() {
             debug!(endpoint = self.url(), revision = self.snapshot.revision, "following the cluster's keys");
         }
         loop {
-            let due = self.owed.map(|owed| owed.by);
+            let due = self.expected_event.map(|expected_event| expected_event.deadline);
             tokio::select! {
                 biased;
-                message = watch.message() => self.hear(message).await?,
-                answer = finished(&mut self.reading) => self.take(answer?).await?,
-                _ = refresh.tick() => self.read_unless_reading(),
-                _ = pulse.tick() => self.ask_for_a_sign(&mut watch).await?,
-                () = until(due) => return Err(self.missed()),
+                message = watch.message() => self.handle_message(message).await?,
+                answer = finished(&mut self.pending_read) => self.handle_read(answer?).await?,
+                _ = refresh.tick() => self.start_read(),
+                _ = heartbeat.tick() => self.request_progress(&mut watch).await?,
+                () = until(due) => return Err(self.missed_event()),
             }
         }
     }
 
     /// A message of the watch.
-    async fn hear(
+    async fn handle_message(
         &mut self,
         message: Result<Option<WatchResponse>, etcd_client::Error>,
     ) -> Result<(), EtcdError> {
@@ -115,7 +115,7 @@ impl<'a> Life<'a> {
             }
             Err(error) => return Err(self.endpoint.failed("watch the cluster's keys", error)),
         };
-        self.unanswered = false;
+        self.progress_pending = false;
         if response.compact_revision() > 0 {
             return Err(EtcdError::Compacted { endpoint: endpoint(), revision: response.compact_revision() });
         }
@@ -128,89 +128,93 @@ impl<'a> Life<'a> {
         let mut last = 0;
         for event in response.events() {
             let revision = event.kv().map_or(0, etcd_client::KeyValue::mod_revision);
-            if self.owed.is_some_and(|owed| revision > owed.after) {
-                self.owed = None;
+            if self.expected_event.is_some_and(|expected_event| revision > expected_event.after) {
+                self.expected_event = None;
             }
             let change = self.snapshot.apply(self.values, event);
-            self.observe(change).await?;
+            self.send_change(change).await?;
             last = last.max(revision);
         }
         // Only after all events, because those of one transaction share a revision. The revision of a message without
         // events proves nothing: older servers send it ahead of events (etcd#15220).
-        self.snapshot.reach(last);
+        self.snapshot.advance_revision(last);
         Ok(())
     }
 
-    async fn observe(&mut self, change: Change) -> Result<(), EtcdError> {
+    async fn send_change(&mut self, change: Change) -> Result<(), EtcdError> {
         match change {
             Change::Nothing => Ok(()),
-            Change::Observe(observation) => self.outlet.send(observation).await,
-            Change::Led(Held { key, lease }) => {
+            Change::Observe(observation) => self.sender.send(observation).await,
+            Change::LeaderPut(HeldKey { key, lease }) => {
                 debug!(holder = %key.holder, create_revision = %key.create_revision, lease, "the leader key was put");
-                self.outlet.send(self.snapshot.observe_leader(None, clock::now())).await?;
-                self.warn_of_eternity();
-                self.read_unless_reading();
+                self.sender.send(self.snapshot.observe_leader(None, clock::now())).await?;
+                self.warn_without_lease();
+                self.start_read();
                 Ok(())
             }
-            Change::Vacant => {
+            Change::LeaderDeleted => {
                 debug!("the leader key is gone");
-                self.outlet.send(self.snapshot.observe_leader(None, clock::now())).await
+                self.sender.send(self.snapshot.observe_leader(None, clock::now())).await
             }
         }
     }
 
     /// The answer of a read that went beside the watch.
-    async fn take(&mut self, answer: Read) -> Result<(), EtcdError> {
-        self.reading = None;
+    async fn handle_read(&mut self, answer: ReadResult) -> Result<(), EtcdError> {
+        self.pending_read = None;
         if answer.cluster != self.cluster {
             return Err(EtcdError::OtherStore { endpoint: self.endpoint.url().to_owned() });
         }
-        self.outlet.answered();
+        self.sender.record_answer();
         let snapshot = Snapshot::of(self.values, &answer.kvs, answer.revision);
         if answer.revision < self.snapshot.revision {
             // The watch was faster. The lease still counts if it is that of the present leadership.
             if answer.lease.is_some() && snapshot.leader == self.snapshot.leader {
-                self.outlet.send(self.snapshot.observe_leader(answer.lease, answer.seen)).await?;
+                self.sender.send(self.snapshot.observe_leader(answer.lease, answer.seen)).await?;
             }
-            self.read_unless_reading();
+            self.start_read();
             return Ok(());
         }
-        if !snapshot.agrees(&self.snapshot) {
-            let owed = Owed { after: self.snapshot.revision, by: Instant::now() + self.config.timeout };
-            self.owed.get_or_insert(owed);
+        if !snapshot.agrees_with(&self.snapshot) {
+            let expected_event = ExpectedEvent {
+                after: self.snapshot.revision,
+                deadline: Instant::now() + self.config.timeout,
+            };
+            self.expected_event.get_or_insert(expected_event);
         }
         let known = std::mem::replace(&mut self.snapshot, snapshot);
         for observation in self.snapshot.observations(Some(&known)) {
-            self.outlet.send(observation).await?;
+            self.sender.send(observation).await?;
         }
-        self.outlet.send(self.snapshot.observe_leader(answer.lease, answer.seen)).await
+        self.sender.send(self.snapshot.observe_leader(answer.lease, answer.seen)).await
     }
 
-    fn read_unless_reading(&mut self) {
-        if self.reading.is_none() {
-            self.reading = Some(Box::pin(read(self.endpoint.clone(), self.config.prefix.clone())));
+    fn start_read(&mut self) {
+        if self.pending_read.is_none() {
+            self.pending_read = Some(Box::pin(read(self.endpoint.clone(), self.config.prefix.clone())));
         }
     }
 
     /// Asks the watch itself for a sign of life: a stream may hang while TCP and other requests are fine.
-    async fn ask_for_a_sign(&mut self, watch: &mut WatchStream) -> Result<(), EtcdError> {
-        let doing = "hear from the watch";
-        if self.unanswered {
+    async fn request_progress(&mut self, watch: &mut WatchStream) -> Result<(), EtcdError> {
+        let operation = "hear from the watch";
+        if self.progress_pending {
             let (endpoint, limit) = (self.endpoint.url().to_owned(), self.config.timeout);
-            return Err(EtcdError::Slow { endpoint, doing, limit });
+            return Err(EtcdError::Timeout { endpoint, operation, limit });
         }
-        self.unanswered = true;
-        watch.request_progress().await.map_err(|error| self.endpoint.failed(doing, error))
+        self.progress_pending = true;
+        watch.request_progress().await.map_err(|error| self.endpoint.failed(operation, error))
     }
 
-    fn missed(&self) -> EtcdError {
-        let revision = self.owed.map_or(self.snapshot.revision, |owed| owed.after);
+    fn missed_event(&self) -> EtcdError {
+        let revision =
+            self.expected_event.map_or(self.snapshot.revision, |expected_event| expected_event.after);
         EtcdError::WatchMissed { endpoint: self.endpoint.url().to_owned(), revision }
     }
 
     /// Patroni always hangs the key on a lease. A key put by hand never ends, so nothing bounds its leadership.
-    fn warn_of_eternity(&self) {
-        if let Some(Held { key, lease: 0 }) = &self.snapshot.leader {
+    fn warn_without_lease(&self) {
+        if let Some(HeldKey { key, lease: 0 }) = &self.snapshot.leader {
             warn!(holder = %key.holder, "the leader key hangs on no lease, so it proves nothing: was it put by hand?");
         }
     }
@@ -224,9 +228,9 @@ fn ticks(period: std::time::Duration) -> Interval {
     ticks
 }
 
-async fn finished(reading: &mut Option<Reading>) -> Result<Read, EtcdError> {
-    match reading {
-        Some(reading) => reading.await,
+async fn finished(pending_read: &mut Option<PendingRead>) -> Result<ReadResult, EtcdError> {
+    match pending_read {
+        Some(pending_read) => pending_read.await,
         None => pending().await,
     }
 }

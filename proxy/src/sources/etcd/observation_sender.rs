@@ -12,13 +12,13 @@ use crate::clock;
 
 /// Where observations of the store go, in its order.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct ObservationSender {
     observations: mpsc::Sender<Observation>,
-    hearing: watch::Sender<Hearing>,
+    liveness: watch::Sender<Liveness>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Hearing {
+struct Liveness {
     /// When the last linearizable answer came, or when waiting for one began.
     answered: Instant,
     /// Whether the silence since then was observed, and nothing that contradicts it.
@@ -27,16 +27,16 @@ struct Hearing {
     logged: bool,
 }
 
-impl Outlet {
+impl ObservationSender {
     pub(super) fn new(observations: mpsc::Sender<Observation>) -> Self {
-        let hearing = Hearing { answered: Instant::now(), observed: false, logged: false };
-        Self { observations, hearing: watch::Sender::new(hearing) }
+        let liveness = Liveness { answered: Instant::now(), observed: false, logged: false };
+        Self { observations, liveness: watch::Sender::new(liveness) }
     }
 
     /// Notes a linearizable answer. Returns whether it ended a silence that was logged.
-    pub(super) fn answered(&self) -> bool {
+    pub(super) fn record_answer(&self) -> bool {
         let before =
-            self.hearing.send_replace(Hearing { answered: Instant::now(), observed: false, logged: false });
+            self.liveness.send_replace(Liveness { answered: Instant::now(), observed: false, logged: false });
         before.logged
     }
 
@@ -45,36 +45,39 @@ impl Outlet {
         // The router takes a leader key for a sign that the store answers. When only the watch speaks while reads
         // fail, the silence has to be said again after it.
         if matches!(observation, Observation::LeaderKey { .. }) {
-            self.hearing.send_if_modified(|hearing| std::mem::take(&mut hearing.observed));
+            self.liveness.send_if_modified(|liveness| std::mem::take(&mut liveness.observed));
         }
-        self.observations.send(observation).await.map_err(|_| EtcdError::Unheard)
+        self.observations.send(observation).await.map_err(|_| EtcdError::ReceiverGone)
     }
 
     /// Says that the store is silent, unless that was said.
-    pub(super) async fn silence(&self) -> Result<(), EtcdError> {
+    pub(super) async fn report_silence(&self) -> Result<(), EtcdError> {
         let mut logged = true;
-        let news = self.hearing.send_if_modified(|hearing| {
-            logged = std::mem::replace(&mut hearing.logged, true);
-            !std::mem::replace(&mut hearing.observed, true)
+        let news = self.liveness.send_if_modified(|liveness| {
+            logged = std::mem::replace(&mut liveness.logged, true);
+            !std::mem::replace(&mut liveness.observed, true)
         });
         if !logged {
             warn!("no endpoint of etcd gives a linearizable answer");
         }
         if news {
             let silence = Observation::DcsSilent { since: clock::now() };
-            self.observations.send(silence).await.map_err(|_| EtcdError::Unheard)?;
+            self.observations.send(silence).await.map_err(|_| EtcdError::ReceiverGone)?;
         }
         Ok(())
     }
 
     /// Says that the store is silent whenever no linearizable answer has come for `limit`. Never finishes.
-    pub(super) async fn listen(&self, limit: Duration) -> Result<std::convert::Infallible, EtcdError> {
-        let mut hearing = self.hearing.subscribe();
+    pub(super) async fn watch_for_silence(
+        &self,
+        limit: Duration,
+    ) -> Result<std::convert::Infallible, EtcdError> {
+        let mut liveness = self.liveness.subscribe();
         loop {
-            let Hearing { answered, observed, .. } = *hearing.borrow_and_update();
+            let Liveness { answered, observed, .. } = *liveness.borrow_and_update();
             tokio::select! {
-                _ = hearing.changed() => {}
-                () = sleep_until(answered + limit), if !observed => self.silence().await?,
+                _ = liveness.changed() => {}
+                () = sleep_until(answered + limit), if !observed => self.report_silence().await?,
             }
         }
     }

@@ -12,13 +12,13 @@ const RECONNECT_WATCHFUL: Duration = Duration::from_millis(100);
 
 /// How urgent the word of one member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Urgency {
+pub(super) enum MemberUrgency {
     Normal,
     Elevated,
     Burst,
 }
 
-impl Urgency {
+impl MemberUrgency {
     pub(super) fn of(attention: &ProbeUrgency, member: &MemberName) -> Self {
         match attention {
             ProbeUrgency::Normal => Self::Normal,
