@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// How many news may wait for whoever takes them; of more, the oldest are dropped.
+/// How many events may wait for whoever takes them; of more, the oldest are dropped.
 const WAITING_MAX: usize = 16;
 
 /// One thing worth telling. [`Display`](fmt::Display) gives the sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// What sort of news it is, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
+    /// What sort of event it is, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
     /// `two_primaries_resolved`.
     pub kind: String,
     /// The sentence, for people.
     pub message: String,
-    /// The facts in it by name, as far as they apply: `member`, `timeline`, `epoch`, `severed` and `held` (counts),
-    /// `gap_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
+    /// The facts in it by name, as far as they apply: `member`, `timeline`, `epoch`, `terminated` and `held` (counts),
+    /// `downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -31,8 +31,8 @@ impl fmt::Display for EventRecord {
 }
 
 impl From<&core::Event> for EventRecord {
-    fn from(news: &core::Event) -> Self {
-        let facts = match news {
+    fn from(event: &core::Event) -> Self {
+        let facts = match event {
             core::Event::Leader(leader) => {
                 let mut facts = vec![
                     ("member", leader.member.to_string()),
@@ -40,22 +40,22 @@ impl From<&core::Event> for EventRecord {
                     ("epoch", leader.epoch.to_string()),
                 ];
                 if leader.change != core::LeaderChange::First || leader.fenced {
-                    facts.push(("severed", leader.impact.terminated.to_string()));
+                    facts.push(("terminated", leader.impact.terminated.to_string()));
                     facts.push(("held", leader.impact.held.to_string()));
-                    facts.push(("gap_ms", leader.downtime.as_millis().to_string()));
+                    facts.push(("downtime_ms", leader.downtime.as_millis().to_string()));
                 }
                 facts.extend(leader.cause.iter().map(|cause| ("reason", cause.code().to_owned())));
                 facts
             }
             core::Event::Fenced(lasting, reason) => {
-                vec![("gap_ms", lasting.as_millis().to_string()), ("reason", reason.code().to_owned())]
+                vec![("downtime_ms", lasting.as_millis().to_string()), ("reason", reason.code().to_owned())]
             }
             core::Event::TwoPrimaries(primaries) => vec![("primaries", names(primaries))],
             core::Event::TwoPrimariesResolved => Vec::new(),
         };
         Self {
-            kind: news.code().to_owned(),
-            message: news.to_string(),
+            kind: event.code().to_owned(),
+            message: event.to_string(),
             annotations: facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect(),
         }
     }
@@ -67,23 +67,23 @@ fn names(primaries: &[(core::MemberName, core::Timeline)]) -> String {
 }
 
 /// Writes a line of the log; what an operator must look at is a warning.
-pub(crate) fn log(news: &core::Event) {
-    match news {
+pub(crate) fn log(event: &core::Event) {
+    match event {
         core::Event::Leader(leader) => {
             let core::LeaderEvent { member, timeline, epoch, impact, downtime, cause, .. } = leader;
-            let (severed, held, gap_ms) = (impact.terminated, impact.held, downtime.as_millis());
+            let (terminated, held, downtime_ms) = (impact.terminated, impact.held, downtime.as_millis());
             let cause = cause.as_ref().map(core::Reason::code);
-            info!(%member, %timeline, %epoch, severed, held, gap_ms, cause, "{news}");
+            info!(%member, %timeline, %epoch, terminated, held, downtime_ms, cause, "{event}");
         }
         core::Event::Fenced(lasting, reason) => {
-            warn!(gap_ms = lasting.as_millis(), reason = reason.code(), "{news}");
+            warn!(downtime_ms = lasting.as_millis(), reason = reason.code(), "{event}");
         }
-        core::Event::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{news}"),
-        core::Event::TwoPrimariesResolved => info!("{news}"),
+        core::Event::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{event}"),
+        core::Event::TwoPrimariesResolved => info!("{event}"),
     }
 }
 
-/// The way out for news. Nobody waits for a slow reader: a few news wait here instead.
+/// The way out for events. Nobody waits for a slow reader: a few events wait here instead.
 #[derive(Debug, Default)]
 pub struct Outbox {
     receiver: Option<mpsc::Sender<EventRecord>>,
@@ -92,30 +92,30 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The way to `reader`; without one, news end here.
+    /// The way to `reader`; without one, events end here.
     pub const fn new(receiver: Option<mpsc::Sender<EventRecord>>) -> Self {
         Self { receiver, waiting: VecDeque::new(), dropped: 0 }
     }
 
-    /// Sends `news`, or lets it wait behind those that wait already.
-    pub fn send(&mut self, news: EventRecord) {
+    /// Sends `event`, or lets it wait behind those that wait already.
+    pub fn send(&mut self, event: EventRecord) {
         let Some(receiver) = &self.receiver else { return };
         if self.waiting.is_empty() {
-            match receiver.try_send(news) {
+            match receiver.try_send(event) {
                 Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
-                Err(mpsc::error::TrySendError::Full(news)) => self.waiting.push_back(news),
+                Err(mpsc::error::TrySendError::Full(event)) => self.waiting.push_back(event),
             }
             return;
         }
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
             self.dropped += 1;
-            warn!(dropped = self.dropped, "news are dropped, because nobody takes them");
+            warn!(dropped = self.dropped, "events are dropped, because nobody takes them");
         }
-        self.waiting.push_back(news);
+        self.waiting.push_back(event);
     }
 
-    /// Whether news wait, so that [`forward`](Self::forward) has something to do.
+    /// Whether events wait, so that [`forward`](Self::forward) has something to do.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -125,8 +125,8 @@ impl Outbox {
         let Some(receiver) = &self.receiver else { return };
         match receiver.reserve().await {
             Ok(room) => {
-                if let Some(news) = self.waiting.pop_front() {
-                    room.send(news);
+                if let Some(event) = self.waiting.pop_front() {
+                    room.send(event);
                 }
             }
             Err(_) => self.waiting.clear(),
@@ -138,7 +138,7 @@ impl Outbox {
 mod tests {
     use super::*;
 
-    fn news(number: usize) -> EventRecord {
+    fn event(number: usize) -> EventRecord {
         EventRecord { kind: "leader".to_owned(), message: number.to_string(), annotations: BTreeMap::new() }
     }
 
@@ -146,7 +146,7 @@ mod tests {
     async fn a_slow_reader_gets_the_newest_in_order() {
         let (sender, mut receiver) = mpsc::channel(2);
         let mut outbox = Outbox::new(Some(sender));
-        (0..2 + WAITING_MAX + 3).for_each(|number| outbox.send(news(number)));
+        (0..2 + WAITING_MAX + 3).for_each(|number| outbox.send(event(number)));
         assert_eq!((outbox.waiting.len(), outbox.dropped), (WAITING_MAX, 3));
         let mut read = Vec::new();
         while outbox.is_waiting() {
@@ -154,8 +154,8 @@ mod tests {
             outbox.forward().await;
         }
         drop(outbox);
-        while let Some(news) = receiver.recv().await {
-            read.push(news.message.parse().unwrap());
+        while let Some(event) = receiver.recv().await {
+            read.push(event.message.parse().unwrap());
         }
         let newest = 2 + 3..2 + WAITING_MAX + 3;
         assert_eq!(read, (0..2).chain(newest).collect::<Vec<_>>(), "the reader had two before it was slow");
@@ -165,11 +165,11 @@ mod tests {
     async fn a_reader_that_is_gone_keeps_nobody_busy() {
         let (sender, receiver) = mpsc::channel(1);
         let mut outbox = Outbox::new(Some(sender));
-        (0..3).for_each(|number| outbox.send(news(number)));
+        (0..3).for_each(|number| outbox.send(event(number)));
         drop(receiver);
         outbox.forward().await;
         assert!(!outbox.is_waiting());
-        outbox.send(news(4));
+        outbox.send(event(4));
         assert!(!outbox.is_waiting());
     }
 
@@ -188,18 +188,19 @@ mod tests {
         let EventRecord { kind, message, annotations } = EventRecord::from(&story);
         assert_eq!(kind, "leader_change");
         assert!(
-            message
-                .starts_with("leader is now epyc (timeline 4): 12 sessions severed, 7 clients held 310 ms")
+            message.starts_with(
+                "leader is now epyc (timeline 4): 12 sessions terminated, 7 clients held 310 ms"
+            )
         );
         let facts: Vec<(&str, &str)> =
             annotations.iter().map(|(name, fact)| (name.as_str(), fact.as_str())).collect();
         let expected = [
+            ("downtime_ms", "310"),
             ("epoch", "0"),
-            ("gap_ms", "310"),
             ("held", "7"),
             ("member", "epyc"),
             ("reason", "no_leader"),
-            ("severed", "12"),
+            ("terminated", "12"),
             ("timeline", "4"),
         ];
         assert_eq!(facts, expected);

@@ -113,7 +113,7 @@ impl fmt::Display for LeaderEvent {
         }
         f.write_str(": ")?;
         if !first {
-            write!(f, "{} severed, ", Counted(impact.terminated, "session"))?;
+            write!(f, "{} terminated, ", Counted(impact.terminated, "session"))?;
         }
         write!(f, "{} held", Counted(impact.held, "client"))?;
         let downtime = HumanDuration(self.downtime);
@@ -160,14 +160,19 @@ impl fmt::Display for HumanDuration {
 mod tests {
     use super::*;
 
-    fn leader(change: LeaderChange, (terminated, held): (u64, u64), gap_ms: u64, fenced: bool) -> String {
+    fn leader(
+        change: LeaderChange,
+        (terminated, held): (u64, u64),
+        downtime_ms: u64,
+        fenced: bool,
+    ) -> String {
         let news = LeaderEvent {
             member: MemberName::new("epyc"),
             timeline: Timeline(4),
             epoch: RouteEpoch::default(),
             change,
             impact: Impact { terminated, held },
-            downtime: Duration::from_millis(gap_ms),
+            downtime: Duration::from_millis(downtime_ms),
             cause: None,
             fenced,
         };
@@ -183,23 +188,23 @@ mod tests {
         );
         assert_eq!(
             leader(LeaderChange::Changed, (12, 7), 310, false),
-            "leader is now epyc (timeline 4): 12 sessions severed, 7 clients held 310 ms"
+            "leader is now epyc (timeline 4): 12 sessions terminated, 7 clients held 310 ms"
         );
         assert_eq!(
             leader(LeaderChange::Changed, (1, 1), 1000, false),
-            "leader is now epyc (timeline 4): 1 session severed, 1 client held 1 s"
+            "leader is now epyc (timeline 4): 1 session terminated, 1 client held 1 s"
         );
         assert_eq!(
             leader(LeaderChange::Changed, (2, 0), 310, false),
-            "leader is now epyc (timeline 4): 2 sessions severed, 0 clients held, 310 ms without a leader"
+            "leader is now epyc (timeline 4): 2 sessions terminated, 0 clients held, 310 ms without a leader"
         );
         assert_eq!(
             leader(LeaderChange::Changed, (2, 0), 0, false),
-            "leader is now epyc (timeline 4): 2 sessions severed, 0 clients held"
+            "leader is now epyc (timeline 4): 2 sessions terminated, 0 clients held"
         );
         assert_eq!(
             leader(LeaderChange::Resumed, (0, 3), 12_400, true),
-            "leader is epyc (timeline 4) again: 0 sessions severed, 3 clients held, after 12.4 s without a leader"
+            "leader is epyc (timeline 4) again: 0 sessions terminated, 3 clients held, after 12.4 s without a leader"
         );
     }
 

@@ -97,7 +97,7 @@ fn a_failover_is_told_once_when_its_waiters_have_been_served() {
          5s     probe a replica 5
          6s     tick",
     );
-    let message = "leader is now b (timeline 5): 12 sessions severed, 7 clients held 310 ms; cause: a holds the \
+    let message = "leader is now b (timeline 5): 12 sessions terminated, 7 clients held 310 ms; cause: a holds the \
                    leader key but is shutting down";
     assert_eq!(news, [entry(3310, message)]);
 }
@@ -112,7 +112,7 @@ fn a_long_outage_is_told_when_it_is_long_and_when_it_is_over() {
          17s    tick",
     );
     let fenced = "no leader for 3 s: no member holds the leader key; clients are held";
-    let over = "leader is now b (timeline 5): 12 sessions severed, 7 clients held, after 10.4 s without a leader; \
+    let over = "leader is now b (timeline 5): 12 sessions terminated, 7 clients held, after 10.4 s without a leader; \
                 cause: no member holds the leader key";
     assert_eq!(news, [entry(5000, fenced), entry(13_400, over)]);
 }
@@ -143,7 +143,7 @@ fn the_same_leader_again_is_told_only_if_somebody_lost_something() {
     assert_eq!(
         told(Impact { terminated: 1, held: 9 }),
         [
-            "leader is a (timeline 4) again: 1 session severed, 9 clients held 200 ms; cause: a holds the leader key \
+            "leader is a (timeline 4) again: 1 session terminated, 9 clients held 200 ms; cause: a holds the leader key \
           but refuses connections"
         ]
     );

@@ -304,8 +304,11 @@ async fn news_reach_the_holder() {
     served(&mut held).await;
     let resumed = bounded(run.events.recv()).await.unwrap();
     assert_eq!(resumed.kind, "resumed");
-    let begin = format!("leader is {name} (timeline 4) again: 1 session severed, 1 client held, after ");
+    let begin = format!("leader is {name} (timeline 4) again: 1 session terminated, 1 client held, after ");
     assert!(resumed.message.starts_with(&begin), "{resumed}");
-    assert_eq!((resumed.annotations["severed"].as_str(), resumed.annotations["held"].as_str()), ("1", "1"));
+    assert_eq!(
+        (resumed.annotations["terminated"].as_str(), resumed.annotations["held"].as_str()),
+        ("1", "1")
+    );
     drop(run);
 }
