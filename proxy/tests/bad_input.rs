@@ -154,12 +154,12 @@ async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
     wait_until_listening(&proxy).await;
     let routing = wait_for_reason(&proxy, "leader_probe_failed").await;
     let reason = routing["write"]["reason"]["text"].as_str().unwrap().to_owned();
-    assert!(reason.contains("turns the monitoring user away"), "{reason}");
+    assert!(reason.contains("rejects the monitoring user"), "{reason}");
     assert!(!proxy.log().unwrap().contains("wrong\n"), "the password is in the log");
 
     let error = Session::open_within(&cluster.app_config(write_addr(&cluster)), SOON).await.unwrap_err();
     let error = format!("{error:#}");
-    assert!(error.contains("turns the monitoring user away"), "the client is told why: {error}");
+    assert!(error.contains("rejects the monitoring user"), "the client is told why: {error}");
 
     std::fs::write(&file, right).unwrap();
     proxy.reload();

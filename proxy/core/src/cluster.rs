@@ -1,4 +1,4 @@
-//! The nouns of a Patroni cluster: members, the leader key, and the identities that tell one cluster from another.
+//! The terms of a Patroni cluster: members, the leader key, timelines, LSNs and system identifiers.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 pub struct MemberName(Arc<str>);
 
 impl MemberName {
-    /// Takes the name as it stands in the DCS.
+    /// Wraps a name as it is stored in the DCS.
     pub fn new(name: &str) -> Self {
         Self(Arc::from(name))
     }
 
-    /// The name as text.
+    /// The name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -25,7 +25,7 @@ impl fmt::Display for MemberName {
     }
 }
 
-/// Where a server listens: a host name or an address, and a port, exactly as the cluster publishes them.
+/// Where a server listens: a host name or IP address and a port, as the cluster publishes them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerAddr {
     host: Arc<str>,
@@ -33,12 +33,12 @@ pub struct ServerAddr {
 }
 
 impl ServerAddr {
-    /// An address from its two parts; `host` carries no brackets, also for IPv6.
+    /// An address from its two parts. `host` has no brackets, even for IPv6.
     pub fn new(host: &str, port: u16) -> Self {
         Self { host: Arc::from(host), port }
     }
 
-    /// The host name or address, without brackets.
+    /// The host name or IP address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
@@ -59,7 +59,7 @@ impl fmt::Display for ServerAddr {
     }
 }
 
-/// The number that `initdb` gives a cluster and that all its members share (`pg_control_system()`).
+/// PostgreSQL's system identifier: `initdb` chooses it, and all members of a cluster share it (`pg_control_system()`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemId(pub u64);
 
@@ -69,7 +69,7 @@ impl fmt::Display for SystemId {
     }
 }
 
-/// PostgreSQL's timeline id: it grows by at least one with each promotion.
+/// PostgreSQL's timeline ID. Each promotion increases it by at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timeline(pub u32);
 
@@ -79,7 +79,7 @@ impl fmt::Display for Timeline {
     }
 }
 
-/// A position in the write-ahead log, in bytes. Which one (written, received, replayed) the field that holds it says.
+/// A position in the write-ahead log, in bytes. The name of the field says which one: written, received or replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
@@ -89,7 +89,7 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// etcd's own counter: it grows with every write to the store.
+/// etcd's revision: a counter that every write to the store increases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -99,34 +99,34 @@ impl fmt::Display for Revision {
     }
 }
 
-/// What the cluster publishes of one member, as far as routing cares.
+/// What the cluster publishes about one member, as far as routing needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where clients reach it.
+    /// Where clients reach the member.
     pub addr: ServerAddr,
-    /// The tag `noloadbalance`. It keeps a member out of the read route; it never means anything to the write route.
+    /// Patroni's tag `noloadbalance`. It keeps the member out of the read route and does not affect the write route.
     pub no_load_balance: bool,
 }
 
-/// The leader key: who holds it, and since which write to the store.
+/// Patroni's leader key: its holder, and the revision that created it.
 ///
-/// Patroni creates the key by compare-and-swap, so `create_revision` grows strictly from one leadership to the next;
-/// a key that is put again with another lease keeps it.
+/// Patroni creates the key by compare-and-swap, so each leadership has a higher `create_revision` than the one before.
+/// Putting the key again with another lease keeps its `create_revision`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderKey {
-    /// The member whose name is the key's value.
+    /// The member that the key names.
     pub holder: MemberName,
-    /// The store's revision at which this leadership began.
+    /// The revision at which the key was created, which identifies this leadership.
     pub create_revision: Revision,
 }
 
-/// The parts of Patroni's dynamic configuration that change what a router must do.
+/// The settings of Patroni's dynamic configuration that affect routing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClusterConfig {
-    /// Maintenance mode: no automatic failover, and the leader key may be missing while the primary runs on.
+    /// Maintenance mode (`pause`): no automatic failover, and the primary may run without a leader key.
     pub paused: bool,
-    /// The whole cluster follows another one: its leader is in recovery by design and takes no writes.
+    /// The cluster is a standby cluster: its leader is in recovery on purpose and takes no writes.
     pub standby_cluster: bool,
-    /// Patroni keeps its primary through an outage of the DCS as long as it reaches all members.
+    /// Failsafe mode: Patroni keeps its primary while the DCS is down, as long as the primary reaches all members.
     pub failsafe_mode: bool,
 }

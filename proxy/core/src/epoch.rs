@@ -1,19 +1,19 @@
-//! Epochs: the count of confirmed leaders, by which sessions know whether theirs still leads.
+//! Epochs: the number of confirmed leaders so far.
 
 use std::fmt;
 
-/// The count of confirmed leaders. A session belongs to the epoch it was connected in and ends with it.
+/// The number of confirmed leaders so far. A session belongs to the epoch in which it connected, and ends with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteEpoch(u64);
 
 impl RouteEpoch {
-    /// The epoch after this one.
+    /// The next epoch.
     #[must_use]
     pub(crate) const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The count itself; 0 is before the first leader.
+    /// The number itself; 0 means that there has been no leader yet.
     pub const fn number(self) -> u64 {
         self.0
     }

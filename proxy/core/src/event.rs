@@ -1,4 +1,4 @@
-//! News: what is worth telling an operator who does not read the log, and the sentences that tell it.
+//! Events: what an operator should hear about without reading the log, and the message for each.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,62 +7,62 @@ use crate::cluster::{MemberName, Timeline};
 use crate::epoch::RouteEpoch;
 use crate::reason::Reason;
 
-/// One thing worth telling. [`Display`](fmt::Display) gives the sentence; the log and the orchestrator quote it.
+/// Something an operator should hear about. [`Display`](fmt::Display) gives the message for the log and the orchestrator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// There is a leader.
+    /// A leader was confirmed.
     Leader(LeaderEvent),
-    /// Nothing is forwarded, for so long by now and for this reason.
+    /// Nothing has been forwarded for this long, for this reason.
     Fenced(Duration, Reason),
-    /// These members, more than one, say that they are out of recovery.
+    /// These members all report that they are out of recovery; there are at least two.
     TwoPrimaries(Vec<(MemberName, Timeline)>),
-    /// No longer does more than one member say so.
+    /// At most one member reports that it is out of recovery again.
     TwoPrimariesResolved,
 }
 
-/// There is a leader: who it is, and what it cost to come by it.
+/// A confirmed leader, and what the change cost. "Since then" means since the last leader event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderEvent {
-    /// Who it is.
+    /// The leader.
     pub member: MemberName,
-    /// The timeline that it writes on.
+    /// The timeline it writes on.
     pub timeline: Timeline,
     /// The epoch of its sessions.
     pub epoch: RouteEpoch,
-    /// What it was when leaders were told of last.
+    /// How it differs from the leader of the last leader event.
     pub change: LeaderChange,
-    /// What sessions and clients had to do with it, since then.
+    /// How many sessions and clients were affected since then.
     pub impact: Impact,
-    /// How long nothing was forwarded, since then.
+    /// How long nothing was forwarded since then.
     pub downtime: Duration,
-    /// Why forwarding stopped first, since then; `None` when one leader followed the other without a gap.
+    /// Why forwarding first stopped since then; `None` when it never stopped.
     pub cause: Option<Reason>,
-    /// Whether it was told that nothing was forwarded.
+    /// Whether [`Event::Fenced`] was reported since then.
     pub fenced: bool,
 }
 
-/// What a leader was when leaders were told of last.
+/// How a leader differs from the leader of the last leader event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaderChange {
-    /// None was told of yet.
+    /// It is the first one.
     First,
-    /// Another one led, or this one on another timeline.
+    /// It is another member, or on another timeline.
     Changed,
-    /// This one led already.
+    /// It is the same member on the same timeline, in a new epoch.
     Resumed,
 }
 
-/// What a change of leader cost those who use it.
+/// How many sessions and clients a change of leader affected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Impact {
-    /// Sessions severed.
+    /// Sessions terminated.
     pub terminated: u64,
-    /// Clients that had to wait, and have been let in.
+    /// Clients that waited for a leader and then got one.
     pub held: u64,
 }
 
 impl Event {
-    /// The name of its sort, for programs.
+    /// The kind of the event, for programs.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Leader(LeaderEvent { change: LeaderChange::First, .. }) => "leader",
@@ -130,7 +130,7 @@ impl fmt::Display for LeaderEvent {
     }
 }
 
-/// So many of a thing, as a person writes it.
+/// A number and its noun, in the singular or plural.
 struct Counted(u64, &'static str);
 
 impl fmt::Display for Counted {
@@ -140,7 +140,7 @@ impl fmt::Display for Counted {
     }
 }
 
-/// A length of time, as a person writes it: `310 ms`, `12.4 s`, `2 min 5 s`, `1 h 30 min`. What is smaller is cut off.
+/// A duration for people: `310 ms`, `12.4 s`, `2 min 5 s`, `1 h 30 min`. Smaller parts are cut off, not rounded.
 struct HumanDuration(Duration);
 
 impl fmt::Display for HumanDuration {

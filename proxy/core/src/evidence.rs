@@ -1,4 +1,4 @@
-//! Evidence: the latest facts, each with the moment its question was sent, and nothing older kept beside them.
+//! Evidence: the latest observation of each kind, stamped with when its question was sent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::cluster::{
 use crate::moment::{Moment, Stamped};
 use crate::observation::{Observation, ProbeConnection, ProbeFailure, ProbeReply};
 
-/// Whether the DCS can be believed to push what changes.
+/// Whether the DCS answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dcs {
-    /// It never answered.
+    /// It has never answered.
     Unseen,
     /// It answers.
     Live,
@@ -20,12 +20,12 @@ pub enum Dcs {
     Silent(Moment),
 }
 
-/// How long a leadership was said to last.
+/// The last answer about the lease of the leader key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseEvidence {
-    /// The leadership that hangs on the lease.
+    /// The leadership that the lease belongs to.
     pub create_revision: Revision,
-    /// The time to live, stamped with when it was asked for.
+    /// The remaining time to live, stamped with when it was asked for.
     pub remaining: Stamped<Duration>,
 }
 
@@ -36,20 +36,21 @@ impl LeaseEvidence {
     }
 }
 
-/// What is known of one server from asking it.
+/// What probes found out about one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerView {
-    /// Where it was asked.
+    /// The address that is probed.
     pub addr: ServerAddr,
-    /// Its last word, unless something contradicted it since.
+    /// Its last reply, unless something has contradicted it since.
     pub reply: Option<Stamped<ProbeReply>>,
-    /// The last failure, unless it answered since.
+    /// The last failure, unless the server has replied since.
     pub failure: Option<Stamped<ProbeFailure>>,
-    /// The last failure to connect afresh while the kept connection answers: a postmaster that hangs.
+    /// The last new connection that timed out, unless a later one succeeded. With replies on the persistent
+    /// connection, it means that the postmaster hangs.
     pub connect_failure: Option<Stamped<ProbeFailure>>,
-    /// When the last question was sent that found the server down: no word from before counts.
+    /// When the last probe was sent that found the server down. Replies to earlier probes do not count.
     down: Option<Moment>,
-    /// When the last question was sent that a new connection answered.
+    /// When the last probe was sent that succeeded over a new connection.
     connected: Option<Moment>,
 }
 
@@ -58,7 +59,7 @@ impl ServerView {
         Self { addr, reply: None, failure: None, connect_failure: None, down: None, connected: None }
     }
 
-    /// The word, if it is no older than `limit` at `now`.
+    /// The last reply, if it is younger than `limit` at `now`.
     pub fn fresh_reply(&self, now: Moment, limit: Duration) -> Option<Stamped<ProbeReply>> {
         self.reply.filter(|reply| now < reply.sent + limit)
     }
@@ -86,7 +87,7 @@ impl ServerView {
         }
     }
 
-    /// A failure that contradicts nothing only explains why no word comes; it never hides one.
+    /// A failure that contradicts nothing explains why there is no new reply, but never discards the last one.
     fn record_failure(&mut self, connection: ProbeConnection, failure: Stamped<ProbeFailure>) {
         let sent = Some(failure.sent);
         if connection == ProbeConnection::New
@@ -112,7 +113,7 @@ impl ServerView {
     }
 }
 
-/// The latest facts about the cluster.
+/// The latest observations of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
     dcs: Dcs,
@@ -148,42 +149,42 @@ impl Evidence {
         self.dcs
     }
 
-    /// The leader key, stamped with when this leadership was first seen.
+    /// The leader key, stamped with when it was first seen with this holder and `create_revision`.
     pub const fn leader_key(&self) -> Option<&Stamped<LeaderKey>> {
         self.leader_key.as_ref()
     }
 
-    /// Who holds the leader key, or held it last.
+    /// The present or last holder of the leader key.
     pub const fn last_holder(&self) -> Option<&MemberName> {
         self.last_holder.as_ref()
     }
 
-    /// Since when the leader key is known to be absent.
+    /// Since when the leader key is known to be absent; `None` while it is held, or unknown.
     pub const fn vacant_since(&self) -> Option<Moment> {
         self.vacant_since
     }
 
-    /// The lease of the present leadership, once confirmed.
+    /// The lease of the present leadership, once a read has confirmed it.
     pub const fn lease(&self) -> Option<&LeaseEvidence> {
         self.lease.as_ref()
     }
 
-    /// When the leader key was last seen to change: taken, or given back.
+    /// When the leader key was last seen to be taken or given up.
     pub fn leadership_changed(&self) -> Option<Moment> {
         self.leader_key.as_ref().map(|key| key.sent).or(self.vacant_since)
     }
 
-    /// All members that the DCS names.
+    /// The members that the DCS lists.
     pub const fn members(&self) -> &BTreeMap<MemberName, Member> {
         &self.members
     }
 
-    /// The cluster's dynamic configuration.
+    /// Patroni's dynamic configuration.
     pub const fn config(&self) -> ClusterConfig {
         self.config
     }
 
-    /// Whether a change of leader has been asked for.
+    /// Whether a switchover has been requested.
     pub const fn switchover_announced(&self) -> bool {
         self.switchover_announced
     }
@@ -193,24 +194,24 @@ impl Evidence {
         self.initialize
     }
 
-    /// What is known from asking each member, and each primary that left the DCS.
+    /// What probes found out about each listed member, and about each primary that is no longer listed.
     pub const fn servers(&self) -> &BTreeMap<MemberName, ServerView> {
         &self.servers
     }
 
-    /// What is known of `member` from asking it where it is now.
+    /// What probes of `member` found out at its present address.
     pub fn server(&self, member: &MemberName) -> Option<&ServerView> {
         self.servers.get(member)
     }
 
-    /// The highest timeline that a member of this cluster reported within `limit`.
+    /// The highest timeline in a reply younger than `limit`.
     ///
-    /// Older words do not count: a member that died on a higher timeline must not fence its heirs for ever.
+    /// Older replies do not count: a member that died on a higher timeline must not fence its successors for ever.
     pub fn highest_timeline(&self, now: Moment, limit: Duration) -> Option<Timeline> {
         self.fresh_replies(now, limit).filter_map(|(_, reply)| reply.timeline()).max()
     }
 
-    /// The fresh words of the members that belong to this cluster.
+    /// The replies younger than `limit` from servers with this cluster's system identifier.
     pub fn fresh_replies(
         &self,
         now: Moment,
@@ -222,7 +223,7 @@ impl Evidence {
             .filter(|(_, reply)| self.initialize.is_none_or(|id| id == reply.system_id))
     }
 
-    /// Forgets those who left the DCS and are no primaries any more, or have not said so within `limit`.
+    /// Forgets servers that are no longer listed, except those that reported within `limit` that they are primaries.
     pub(crate) fn forget_departed(&mut self, now: Moment, limit: Duration) {
         let members = &self.members;
         self.servers.retain(|name, server| {
@@ -270,10 +271,10 @@ impl Evidence {
         }
     }
 
-    /// Keeps what is known of members that stay at their address, and of primaries that leave.
+    /// Keeps what is known about members whose address did not change, and about primaries that are no longer listed.
     ///
-    /// A primary whose Patroni died leaves the DCS but goes on taking writes. It is the one that must not be lost sight
-    /// of, so it is a member until it says otherwise or falls silent.
+    /// When Patroni dies, its member key expires but its primary still takes writes. That server must stay in sight, so
+    /// it counts as a member until it reports recovery or stops replying.
     fn observe_members(&mut self, members: BTreeMap<MemberName, Member>) {
         self.servers.retain(|name, server| match members.get(name) {
             Some(member) => member.addr == server.addr,

@@ -1,4 +1,4 @@
-//! Failover reports: when each step of a change of leader was seen, assembled from the same observations.
+//! Failover reports: when each step of a change of leader was seen.
 
 use std::collections::VecDeque;
 
@@ -10,23 +10,23 @@ use crate::observation::{Observation, Role};
 use crate::reason::Reason;
 use crate::routing::WriteRoute;
 
-/// How many finished reports are kept; older ones are forgotten.
+/// How many finished reports are kept; the oldest is dropped for a new one.
 const MAX_REPORTS: usize = 32;
 
-/// A step of a change of leader. The order of the variants is the order within one moment.
+/// A step of a change of leader. Steps of the same moment are sorted in the order of these variants.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailoverStep {
-    /// The `failover` key: somebody asked for it.
+    /// A switchover was requested (Patroni's `failover` key).
     Announced,
-    /// The leader key was deleted, or its lease ran out.
+    /// The leader key was deleted, or its lease expired.
     KeyDeleted,
     /// This member took the leader key.
     KeyPut(MemberName),
-    /// Forwarding stopped and the open sessions were severed.
+    /// Forwarding stopped and the open sessions were terminated.
     Terminated,
-    /// This member was seen to have left recovery.
+    /// This member reported that it has left recovery.
     LeftRecovery(MemberName),
-    /// Forwarding began again, to this member.
+    /// Forwarding resumed, to this member.
     Routed(MemberName),
 }
 
@@ -37,13 +37,13 @@ pub struct FailoverReport {
     pub from: (MemberName, Timeline),
     /// The epoch that ended.
     pub from_epoch: RouteEpoch,
-    /// The next leader, once there is one; the same member when it only restarted.
+    /// The next leader, once there is one. It is the same member when that only restarted.
     pub to: Option<(MemberName, Timeline)>,
     /// The epoch that began.
     pub to_epoch: Option<RouteEpoch>,
     /// Why forwarding stopped.
     pub cause: Reason,
-    /// When each step was seen, in order.
+    /// The steps and when each was seen, in order.
     pub steps: Vec<(Moment, FailoverStep)>,
 }
 
@@ -53,7 +53,7 @@ impl FailoverReport {
         self.when(|step| *step == FailoverStep::Terminated)
     }
 
-    /// When forwarding began again.
+    /// When forwarding resumed.
     pub fn routed(&self) -> Option<Moment> {
         self.when(|step| matches!(step, FailoverStep::Routed(_)))
     }
@@ -70,7 +70,7 @@ impl FailoverReport {
     }
 }
 
-/// Writes the reports: tell it of every observation and every write route, in that order.
+/// Builds the reports from what the router is told and from the write route that results.
 #[derive(Clone, Debug, Default)]
 pub struct FailoverLog {
     announced: Option<Moment>,
@@ -79,12 +79,12 @@ pub struct FailoverLog {
 }
 
 impl FailoverLog {
-    /// All reports, the oldest first; the last one may still be open.
+    /// All reports, oldest first. The last one may be unfinished.
     pub fn reports(&self) -> impl Iterator<Item = &FailoverReport> {
         self.finished.iter().chain(&self.open)
     }
 
-    /// Takes in what the router was told at `now`, and the write route before and after.
+    /// Records what the router was told at `now`, and the write route before and after it.
     pub fn record(
         &mut self,
         observation: Option<&Observation>,

@@ -1,4 +1,4 @@
-//! Leadership: what the evidence proves about who may be written to, at one moment, as a pure function.
+//! Leadership: a pure function from the evidence at one moment to the confirmed leader, or the reason why there is none.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::observation::{ProbeReply, Role};
 use crate::policy::{OnDcsLoss, Policy, Sources};
 use crate::reason::Reason;
 
-/// Leader by the DCS and primary by its own word: the only thing that a write can be routed to.
+/// A confirmed leader: leader according to the DCS, and primary according to the server itself.
 ///
-/// The fields are private, so that only a proof makes one.
+/// Its fields are private and only this module can confirm one, so nothing else can be written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leader {
     epoch: RouteEpoch,
@@ -29,17 +29,17 @@ impl Leader {
         Self { epoch, member, addr, timeline, basis, hold_reason }
     }
 
-    /// The epoch that sessions of this leader belong to.
+    /// The epoch of this leader's sessions.
     pub const fn epoch(&self) -> RouteEpoch {
         self.epoch
     }
 
-    /// Who it is.
+    /// The member's name.
     pub const fn member(&self) -> &MemberName {
         &self.member
     }
 
-    /// Where it is.
+    /// The address of the server.
     pub const fn addr(&self) -> &ServerAddr {
         &self.addr
     }
@@ -54,7 +54,7 @@ impl Leader {
         self.basis
     }
 
-    /// Why new sessions must wait although open ones go on; normally `None`.
+    /// Why new sessions must wait while open ones continue; normally `None`.
     pub const fn hold_reason(&self) -> Option<&Reason> {
         self.hold_reason.as_ref()
     }
@@ -63,28 +63,28 @@ impl Leader {
 /// The rule that confirmed a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
-    /// It holds the leader key, inside the lease horizon.
+    /// It holds the leader key, and the lease horizon has not passed.
     Lease,
-    /// Every known member answers and it alone is out of recovery.
+    /// The all-members rule: every known member replies, and it alone is out of recovery.
     AllMembers,
 }
 
-/// A member that was proved to be the leader and to accept writes. Only this module makes one.
+/// A leader that was just confirmed, before it has an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Confirmed {
     pub(crate) member: MemberName,
     pub(crate) addr: ServerAddr,
     pub(crate) timeline: Timeline,
-    /// The leadership in the DCS that this rests on; `None` without a DCS.
+    /// The leadership in the DCS; `None` without a leader key.
     pub(crate) create_revision: Option<Revision>,
     pub(crate) basis: Basis,
-    /// Open sessions may go on, but for this reason new ones must wait.
+    /// Why new sessions must wait while open ones continue.
     pub(crate) hold_reason: Option<Reason>,
-    /// The proof does not hold from this moment on.
+    /// The moment at which this stops being proved.
     pub(crate) until: Moment,
 }
 
-/// What the evidence proves at `now`.
+/// The leader that the evidence confirms at `now`, or the reason why there is none.
 pub(crate) fn confirm(evidence: &Evidence, policy: &Policy, now: Moment) -> Result<Confirmed, Reason> {
     Rules { evidence, policy, now }.leadership()
 }
@@ -95,7 +95,7 @@ struct Rules<'a> {
     now: Moment,
 }
 
-/// A server's word that passed every test of a rule.
+/// A server's reply that passed every check of a rule.
 struct Verified {
     addr: ServerAddr,
     timeline: Timeline,
@@ -116,7 +116,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The leader key is held: the holder leads until the lease horizon, if its own word agrees.
+    /// The leader key is held: its holder is the leader until the lease horizon, if its own reply agrees.
     fn holder(&self, holder: &MemberName, seen: Moment, revision: Revision) -> Result<Confirmed, Reason> {
         let horizon = self.evidence.lease().map(|lease| lease.end() - self.policy.options().lease_margin);
         match horizon {
@@ -133,14 +133,14 @@ impl Rules<'_> {
                 })
             }
             _ if matches!(self.evidence.dcs(), Dcs::Silent(_)) => self.without_dcs(),
-            // In maintenance mode nobody takes a key that runs out, and Patroni may be down on purpose.
+            // In maintenance mode nobody takes over an expired key, and Patroni may be down on purpose.
             Some(_) if self.evidence.config().paused => self.by_all_members(Some(holder)),
             Some(_) => Err(Reason::LeaseExpiring(holder.clone())),
             None => Err(Reason::LeaseUnconfirmed(holder.clone())),
         }
     }
 
-    /// The DCS answers that nobody holds the leader key. That is normal only in Patroni's maintenance mode.
+    /// The DCS says that nobody holds the leader key, which is normal only in maintenance mode.
     fn without_key(&self) -> Result<Confirmed, Reason> {
         if self.evidence.config().paused && !self.evidence.config().standby_cluster {
             self.by_all_members(self.evidence.last_holder())
@@ -149,7 +149,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The DCS is silent, and nothing it said still holds.
+    /// The DCS is silent, and the last lease it confirmed has expired.
     fn without_dcs(&self) -> Result<Confirmed, Reason> {
         match self.policy.options().on_dcs_loss {
             _ if self.evidence.config().standby_cluster => Err(Reason::StandbyCluster),
@@ -161,7 +161,8 @@ impl Rules<'_> {
         }
     }
 
-    /// The holder's own word: sent after its leadership was seen, fresh, of this cluster, on the newest timeline.
+    /// Checks the holder's own reply: asked for after it took the key, recent, from this cluster, a primary, and on the
+    /// highest timeline.
     fn holder_reply(&self, holder: &MemberName, seen: Moment) -> Result<Verified, Reason> {
         let limit = self.policy.options().max_probe_age;
         let server = self.evidence.server(holder);
@@ -190,10 +191,12 @@ impl Rules<'_> {
         Ok(Verified { addr: server.addr.clone(), timeline, until: reply.sent + limit })
     }
 
-    /// The all-members rule: every known member answers, exactly one is out of recovery, it is the one that held the key
-    /// last (where that is known), and its timeline is the highest. One silent member might have been promoted, so
-    /// one silent member fences. A word from before the leader key last changed says nothing of what came of that.
-    /// The primary's own word may be as old as a leader's may always be; only rivals must be heard more often.
+    /// The all-members rule: every known member replies, exactly one is out of recovery, it held the leader key last (if
+    /// that is known), and no timeline is higher.
+    ///
+    /// A silent member might have been promoted, so a single one fences. A reply from before the leader key last changed
+    /// does not count, because it says nothing about the outcome. The primary's reply may be as old as a leader's usually
+    /// may (`max_probe_age`); those of the other members must be younger (`max_member_probe_age`).
     fn by_all_members(&self, last_holder: Option<&MemberName>) -> Result<Confirmed, Reason> {
         let options = self.policy.options();
         let since = self.evidence.leadership_changed();

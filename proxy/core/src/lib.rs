@@ -1,8 +1,8 @@
-//! Decides which member of a Patroni cluster may be written to, and which may be read.
+//! Decides which member of a Patroni cluster may be written to, and which may be read from.
 //!
-//! Facts go in as [`Observation`]s, each stamped with a [`Moment`]; one standing decision, the [`Routing`], comes out
-//! of the [`Router`]. There is no IO here, no clock and no runtime: the same observations at the same moments always
-//! give the same routing, so every failover can be written down as a text file and replayed.
+//! [`Observation`]s go into the [`Router`], and one standing decision, the [`Routing`], comes out. Time is an argument
+//! ([`Moment`]); there is no IO, clock or runtime here. The same observations at the same moments always give the same
+//! routing, so any failover can be written down as a text file and replayed.
 //!
 //! ```text
 //! observation  ->  evidence        ->  leadership         ->  routing
@@ -13,14 +13,14 @@
 //!
 //! 1. At most one leader per epoch, and epochs only grow.
 //! 2. No byte of a session passes to a server after its epoch ended, and none before the epoch was checked.
-//!    (The core's half: an ended epoch never returns. The relay's half is in the `pg-leader-proxy` crate.)
+//!    (Here: an ended epoch never returns. The `pg-leader-proxy` crate does the rest.)
 //! 3. Never forward past the lease horizon without the all-members rule.
 //! 4. The same observations at the same moments give the same routing.
 //! 5. A new router refuses.
 //! 6. After any fault ends, routing resumes without a restart.
 //! 7. No acknowledgement reaches a client from a server that the router knew not to be the leader.
 //!
-//! `tests/laws.rs` holds each of them against thousands of random histories, `tests/exhaustive.rs` against every
+//! `tests/laws.rs` checks each law against thousands of random histories, and `tests/exhaustive.rs` against every short
 //! history of a small alphabet.
 
 mod cluster;

@@ -1,28 +1,27 @@
-//! A moment: the only notion of time in the core, always passed in.
+//! Moments: the core's only notion of time, always passed in by the caller.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A moment on a clock that never goes back and that counts the time a machine spent suspended.
+/// A moment on a monotonic clock that also counts suspended time (Linux: `CLOCK_BOOTTIME`).
 ///
-/// Linux calls that clock `CLOCK_BOOTTIME`. `std::time::Instant` will not do: it stands still while the machine is
-/// suspended, and leases elsewhere run out meanwhile.
+/// `std::time::Instant` is not enough: it stops while the machine is suspended, but leases keep running out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The moment `since_boot` after the clock's zero.
+    /// The moment this long after the clock's zero.
     pub const fn from_boot(since_boot: Duration) -> Self {
         Self(since_boot)
     }
 
-    /// How long after the clock's zero this is.
+    /// The time since the clock's zero.
     pub const fn since_boot(self) -> Duration {
         self.0
     }
 
-    /// How much later this is than `earlier`; zero when it is not later.
+    /// The time since `earlier`; zero if this is not later.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -39,7 +38,7 @@ impl Add<Duration> for Moment {
 impl Sub<Duration> for Moment {
     type Output = Self;
 
-    /// Stops at the clock's zero.
+    /// Saturates at the clock's zero.
     fn sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))
     }
@@ -51,7 +50,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// A fact and the moment its question was sent.
+/// A fact, stamped with when its question was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamped<T> {
     /// When the question was sent.

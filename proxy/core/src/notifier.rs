@@ -1,7 +1,7 @@
-//! The herald: decides when something is worth telling, and tells it sparingly.
+//! The notifier: decides when to report an event, and reports few of them.
 //!
-//! Orchestrators keep a handful of events (Nomad ten for each task), so what repeats itself is gathered and told at
-//! most once in [`REPEAT_AFTER`]. Another leader, or one that ends a fence that was told, is never kept back.
+//! Orchestrators keep only a few events (Nomad ten per task). So events that repeat are merged and reported at most
+//! once per [`REPEAT_AFTER`]. A new leader, and the end of a reported fence, are never delayed for that.
 
 use std::time::Duration;
 
@@ -13,18 +13,19 @@ use crate::moment::Moment;
 use crate::reason::Reason;
 use crate::routing::{Routing, WriteRoute};
 
-/// How long after a new leader began to serve it is told, so that those who waited for it have been counted.
+/// How long a new leader must have served before it is reported, so that the clients that waited for it are counted.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
-/// How long after the first of a row of short-lived leaders the present one is told at the latest.
+/// The longest time that a series of short-lived leaders can delay the report.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
-/// How long nothing must have been forwarded before that is told.
+/// How long nothing must have been forwarded before that is reported.
 const FENCED_AFTER: Duration = Duration::from_secs(3);
-/// How long an alarm must have been over before its end is told.
+/// How long an alarm must have been over before its end is reported.
 const RESOLVED_AFTER: Duration = Duration::from_secs(10);
-/// How long after it was told the same thing is told again at the soonest.
+/// The shortest time between two reports of the same kind.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
-/// Tells the news: show it each routing, and let it [`advance`](Self::advance) when its deadline has come.
+/// Turns routings into events: call [`observe`](Self::observe) with each new routing, and
+/// [`advance`](Self::advance) at each deadline.
 #[derive(Clone, Debug)]
 pub struct Notifier {
     route: RouteHistory,
@@ -32,24 +33,24 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// A herald that has told nothing, at the moment when the process began.
+    /// A notifier for a process that started at `started`.
     pub const fn new(started: Moment) -> Self {
         Self { route: RouteHistory::new(started), alarm: Alarm::new(started) }
     }
 
-    /// Takes in the routing as it is from `now` on.
+    /// Records the routing that is in force from `now` on.
     pub fn observe(&mut self, routing: &Routing, now: Moment) {
         self.route.observe(&routing.write, now);
         self.alarm.observe(&routing.two_primaries, now);
     }
 
-    /// When [`advance`](Self::advance) has something to tell, unless a later routing changes that.
+    /// When [`advance`](Self::advance) will have an event, unless a new routing changes that.
     pub fn deadline(&self) -> Option<Moment> {
         self.route.due().into_iter().chain(self.alarm.due()).min()
     }
 
-    /// Tells what is due at `now`. `toll` counts what became of the sessions since the first of two epochs began, until
-    /// the second had.
+    /// The events that are due at `now`. `impact` counts the sessions and clients affected from the beginning of its
+    /// first epoch to the beginning of its second.
     pub fn advance(
         &mut self,
         now: Moment,
@@ -60,7 +61,7 @@ impl Notifier {
     }
 }
 
-/// A leader, by what tells it from another one.
+/// What tells one leader from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LeaderIdentity {
     member: MemberName,
@@ -74,26 +75,26 @@ impl LeaderIdentity {
     }
 }
 
-/// Where the write route leads, and since when.
+/// Where the write route goes, and since when.
 #[derive(Clone, Debug)]
 enum RouteState {
     Leader(LeaderIdentity, Moment),
     Holding(Reason, Moment),
 }
 
-/// What happened to the write route, and how much of it was told.
+/// What happened to the write route since the last leader event, and what was reported.
 #[derive(Clone, Debug)]
 struct RouteHistory {
     state: RouteState,
-    /// The leader that was told last.
+    /// The leader of the last leader event.
     reported: Option<LeaderIdentity>,
-    /// Since then: how long nothing was forwarded in the spells that are over.
+    /// Since then: how long nothing was forwarded, without the present outage.
     downtime: Duration,
-    /// Since then: why forwarding stopped first.
+    /// Since then: why forwarding first stopped.
     cause: Option<Reason>,
-    /// Since then: when another epoch began first.
+    /// Since then: when the first new epoch began.
     first_change: Option<Moment>,
-    /// Since then: whether the fence was told.
+    /// Since then: whether a fence was reported.
     fenced: bool,
     fence_reported_at: Option<Moment>,
     resume_reported_at: Option<Moment>,
@@ -142,7 +143,7 @@ impl RouteHistory {
                 Some((*since + FENCED_AFTER).max(earliest_repeat(self.fence_reported_at)))
             }
             RouteState::Leader(leader, since) => match self.change(leader)? {
-                // Nobody lost anything, so there is nothing to count.
+                // No session was affected, so there is nothing to wait for.
                 LeaderChange::First if !self.fenced => Some(*since),
                 LeaderChange::Resumed if !self.fenced => {
                     Some(self.settles_at(*since).max(earliest_repeat(self.resume_reported_at)))
@@ -184,7 +185,7 @@ impl RouteHistory {
         Some(Event::Leader(LeaderEvent { member, timeline, epoch, change, impact, downtime, cause, fenced }))
     }
 
-    /// What `leader` is to the one that was told last; `None` when it is that one, in the same epoch.
+    /// How `leader` differs from the last reported one; `None` if it is that one, in the same epoch.
     fn change(&self, leader: &LeaderIdentity) -> Option<LeaderChange> {
         match &self.reported {
             None => Some(LeaderChange::First),
@@ -196,21 +197,21 @@ impl RouteHistory {
         }
     }
 
-    /// When a leader that began to serve at `since` can be told: after a while, but not for ever later because leaders
-    /// come and go.
+    /// When to report a leader that began to serve at `since`: after the settle time, but within the limit if leaders keep
+    /// changing.
     fn settles_at(&self, since: Moment) -> Moment {
         let latest = self.first_change.unwrap_or(since) + SETTLE_LIMIT;
         (since + SETTLE_TIME).min(latest.max(since))
     }
 }
 
-/// That more than one member is out of recovery, and how much of it was told.
+/// Whether more than one member is out of recovery, and what was reported of it.
 #[derive(Clone, Debug)]
 struct Alarm {
     primaries: Vec<(MemberName, Timeline)>,
-    /// When there came to be primaries too many, or no more of them.
+    /// When the alarm began, or ended.
     since: Moment,
-    /// Of whom it was told that they are out of recovery, unless it was told that it is over.
+    /// The members that were reported; empty once the end was reported.
     reported: Vec<MemberName>,
     raised_at: Option<Moment>,
 }
@@ -246,7 +247,7 @@ impl Alarm {
     }
 }
 
-/// When something may be told again that was told at `told`.
+/// The earliest moment to report something again that was last reported at `reported`.
 fn earliest_repeat(reported: Option<Moment>) -> Moment {
     reported.map_or_else(Moment::default, |reported| reported + REPEAT_AFTER)
 }

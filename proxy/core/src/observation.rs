@@ -1,4 +1,4 @@
-//! Observations: every kind of fact that can reach the router.
+//! Observations: every kind of fact that the router can be told.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,69 +9,69 @@ use crate::moment::{Moment, Stamped};
 
 /// One fact about the cluster.
 ///
-/// Whoever sends observations of the DCS sends them in the store's order; observations of servers may arrive in any
-/// order, because each carries the moment its question was sent.
+/// Observations of the DCS must arrive in the store's order. Observations of servers may arrive in any order, because
+/// each carries the moment its question was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
-    /// What the leader key says, from a linearizable read or a live watch.
+    /// The leader key, from a linearizable read or from the watch.
     ///
-    /// A read brings the key and its lease in one observation, so that a store that comes back after an outage is
-    /// never seen with a key but without its lease.
+    /// A read delivers the key and its lease in one observation. So a store that comes back after an outage is never
+    /// seen with a key but without its lease, which would terminate every session for nothing.
     LeaderKey {
-        /// The key; `None` when there is no such key.
+        /// The key; `None` if it does not exist.
         key: Option<LeaderKey>,
-        /// How long the lease still lasts, where a linearizable read in the same raft term confirmed it. The stamp is
-        /// when the question was sent, which is the honest age of the answer.
+        /// The remaining lease, if a linearizable read in the same raft term confirmed it. It is stamped with when the
+        /// question was sent, because the answer may be as old as that.
         lease: Option<Stamped<Duration>>,
-        /// When the event or the answer arrived. Only probes sent from then on speak for this holder.
+        /// When the event or the answer arrived. Only probes sent since then can confirm this holder.
         seen: Moment,
     },
-    /// All members that the cluster has now.
+    /// All members that the DCS lists now.
     Members(BTreeMap<MemberName, Member>),
-    /// The cluster's dynamic configuration.
+    /// Patroni's dynamic configuration.
     Config(ClusterConfig),
-    /// The `failover` key: somebody asked for a change of leader, or the request is gone.
+    /// Patroni's `failover` key: a switchover was requested, or the request is gone.
     Switchover {
-        /// Whether a request stands.
+        /// Whether there is a request.
         announced: bool,
     },
-    /// The `initialize` key: the system identifier of this cluster; `None` while it is being created.
+    /// Patroni's `initialize` key: the cluster's system identifier; `None` while the cluster is being created.
     Initialize(Option<SystemId>),
     /// No endpoint of the DCS gave a linearizable answer.
     DcsSilent {
         /// When that became known.
         since: Moment,
     },
-    /// A server was asked, and this came of it.
+    /// The outcome of probing one server.
     Probe {
-        /// Which member was asked.
+        /// The member that was probed.
         member: MemberName,
-        /// Where it was asked; an answer from an address that the member left is not its word.
+        /// The address that was probed. It must still be the member's address, or the outcome is ignored.
         addr: ServerAddr,
         /// When the question was sent.
         sent: Moment,
-        /// How the question reached the server.
+        /// Over which connection.
         connection: ProbeConnection,
-        /// The server's own word, or what kept it from giving one.
+        /// The server's reply, or why there is none.
         outcome: Result<ProbeReply, ProbeFailure>,
     },
 }
 
-/// How a probe reached a server.
+/// The connection that a probe used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeConnection {
-    /// Over the connection that is kept open: it tells what the server is.
+    /// The connection that stays open: it shows the server's role.
     Persistent,
-    /// Over a connection made for this one question: it also tells whether the server still takes connections.
+    /// A connection opened for this probe alone: it also shows whether the server accepts connections.
     New,
 }
 
-/// What a server says of itself.
+/// What a server reports about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProbeReply {
-    /// Which cluster it belongs to.
+    /// The system identifier of its cluster.
     pub system_id: SystemId,
-    /// Whether it writes or follows.
+    /// Whether it is a primary or a replica.
     pub role: Role,
 }
 
@@ -81,7 +81,7 @@ impl ProbeReply {
         matches!(self.role, Role::Primary { .. })
     }
 
-    /// The timeline it is on, where it could tell.
+    /// Its timeline, if it could tell.
     pub const fn timeline(&self) -> Option<Timeline> {
         match self.role {
             Role::Primary { timeline, .. } => Some(timeline),
@@ -90,50 +90,50 @@ impl ProbeReply {
     }
 }
 
-/// Whether a server is in recovery, and how far its log has come.
+/// Whether a server is in recovery, and its position in the write-ahead log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Not in recovery: it takes writes.
     Primary {
         /// The timeline it writes on.
         timeline: Timeline,
-        /// How far it has written.
+        /// The end of the log that it has written.
         written: Lsn,
     },
-    /// In recovery: it refuses writes with SQLSTATE 25006.
+    /// In recovery: it rejects writes with SQLSTATE 25006.
     Replica {
-        /// The timeline it follows, where the server tells it.
+        /// The timeline it follows, if the server could tell.
         timeline: Option<Timeline>,
-        /// How far it has received the log, if it ever did.
+        /// The end of the log that it has received, if it ever received any.
         received: Option<Lsn>,
-        /// How far it has replayed the log, if it ever did.
+        /// The end of the log that it has replayed, if it ever replayed any.
         replayed: Option<Lsn>,
         /// Whether a WAL receiver is running.
         streaming: bool,
     },
 }
 
-/// Why a server gave no word.
+/// Why a probe got no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProbeFailure {
-    /// Nothing listens there, or the connection was reset: the server process is gone.
+    /// Nothing listens at the address, or the connection was reset: the server process is gone.
     Refused,
-    /// No answer in time. The server may be slow, frozen, or behind a network that swallows packets.
+    /// No reply in time. The server may be slow, frozen, or behind a network that drops packets.
     TimedOut,
-    /// SQLSTATE 57P03: recovery after a crash, or a start.
+    /// SQLSTATE 57P03: the server is starting, or recovering from a crash.
     StartingUp,
-    /// SQLSTATE 57P01 or 57P03: it is going down.
+    /// SQLSTATE 57P01 or 57P03: the server is shutting down.
     ShuttingDown,
-    /// SQLSTATE 53300: alive, but without a free connection for the monitoring user.
+    /// SQLSTATE 53300: the server runs, but has no free connection for the monitoring user.
     TooManyConnections,
-    /// The monitoring user was turned away (SQLSTATE class 28, or an unknown database).
+    /// The server rejected the monitoring user (SQLSTATE class 28, or an unknown database).
     Denied,
-    /// Any other error, such as a TLS failure or an answer that makes no sense.
+    /// Any other error, such as a TLS failure or a reply that makes no sense.
     Failed,
 }
 
 impl ProbeFailure {
-    /// Every failure, for metrics that name them all.
+    /// All failures, for metrics with one series for each.
     pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::TimedOut,
@@ -144,7 +144,7 @@ impl ProbeFailure {
         Self::Failed,
     ];
 
-    /// Whether this failure contradicts an earlier "I am a primary" at once. The others only let it grow old.
+    /// Whether this failure discards the last reply at once. Other failures only let it grow too old.
     pub const fn contradicts(self) -> bool {
         match self {
             Self::Refused | Self::StartingUp | Self::ShuttingDown => true,
@@ -174,7 +174,7 @@ impl fmt::Display for ProbeFailure {
             Self::StartingUp => "is starting up",
             Self::ShuttingDown => "is shutting down",
             Self::TooManyConnections => "has no connection left for the monitoring user",
-            Self::Denied => "turns the monitoring user away",
+            Self::Denied => "rejects the monitoring user",
             Self::Failed => "answers with an error",
         })
     }

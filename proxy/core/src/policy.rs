@@ -1,29 +1,29 @@
-//! The policy: the choices an operator makes, checked once so that nothing later has to check them again.
+//! The policy: the operator's choices, checked once so that no later code has to.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// Which witnesses there are.
+/// Where the evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sources {
     /// The leader key in the DCS, and the servers.
     DcsAndServers,
-    /// Only the servers: routing follows the all-members rule at all times.
+    /// The servers alone: routing always follows the all-members rule.
     ServersOnly,
 }
 
-/// What to do once the DCS has been silent for longer than the leader's lease is known to last.
+/// What to do when the DCS is silent and the last confirmed lease has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDcsLoss {
-    /// Go on while every known member answers and exactly one, the last holder of the key, is out of recovery.
-    /// This is what Patroni's failsafe mode needs.
+    /// Follow the all-members rule: go on while every known member replies and only the last holder of the leader key
+    /// is out of recovery. Patroni's failsafe mode needs this.
     AllMembers,
     /// Forward nothing until the DCS answers again.
     Fence,
 }
 
-/// Where readers go when no replica will do.
+/// Where sessions of the read route go when no replica takes new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadFallback {
     /// Nowhere: they wait for a replica.
@@ -32,25 +32,25 @@ pub enum ReadFallback {
     Leader,
 }
 
-/// The numbers and choices of a [`Policy`], not yet checked.
+/// The options of a [`Policy`], not yet checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyOptions {
-    /// Which witnesses there are.
+    /// Where the evidence comes from.
     pub sources: Sources,
-    /// How long before the end of a lease the router stops trusting it. It covers etcd's granularity (0.5 s) and the
-    /// drift of two clocks over one lease.
+    /// How long before its end a lease is no longer trusted. The margin covers etcd's granularity of 0.5 s and the drift
+    /// between two clocks over one lease.
     pub lease_margin: Duration,
-    /// How old the confirmed leader's own word may be.
+    /// The maximum age of the leader's own reply, counted from when the probe was sent.
     pub max_probe_age: Duration,
-    /// How old the word of any other member may be under the all-members rule, where a rival's silence counts.
+    /// The maximum age of any other member's reply under the all-members rule, counted from when the probe was sent.
     pub max_member_probe_age: Duration,
-    /// How often each server is asked when nothing is happening; the limits must leave room for two questions.
+    /// How often each server is probed while nothing happens. Each maximum age must be at least two intervals.
     pub probe_interval: Duration,
-    /// What to do without the DCS.
+    /// What to do when the DCS is silent.
     pub on_dcs_loss: OnDcsLoss,
-    /// How far behind, in bytes of log, a replica of the read route may be; `None` for any distance.
+    /// The maximum lag of a replica that takes new read sessions, in bytes of WAL; `None` for no limit.
     pub max_lag_bytes: Option<u64>,
-    /// Where readers go when no replica will do.
+    /// Where sessions of the read route go when no replica takes new ones.
     pub read_fallback: ReadFallback,
 }
 
@@ -69,15 +69,16 @@ impl Default for PolicyOptions {
     }
 }
 
-/// Checked terms.
+/// Checked options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy(PolicyOptions);
 
 impl Policy {
-    /// Checks the terms against each other.
+    /// Checks the options against each other.
     ///
     /// # Errors
-    /// [`PolicyError`] when a limit is too short for two questions, which would fence a healthy leader now and then.
+    /// [`PolicyError`] when a maximum age is shorter than two probe intervals: a healthy leader would be fenced now and
+    /// then.
     pub fn new(options: PolicyOptions) -> Result<Self, PolicyError> {
         let least = options.probe_interval * 2;
         for (limit, is) in
@@ -90,20 +91,20 @@ impl Policy {
         Ok(Self(options))
     }
 
-    /// The terms that were checked.
+    /// The checked options.
     pub const fn options(&self) -> &PolicyOptions {
         &self.0
     }
 }
 
 impl Default for Policy {
-    /// The default terms, which hold together (a test says so).
+    /// The default options; a test shows that they pass the checks.
     fn default() -> Self {
         Self(PolicyOptions::default())
     }
 }
 
-/// A limit on the age of a probe's answer.
+/// A maximum age of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgeLimit {
     /// [`PolicyOptions::max_probe_age`].
@@ -121,14 +122,14 @@ impl fmt::Display for AgeLimit {
     }
 }
 
-/// A limit that leaves no room for two probes.
+/// A maximum age that is shorter than two probe intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyError {
-    /// Which limit.
+    /// The option.
     pub limit: AgeLimit,
     /// Its value.
     pub is: Duration,
-    /// The least value that leaves room for two probes.
+    /// Two probe intervals: the least allowed value.
     pub least: Duration,
 }
 

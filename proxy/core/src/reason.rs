@@ -1,66 +1,66 @@
-//! Reasons: why nothing is forwarded, in one enum that logs, metrics, the admin page and clients all quote.
+//! Reasons: why nothing is forwarded, with one code and one text for logs, metrics, the admin page and clients.
 
 use std::fmt;
 
 use crate::cluster::{MemberName, SystemId, Timeline};
 use crate::observation::ProbeFailure;
 
-/// Why a route forwards to nobody.
+/// Why a route forwards nothing. The *leader* is the member that the leader key names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Nothing has been observed yet.
     Starting,
-    /// The leader key is not held.
+    /// No member holds the leader key.
     NoLeader,
-    /// The leader key names a member whose address the cluster does not publish.
+    /// The cluster publishes no address for the leader.
     LeaderAddressUnknown(MemberName),
-    /// The lease of the leader key has not been confirmed yet.
+    /// The leader's lease has not been confirmed yet.
     LeaseUnconfirmed(MemberName),
-    /// The lease of the leader key is at its end, and its holder does not renew it.
+    /// The leader's lease is about to expire, and the leader does not renew it.
     LeaseExpiring(MemberName),
-    /// The holder of the key has not been asked since it took the key.
+    /// The leader has not been probed since it took the key.
     LeaderNotProbed(MemberName),
-    /// The holder of the key still is, or again is, in recovery.
+    /// The leader is still in recovery, or again.
     LeaderInRecovery(MemberName),
-    /// The holder of the key gave no word.
+    /// Probes of the leader fail.
     LeaderProbeFailed(MemberName, ProbeFailure),
-    /// The holder's last word is too old.
+    /// The leader's last reply is too old.
     LeaderSilent(MemberName),
-    /// The holder takes no new connections, though it answers on open ones.
+    /// The leader accepts no new connections, although it replies on open ones.
     LeaderNotAcceptingConnections(MemberName),
-    /// The server at the member's address belongs to another cluster.
+    /// The server at the member's address has another system identifier: it belongs to another cluster.
     SystemIdMismatch(MemberName, SystemId),
-    /// The cluster is being created: it has no system identifier yet.
+    /// The cluster is being created and has no system identifier yet.
     Bootstrapping,
-    /// Another member reports a higher timeline than the holder of the key.
+    /// Another member reports a higher timeline than the leader.
     TimelineBehind {
-        /// Whom the key names.
+        /// The leader.
         member: MemberName,
-        /// The timeline it is on.
+        /// Its timeline.
         timeline: Timeline,
-        /// The highest that any member reported.
+        /// The highest timeline that any member reports.
         highest: Timeline,
     },
-    /// The cluster follows another one and takes no writes.
+    /// The cluster is a standby cluster and takes no writes.
     StandbyCluster,
-    /// The DCS is silent past the lease, and the policy is to fence.
+    /// The DCS is silent, the last confirmed lease has expired, and the policy is to fence.
     DcsSilent,
-    /// Without the DCS: no member is known.
+    /// All-members rule: no member is known.
     NoMembers,
-    /// Without the DCS: this member is silent, and might have been promoted.
+    /// All-members rule: this member is silent, so it might have been promoted.
     MemberSilent(MemberName),
-    /// Without the DCS: no member is out of recovery.
+    /// All-members rule: no member is out of recovery.
     NoPrimary,
-    /// Without the DCS: more than one member is out of recovery.
+    /// All-members rule: more than one member is out of recovery.
     TwoPrimaries(MemberName, MemberName),
-    /// Without the DCS: the one primary is not the member that held the key last.
+    /// All-members rule: the only primary is not the member that last held the leader key.
     NotLastLeader(MemberName),
-    /// No replica is fit to be read from.
+    /// No replica can be read from.
     NoReplica,
 }
 
 impl Reason {
-    /// Every code, for metrics that name them all.
+    /// All codes, for metrics with one series for each.
     pub const CODES: [&'static str; 21] = [
         "starting",
         "no_leader",
@@ -85,7 +85,7 @@ impl Reason {
         "no_replica",
     ];
 
-    /// The name used as a metric label and in scenario files.
+    /// The code, used as a metric label and in scenario files. Codes never change after the first release.
     pub const fn code(&self) -> &'static str {
         Self::CODES[self.index()]
     }
@@ -120,20 +120,24 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting => f.write_str("nothing is known of the cluster yet"),
+            Self::Starting => f.write_str("nothing is known about the cluster yet"),
             Self::NoLeader => f.write_str("no member holds the leader key"),
             Self::LeaderAddressUnknown(member) => {
                 write!(f, "{member} holds the leader key but publishes no address")
             }
             Self::LeaseUnconfirmed(member) => write!(f, "the lease of {member} is not confirmed yet"),
             Self::LeaseExpiring(member) => write!(f, "{member} does not renew its lease"),
-            Self::LeaderNotProbed(member) => write!(f, "{member} took the leader key and is being asked"),
+            Self::LeaderNotProbed(member) => {
+                write!(f, "{member} took the leader key and has not been probed yet")
+            }
             Self::LeaderInRecovery(member) => write!(f, "{member} holds the leader key but is in recovery"),
             Self::LeaderProbeFailed(member, failure) => {
                 write!(f, "{member} holds the leader key but {failure}")
             }
-            Self::LeaderSilent(member) => write!(f, "{member} holds the leader key but has fallen silent"),
-            Self::LeaderNotAcceptingConnections(member) => write!(f, "{member} takes no new connections"),
+            Self::LeaderSilent(member) => {
+                write!(f, "{member} holds the leader key but does not reply any more")
+            }
+            Self::LeaderNotAcceptingConnections(member) => write!(f, "{member} accepts no new connections"),
             Self::SystemIdMismatch(member, found) => {
                 write!(
                     f,
@@ -148,9 +152,7 @@ impl fmt::Display for Reason {
                 )
             }
             Self::StandbyCluster => f.write_str("this is a standby cluster and takes no writes"),
-            Self::DcsSilent => {
-                f.write_str("the cluster's store is silent and the lease of the leader has run out")
-            }
+            Self::DcsSilent => f.write_str("the DCS does not answer and the leader's lease has expired"),
             Self::NoMembers => f.write_str("no member of the cluster is known"),
             Self::MemberSilent(member) => write!(f, "{member} is silent and might have been promoted"),
             Self::NoPrimary => f.write_str("every member is in recovery"),
@@ -158,7 +160,7 @@ impl fmt::Display for Reason {
             Self::NotLastLeader(member) => {
                 write!(f, "{member} is out of recovery but did not hold the leader key last")
             }
-            Self::NoReplica => f.write_str("no replica is fit to be read from"),
+            Self::NoReplica => f.write_str("no replica can be read from"),
         }
     }
 }

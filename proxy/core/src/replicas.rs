@@ -1,4 +1,4 @@
-//! Replicas: which servers may be read from, and which of them take new sessions.
+//! Replicas: which servers sessions of the read route may use, and which of them take new sessions.
 
 use crate::cluster::{Lsn, MemberName};
 use crate::evidence::Evidence;
@@ -7,18 +7,18 @@ use crate::observation::Role;
 use crate::policy::{Policy, ReadFallback};
 use crate::routing::Admission;
 
-/// A server fit for the read route, before it has an epoch.
+/// A server of the read route, before it has an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Candidate {
     pub(crate) member: MemberName,
     pub(crate) admission: Admission,
 }
 
-/// The servers that sessions of the read route may be on at `now`; `leader` is the confirmed one.
+/// The servers of the read route at `now`; `leader` is the confirmed leader.
 ///
-/// A replica keeps its sessions while it answers and belongs to the cluster; it admits new ones only while it also
-/// streams, is within the allowed lag and is not tagged `noloadbalance`. The leader keeps the sessions of the replica
-/// it was, and admits new ones only as the fallback.
+/// A replica keeps its sessions while it replies and belongs to the cluster. It takes new ones only if it also streams,
+/// is within the allowed lag and is not tagged `noloadbalance`. The leader keeps the sessions from when it was a replica,
+/// and takes new ones only as the fallback.
 pub(crate) fn candidates(
     evidence: &Evidence,
     policy: &Policy,
@@ -55,7 +55,7 @@ const fn admission(admits: bool) -> Admission {
     if admits { Admission::NewSessions } else { Admission::ExistingOnly }
 }
 
-/// The end of the log as far as anybody knows: what a primary wrote, or the most that a replica received.
+/// The highest known end of the log: what a primary has written, or what a replica has received.
 fn newest_lsn(evidence: &Evidence, policy: &Policy, now: Moment) -> Option<Lsn> {
     evidence
         .fresh_replies(now, policy.options().max_probe_age)
@@ -66,7 +66,7 @@ fn newest_lsn(evidence: &Evidence, policy: &Policy, now: Moment) -> Option<Lsn> 
         .max()
 }
 
-/// Whether `replayed` is at most `max_lag` bytes behind `newest`. A replica that cannot tell has not earned a limit.
+/// Whether `replayed` is at most `max_lag` bytes behind `newest`. With a limit, an unknown position is too far behind.
 fn within(max_lag: Option<u64>, newest: Option<Lsn>, replayed: Option<Lsn>) -> bool {
     match (max_lag, newest, replayed) {
         (None, _, _) => true,

@@ -1,4 +1,4 @@
-//! The router: takes observations in, keeps the standing decision, and numbers the leaderships.
+//! The router: takes in observations, keeps the standing decision, and numbers the epochs.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ use crate::routing::{ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};
 
 /// Turns observations into a [`Routing`].
 ///
-/// Call [`observe`](Self::observe) for each observation and [`advance`](Self::advance) when
-/// [`deadline`](Self::deadline) has come; both say whether the routing changed.
+/// Call [`observe`](Self::observe) for each observation and [`advance`](Self::advance) at each
+/// [`deadline`](Self::deadline). Both return whether the routing changed.
 #[derive(Clone, Debug)]
 pub struct Router {
     policy: Policy,
     evidence: Evidence,
     routing: Routing,
-    /// Identifies the leadership of the present epoch.
+    /// What identifies the present epoch.
     leadership: Option<Leadership>,
     valid_until: Option<Moment>,
     last_epoch: RouteEpoch,
@@ -31,7 +31,7 @@ pub struct Router {
     deadline: Option<Moment>,
 }
 
-/// What must stay the same for sessions to go on: another value is another epoch.
+/// What identifies an epoch: when any of it changes, a new epoch begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Leadership {
     member: MemberName,
@@ -52,7 +52,7 @@ impl Leadership {
 }
 
 impl Router {
-    /// A router that knows nothing and refuses.
+    /// A router that knows nothing yet and holds everything.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -72,15 +72,15 @@ impl Router {
         }
     }
 
-    /// Takes in one fact, at `now`. Returns whether the routing changed.
+    /// Takes in one observation at `now`. Returns whether the routing changed.
     pub fn observe(&mut self, observation: Observation, now: Moment) -> bool {
-        // Before: an answer must not bring back who was to be forgotten already.
+        // First, so that a late reply cannot revive a server that is due to be forgotten.
         self.forget_departed(now);
         self.evidence.observe(observation);
         self.advance(now)
     }
 
-    /// Lets time pass until `now`. Returns whether the routing changed.
+    /// Advances time to `now`. Returns whether the routing changed.
     pub fn advance(&mut self, now: Moment) -> bool {
         self.forget_departed(now);
         let confirmation = leadership::confirm(&self.evidence, &self.policy, now);
@@ -95,7 +95,7 @@ impl Router {
         changed
     }
 
-    /// Changes the policy in the middle of things, at `now`. Returns whether the routing changed.
+    /// Replaces the policy at `now`. Returns whether the routing changed.
     pub fn set_policy(&mut self, policy: Policy, now: Moment) -> bool {
         self.policy = policy;
         self.advance(now)
@@ -106,7 +106,7 @@ impl Router {
         &self.routing
     }
 
-    /// What the decision rests on.
+    /// The evidence that the decision is based on.
     pub const fn evidence(&self) -> &Evidence {
         &self.evidence
     }
@@ -116,15 +116,15 @@ impl Router {
         &self.policy
     }
 
-    /// The moment from which the write route must not forward unless a later call moved it; `None` while it holds.
+    /// Until when the write route may forward without newer evidence; `None` while it holds.
     ///
-    /// It moves with every probe, so it is not part of the [`Routing`]: a relay reads it before each byte it passes.
+    /// Every probe moves it, so it is not part of the [`Routing`]. A relay checks it before it forwards bytes.
     pub const fn valid_until(&self) -> Option<Moment> {
         self.valid_until
     }
 
-    /// The moment from which sessions of the read route must not exchange bytes with `member` unless a later call moved
-    /// it; `None` while nothing speaks for the member. The leader's own sessions there end with its leadership.
+    /// Until when sessions of the read route may exchange bytes with `member` without newer evidence; `None` if the member
+    /// has not replied. For the leader it is the same as [`valid_until`](Self::valid_until).
     pub fn read_valid_until(&self, member: &MemberName) -> Option<Moment> {
         if self.routing.write.leader().is_some_and(|leader| leader.member() == member) {
             return self.valid_until;
@@ -133,7 +133,7 @@ impl Router {
         Some(reply.sent + self.policy.options().max_probe_age)
     }
 
-    /// When [`advance`](Self::advance) must be called at the latest.
+    /// The latest time to call [`advance`](Self::advance).
     pub const fn deadline(&self) -> Option<Moment> {
         self.deadline
     }
@@ -232,7 +232,7 @@ impl Router {
         primaries
     }
 
-    /// The next moment at which something that is known grows too old.
+    /// The next moment at which a reply or the lease becomes too old.
     fn next_expiry(&self, now: Moment) -> Option<Moment> {
         let options = self.policy.options();
         let lease = match options.sources {

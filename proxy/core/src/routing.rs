@@ -1,20 +1,20 @@
-//! Routing: the standing decision. It says what to do until the next one, so a late reader is still right.
+//! Routing: the standing decision. It is valid until the next one, so late readers are right too.
 
 use crate::cluster::{MemberName, ServerAddr, Timeline};
 use crate::epoch::RouteEpoch;
 use crate::leadership::Leader;
 use crate::reason::Reason;
 
-/// What to do with every session, until the next routing.
+/// Where sessions go, until the next routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Routing {
-    /// Sessions that write.
+    /// The route for sessions that write.
     pub write: WriteRoute,
-    /// Sessions that only read.
+    /// The route for sessions that only read.
     pub read: ReadRoute,
-    /// Whom to ask, and how urgently.
+    /// How often to probe the servers.
     pub probe_urgency: ProbeUrgency,
-    /// All members that say they are out of recovery, when there is more than one.
+    /// The members that report to be out of recovery, if there is more than one.
     pub two_primaries: Vec<(MemberName, Timeline)>,
 }
 
@@ -23,7 +23,7 @@ pub struct Routing {
 pub enum WriteRoute {
     /// To the confirmed leader.
     Forward(Leader),
-    /// Nowhere: new sessions wait, open ones are severed.
+    /// Nowhere: new sessions wait, open ones are terminated.
     Hold(Reason),
 }
 
@@ -40,14 +40,14 @@ impl WriteRoute {
 /// Where sessions that only read go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadRoute {
-    /// To one of these; at least one admits new sessions or has open ones.
+    /// To one of these servers.
     Serve(Vec<ReadServer>),
     /// Nowhere.
     Hold(Reason),
 }
 
 impl ReadRoute {
-    /// The servers that sessions of this route may be on.
+    /// The servers that sessions of this route may use.
     pub fn servers(&self) -> &[ReadServer] {
         match self {
             Self::Serve(servers) => servers,
@@ -59,32 +59,32 @@ impl ReadRoute {
 /// A server that may be read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadServer {
-    /// Who it is.
+    /// The member's name.
     pub member: MemberName,
-    /// Where it is.
+    /// The address of the server.
     pub addr: ServerAddr,
-    /// Sessions of this server belong to this epoch of it; it changes when the server left the route and came back.
+    /// The epoch of its sessions. It changes when the server leaves the route and comes back.
     pub epoch: RouteEpoch,
-    /// Whether it takes new sessions; one that does not keeps those it has.
+    /// Whether it takes new sessions. If not, it keeps those it has.
     pub admission: Admission,
 }
 
 /// Whether a server of the read route takes new sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It does.
+    /// It takes new sessions.
     NewSessions,
-    /// It only keeps the ones it has: too far behind, tagged `noloadbalance`, or meanwhile the leader.
+    /// It only keeps the sessions it has: it lags too far behind, is tagged `noloadbalance`, or has become the leader.
     ExistingOnly,
 }
 
-/// Whom to ask, and how urgently.
+/// How often to probe the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeUrgency {
-    /// Everybody, at the usual interval.
+    /// Every server at the normal interval.
     Normal,
-    /// Everybody, much more often: the servers are the only witnesses, or somebody is about to become leader.
+    /// Every server much more often: only the servers' replies count, or a new leader is expected.
     Elevated,
-    /// This member every few milliseconds: clients wait for its word. The others as when watchful.
+    /// This member every few milliseconds, because clients wait for its reply; all others as in `Elevated`.
     Burst(MemberName),
 }

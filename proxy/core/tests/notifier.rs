@@ -128,7 +128,7 @@ fn the_reason_that_is_told_is_the_one_that_holds_then() {
 fn a_start_without_a_leader_is_told_and_so_is_its_end() {
     let news =
         told("0s members a\n0s initialize 7\n7s key a 10 lease 1000s\n7.5s probe a primary 4\n9s tick");
-    let fenced = "no leader for 3 s: nothing is known of the cluster yet; clients are held";
+    let fenced = "no leader for 3 s: nothing is known about the cluster yet; clients are held";
     let over = "leader is a (timeline 4): 7 clients held, after 7.5 s without a leader";
     assert_eq!(news, [entry(3000, fenced), entry(8500, over)]);
 }
