@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_is_told_in_one_sentence() {
+    fn a_leader_event_is_one_sentence() {
         assert_eq!(leader(LeaderChange::First, (0, 0), 800, false), "leader is epyc (timeline 4)");
         assert_eq!(
             leader(LeaderChange::First, (0, 7), 12_400, true),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn other_news_name_who_and_why() {
+    fn other_events_name_the_members_and_the_reason() {
         let primary = |name: &str, timeline| (MemberName::new(name), Timeline(timeline));
         let mut primaries = vec![primary("a", 4), primary("b", 5)];
         let two = Event::TwoPrimaries(primaries.clone()).to_string();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_as_exact_as_a_person_wants_them() {
+    fn durations_are_shown_for_people() {
         let shown = |ms| HumanDuration(Duration::from_millis(ms)).to_string();
         assert_eq!([shown(0), shown(999), shown(1000)], ["0 ms", "999 ms", "1 s"]);
         assert_eq!([shown(12_490), shown(59_999), shown(60_000)], ["12.4 s", "59.9 s", "1 min 0 s"]);

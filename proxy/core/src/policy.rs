@@ -146,12 +146,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_terms_hold_together() {
+    fn the_default_options_pass_the_checks() {
         assert_eq!(Policy::new(PolicyOptions::default()), Ok(Policy::default()));
     }
 
     #[test]
-    fn a_limit_too_short_for_two_questions_is_named() {
+    fn a_maximum_age_shorter_than_two_probe_intervals_is_named() {
         let options =
             PolicyOptions { max_member_probe_age: Duration::from_millis(900), ..PolicyOptions::default() };
         let error = Policy::new(options).unwrap_err();

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_router_refuses() {
+    fn a_new_router_holds_everything() {
         let router = Router::new(Policy::default());
         assert_eq!(router.routing().write, WriteRoute::Hold(Reason::Starting));
         assert_eq!(router.routing().read, ReadRoute::Hold(Reason::Starting));

@@ -1,4 +1,4 @@
-//! The failover report: what a change of leader looked like, told in the order of its steps.
+//! Failover reports: the steps of a change of leader, in order.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ mod script;
 use pg_leader_proxy_core::{FailoverReport, FailoverStep, MemberName, Timeline};
 use script::{Player, at_ms, parse, play};
 
-/// A healthy cluster of two, led by `a`.
+/// A healthy cluster of two whose leader is `a`.
 const HEALTHY: &str = "
     0s    members a b
     0s    initialize 7
@@ -17,13 +17,14 @@ const HEALTHY: &str = "
 ";
 
 #[test]
-fn nothing_is_reported_while_nothing_is_lost() {
-    let failover_log = told("1s key a 10 lease 30s\n2s probe a primary 1\n3s probe b timed_out").failover_log;
+fn a_leader_that_stays_leaves_no_report() {
+    let failover_log =
+        reported("1s key a 10 lease 30s\n2s probe a primary 1\n3s probe b timed_out").failover_log;
     assert_eq!(failover_log.reports().count(), 0);
 }
 
 #[test]
-fn a_switchover_is_told_from_its_announcement_to_the_new_leader() {
+fn a_switchover_is_reported_from_its_announcement_to_the_new_leader() {
     let report = only_report(
         "1s    switchover announced
          2s    probe a shutting_down
@@ -48,7 +49,7 @@ fn a_switchover_is_told_from_its_announcement_to_the_new_leader() {
 }
 
 #[test]
-fn the_death_of_a_node_is_told_from_its_last_word_to_its_heir() {
+fn the_death_of_a_leader_is_reported_from_its_last_reply_to_its_successor() {
     let report = only_report(
         "2s    probe a timed_out
          25s   key vacant
@@ -68,7 +69,7 @@ fn the_death_of_a_node_is_told_from_its_last_word_to_its_heir() {
 }
 
 #[test]
-fn a_deleted_key_comes_before_the_severing_that_it_causes() {
+fn a_deleted_key_comes_before_the_termination_that_it_causes() {
     let report = only_report("1s key vacant\n2s key a 20 lease 30s\n2.1s probe a primary 1");
     let steps = [FailoverStep::KeyDeleted, FailoverStep::Terminated, FailoverStep::Routed(a())];
     assert_eq!(report.steps.into_iter().map(|(_, step)| step).collect::<Vec<_>>(), steps);
@@ -76,7 +77,7 @@ fn a_deleted_key_comes_before_the_severing_that_it_causes() {
 }
 
 #[test]
-fn a_step_that_is_seen_twice_is_told_once() {
+fn a_step_that_is_seen_twice_is_reported_once() {
     let report = only_report(
         "1s    key vacant
          1.5s  key vacant
@@ -89,7 +90,7 @@ fn a_step_that_is_seen_twice_is_told_once() {
 }
 
 #[test]
-fn while_nobody_leads_the_report_is_open() {
+fn a_report_without_a_new_leader_is_unfinished() {
     let report = only_report("1s key vacant");
     assert_eq!((report.to, report.to_epoch), (None, None));
     assert_eq!(
@@ -99,13 +100,13 @@ fn while_nobody_leads_the_report_is_open() {
 }
 
 #[test]
-fn an_announcement_that_was_withdrawn_is_not_told() {
+fn a_withdrawn_announcement_is_not_reported() {
     let report = only_report("1s switchover announced\n2s switchover over\n3s probe a refused");
     assert_eq!(report.steps, [(at_ms(3000), FailoverStep::Terminated)]);
 }
 
 #[test]
-fn a_change_without_a_gap_is_a_report_of_its_own() {
+fn a_change_without_downtime_has_its_own_report() {
     let report = only_report("1s probe a primary 2");
     assert_eq!(
         report.steps,
@@ -118,17 +119,17 @@ fn a_change_without_a_gap_is_a_report_of_its_own() {
 fn only_the_last_thirty_two_reports_are_kept() {
     let restarts: String =
         (1..=40).map(|n| format!("{n}s probe a refused\n{n}.5s probe a primary 1\n")).collect();
-    let failover_log = told(&format!("0.5s key a 10 lease 60s\n{restarts}")).failover_log;
+    let failover_log = reported(&format!("0.5s key a 10 lease 60s\n{restarts}")).failover_log;
     let epochs: Vec<u64> = failover_log.reports().map(|report| report.from_epoch.number()).collect();
     assert_eq!(epochs, (9..=40).collect::<Vec<u64>>());
 }
 
-fn told(text: &str) -> Player {
-    play(&parse("chronicle", &format!("{HEALTHY}{text}")).unwrap().steps())
+fn reported(text: &str) -> Player {
+    play(&parse("failover log", &format!("{HEALTHY}{text}")).unwrap().steps())
 }
 
 fn only_report(text: &str) -> FailoverReport {
-    let failover_log = told(text).failover_log;
+    let failover_log = reported(text).failover_log;
     assert_eq!(failover_log.reports().count(), 1);
     failover_log.reports().next().unwrap().clone()
 }

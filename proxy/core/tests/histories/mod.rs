@@ -1,8 +1,8 @@
-//! Random histories: a small cluster that mostly tells the truth, has faults, and sometimes says what makes no sense.
+//! Random histories of a small cluster that mostly reports the truth, has faults, and sometimes reports nonsense.
 
 #![allow(dead_code, reason = "each test crate uses a part of the histories")]
 
-pub(crate) mod judge;
+pub(crate) mod check_law;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,16 +15,16 @@ use pg_leader_proxy_core::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::script::{DEFAULT_CLUSTER, DEFAULT_LSN, Event, Step, at_ms, default_addr};
+use crate::script::{DEFAULT_CLUSTER, DEFAULT_LSN, Input, Step, at_ms, default_addr};
 
-/// Histories of up to some sixty steps and two minutes.
+/// Histories of up to about sixty steps and two minutes.
 pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
     (any::<u16>(), vec((0..100_u8, any::<u8>(), any::<u8>(), any::<u8>()), 0..36)).prop_map(
         |(start, moves)| {
             let mut world = World::new(start);
-            for (kind, who, detail, downtime) in moves {
-                world.pass(downtime);
-                world.happen(kind, usize::from(who) % 3, detail);
+            for (kind, index, detail, gap) in moves {
+                world.pass(gap);
+                world.happen(kind, usize::from(index) % 3, detail);
             }
             world.steps
         },
@@ -36,7 +36,7 @@ pub(crate) fn name(member: usize) -> MemberName {
     MemberName::new(["a", "b", "c"][member])
 }
 
-/// A policy whose numbers are drawn from `choice`.
+/// A policy whose options depend on the bits of `choice`.
 fn policy(choice: u16) -> Policy {
     let pick = |bit: u16| choice >> bit & 1 == 1;
     let options = PolicyOptions {
@@ -52,7 +52,7 @@ fn policy(choice: u16) -> Policy {
     Policy::new(options).unwrap()
 }
 
-/// A server as it really is.
+/// The true state of a server.
 #[derive(Clone, Copy, Debug)]
 struct Server {
     up: bool,
@@ -82,79 +82,79 @@ impl World {
             config: ClusterConfig::default(),
             steps: Vec::new(),
         };
-        world.step(Event::Policy(policy(start)));
+        world.step(Input::Policy(policy(start)));
         if !start.is_multiple_of(16) {
             world.list_members();
             world.observe(Observation::Initialize(Some(DEFAULT_CLUSTER)));
             world.key = Some((0, 10));
             world.lease(20_000, 0);
-            world.honest_round();
+            world.probe_all();
         }
         world
     }
 
-    fn pass(&mut self, downtime: u8) {
+    fn pass(&mut self, gap: u8) {
         const GAPS: [u64; 16] =
             [0, 0, 10, 50, 100, 100, 300, 500, 500, 700, 900, 1000, 1500, 2000, 4000, 9000];
-        self.now += GAPS[usize::from(downtime) % 16];
+        self.now += GAPS[usize::from(gap) % 16];
     }
 
-    fn happen(&mut self, kind: u8, who: usize, detail: u8) {
+    fn happen(&mut self, kind: u8, index: usize, detail: u8) {
         match kind {
-            0..36 => self.honest_round(),
+            0..36 => self.probe_all(),
             36..46 => self.lease(u64::from(detail % 32) * 1000, u64::from(detail / 32) * 200),
-            46..52 => self.elect(who, detail),
-            52..56 => self.vacate(),
+            46..52 => self.elect(index, detail),
+            52..56 => self.delete_key(),
             56..62 => self.observe(Observation::DcsSilent { since: at_ms(self.now) }),
-            62..66 => self.crash(who, detail),
-            66..71 => self.servers[who].up = true,
-            71..80 => self.odd_word(who, detail),
-            80..85 => self.failure(who, detail),
+            62..66 => self.crash(index, detail),
+            66..71 => self.servers[index].up = true,
+            71..80 => self.odd_reply(index, detail),
+            80..85 => self.failure(index, detail),
             85..88 => self.configure(detail),
-            88..91 => self.move_members(who, detail),
+            88..91 => self.move_members(index, detail),
             91..93 => self.observe(Observation::Switchover { announced: detail.is_multiple_of(2) }),
             93..95 => self.rename_cluster(detail),
-            95..97 => self.step(Event::Policy(policy(u16::from(detail) * 7))),
+            95..97 => self.step(Input::Policy(policy(u16::from(detail) * 7))),
             97..99 => self.repeat_key(),
-            _ => self.step(Event::Tick),
+            _ => self.step(Input::Tick),
         }
     }
 
-    /// Every server that is up says what it is; the others refuse or do not answer.
-    fn honest_round(&mut self) {
-        for who in 0..3 {
-            let server = self.servers[who];
+    /// Every server that is up reports its true state; the others time out.
+    fn probe_all(&mut self) {
+        for index in 0..3 {
+            let server = self.servers[index];
             let outcome = match (server.up, server.primary) {
                 (true, true) => Ok(primary(server.timeline)),
                 (true, false) => Ok(replica(Some(server.timeline))),
                 (false, _) => Err(ProbeFailure::TimedOut),
             };
-            self.probe(who, 0, ProbeConnection::Persistent, outcome.map(word));
+            self.probe(index, 0, ProbeConnection::Persistent, outcome.map(reply));
         }
     }
 
-    /// The key is read together with its lease, asked for `late` ago.
+    /// The key is read together with its lease; the question was sent `late` milliseconds ago.
     fn lease(&mut self, remaining: u64, late: u64) {
         let lease = Stamped { sent: self.ago(late), fact: Duration::from_millis(remaining) };
         self.key_observation(Some(lease));
     }
 
-    /// Another member, or the same again, takes the key; it is promoted already, is still in recovery, or both are up.
-    fn elect(&mut self, who: usize, detail: u8) {
+    /// A member takes the key. It may already be promoted or still be in recovery, and there may be two primaries.
+    fn elect(&mut self, index: usize, detail: u8) {
         self.revision += 10;
-        self.key = Some((who, self.revision));
+        self.key = Some((index, self.revision));
         let highest = self.servers.iter().map(|server| server.timeline).max().unwrap_or(1);
         if !detail.is_multiple_of(4) {
             for server in self.servers.iter_mut().filter(|_| detail % 4 != 1) {
                 *server = Server { primary: false, timeline: highest, ..*server };
             }
-            self.servers[who] =
-                Server { up: true, primary: true, timeline: highest + 1, ..self.servers[who] };
+            self.servers[index] =
+                Server { up: true, primary: true, timeline: highest + 1, ..self.servers[index] };
         }
         if detail % 8 < 4 { self.key_observation(None) } else { self.lease(20_000, 0) }
     }
 
-    fn vacate(&mut self) {
+    fn delete_key(&mut self) {
         self.key = None;
         self.key_observation(None);
     }
@@ -163,15 +163,15 @@ impl World {
         self.key_observation(None);
     }
 
-    fn crash(&mut self, who: usize, detail: u8) {
-        self.servers[who].up = false;
+    fn crash(&mut self, index: usize, detail: u8) {
+        self.servers[index].up = false;
         if detail.is_multiple_of(2) {
-            self.probe(who, 0, ProbeConnection::New, Err(ProbeFailure::Refused));
+            self.probe(index, 0, ProbeConnection::New, Err(ProbeFailure::Refused));
         }
     }
 
-    /// A word that need not be true, of a question asked up to three seconds ago.
-    fn odd_word(&mut self, who: usize, detail: u8) {
+    /// A reply that may be false, to a probe sent up to three seconds ago.
+    fn odd_reply(&mut self, index: usize, detail: u8) {
         let timeline = u32::from(detail % 4);
         let role = match detail / 4 % 4 {
             0 | 1 => primary(timeline),
@@ -181,14 +181,14 @@ impl World {
         let system_id = if detail % 32 == 31 { SystemId(8) } else { DEFAULT_CLUSTER };
         let connection =
             if detail.is_multiple_of(3) { ProbeConnection::New } else { ProbeConnection::Persistent };
-        self.probe(who, u64::from(detail / 64) * 1000, connection, Ok(ProbeReply { system_id, role }));
+        self.probe(index, u64::from(detail / 64) * 1000, connection, Ok(ProbeReply { system_id, role }));
     }
 
-    fn failure(&mut self, who: usize, detail: u8) {
+    fn failure(&mut self, index: usize, detail: u8) {
         let failure = ProbeFailure::ALL[usize::from(detail) % 7];
         let connection =
             if detail.is_multiple_of(2) { ProbeConnection::New } else { ProbeConnection::Persistent };
-        self.probe(who, u64::from(detail / 64) * 700, connection, Err(failure));
+        self.probe(index, u64::from(detail / 64) * 700, connection, Err(failure));
     }
 
     fn configure(&mut self, detail: u8) {
@@ -200,8 +200,8 @@ impl World {
         self.observe(Observation::Config(self.config));
     }
 
-    fn move_members(&mut self, who: usize, detail: u8) {
-        let server = &mut self.servers[who];
+    fn move_members(&mut self, index: usize, detail: u8) {
+        let server = &mut self.servers[index];
         match detail % 4 {
             0 => server.port += 1,
             1 => server.listed = false,
@@ -211,9 +211,9 @@ impl World {
     }
 
     fn list_members(&mut self) {
-        let members = (0..3).filter(|who| self.servers[*who].listed).map(|who| {
-            let tagged = who == 2 && self.now.is_multiple_of(1000);
-            (name(who), Member { addr: self.addr(who), no_load_balance: tagged })
+        let members = (0..3).filter(|index| self.servers[*index].listed).map(|index| {
+            let tagged = index == 2 && self.now.is_multiple_of(1000);
+            (name(index), Member { addr: self.addr(index), no_load_balance: tagged })
         });
         let members: BTreeMap<MemberName, Member> = members.collect();
         self.observe(Observation::Members(members));
@@ -239,17 +239,17 @@ impl World {
 
     fn probe(
         &mut self,
-        who: usize,
+        index: usize,
         late: u64,
         connection: ProbeConnection,
         outcome: Result<ProbeReply, ProbeFailure>,
     ) {
-        let (member, addr, sent) = (name(who), self.addr(who), self.ago(late));
+        let (member, addr, sent) = (name(index), self.addr(index), self.ago(late));
         self.observe(Observation::Probe { member, addr, sent, connection, outcome });
     }
 
-    fn addr(&self, who: usize) -> ServerAddr {
-        ServerAddr::new(default_addr(&name(who)).host(), self.servers[who].port)
+    fn addr(&self, index: usize) -> ServerAddr {
+        ServerAddr::new(default_addr(&name(index)).host(), self.servers[index].port)
     }
 
     fn ago(&self, ms: u64) -> Moment {
@@ -257,20 +257,20 @@ impl World {
     }
 
     fn observe(&mut self, observation: Observation) {
-        self.step(Event::Observe(observation));
+        self.step(Input::Observe(observation));
     }
 
-    fn step(&mut self, event: Event) {
-        self.steps.push(Step { at: at_ms(self.now), event });
+    fn step(&mut self, input: Input) {
+        self.steps.push(Step { at: at_ms(self.now), input });
     }
 }
 
-/// Not in recovery.
+/// The role of a primary.
 pub(crate) const fn primary(timeline: u32) -> Role {
     Role::Primary { timeline: Timeline(timeline), written: DEFAULT_LSN }
 }
 
-/// In recovery; one that does not know its timeline is also far behind.
+/// The role of a replica. One without a timeline is also far behind.
 pub(crate) fn replica(timeline: Option<u32>) -> Role {
     let replayed = if timeline.is_some() { DEFAULT_LSN } else { Lsn(0) };
     Role::Replica {
@@ -281,29 +281,29 @@ pub(crate) fn replica(timeline: Option<u32>) -> Role {
     }
 }
 
-/// A stance of a server of the usual cluster.
-pub(crate) const fn word(role: Role) -> ProbeReply {
+/// A reply from a server of the default cluster.
+pub(crate) const fn reply(role: Role) -> ProbeReply {
     ProbeReply { system_id: DEFAULT_CLUSTER, role }
 }
 
-/// What a healthy cluster tells, from a moment on: who it is, who leads it, and every server's own word.
+/// All observations of a healthy cluster at one moment.
 pub(crate) fn healthy(at: Moment, leader: usize) -> Vec<Step> {
-    let listed = |who| (name(who), Member { addr: default_addr(&name(who)), no_load_balance: false });
+    let listed = |index| (name(index), Member { addr: default_addr(&name(index)), no_load_balance: false });
     let key = LeaderKey { holder: name(leader), create_revision: Revision(1_000_000) };
     let lease = Stamped { sent: at, fact: Duration::from_secs(30) };
-    let mut told = vec![
+    let mut reported = vec![
         Observation::Members((0..3).map(listed).collect()),
         Observation::Initialize(Some(DEFAULT_CLUSTER)),
         Observation::Config(ClusterConfig::default()),
         Observation::Switchover { announced: false },
         Observation::LeaderKey { key: Some(key), lease: Some(lease), seen: at },
     ];
-    told.extend((0..3).map(|who| Observation::Probe {
-        member: name(who),
-        addr: default_addr(&name(who)),
+    reported.extend((0..3).map(|index| Observation::Probe {
+        member: name(index),
+        addr: default_addr(&name(index)),
         sent: at,
         connection: ProbeConnection::New,
-        outcome: Ok(word(if who == leader { primary(5) } else { replica(Some(5)) })),
+        outcome: Ok(reply(if index == leader { primary(5) } else { replica(Some(5)) })),
     }));
-    told.into_iter().map(|observation| Step { at, event: Event::Observe(observation) }).collect()
+    reported.into_iter().map(|observation| Step { at, input: Input::Observe(observation) }).collect()
 }

@@ -1,6 +1,6 @@
-//! The rules once more, naively: recomputed from the raw list of what was heard, with none of the router's own code.
+//! The oracle: the rules again, computed naively from the whole history, without any of the router's code.
 //!
-//! Slow and repetitive on purpose. Where the router keeps the latest fact, this searches the whole past for it.
+//! It is slow and repetitive on purpose. Where the router keeps the latest fact, the oracle searches the whole history.
 
 #![allow(dead_code, reason = "each test crate uses a part of the oracle")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "each question is about one kind of observation")]
@@ -13,17 +13,17 @@ use pg_leader_proxy_core::{
     PolicyOptions, ProbeFailure, ProbeReply, Role, ServerAddr, Sources, Stamped, SystemId, Timeline,
 };
 
-use crate::script::{Event, Step};
+use crate::script::{Input, Step};
 
-/// All that was heard, and the present moment.
+/// A history and the present moment.
 pub(crate) struct Oracle<'a> {
     /// The steps so far, the oldest first.
-    pub(crate) heard: &'a [Step],
+    pub(crate) steps: &'a [Step],
     /// The present.
     pub(crate) now: Moment,
 }
 
-/// Who may be written to, by which rule, until when.
+/// Which member may be written to, by which rule, until when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) member: MemberName,
@@ -31,15 +31,15 @@ pub(crate) struct Verdict {
     pub(crate) until: Moment,
 }
 
-/// A member at one address, and the step from which its answers count.
+/// A member's address, and the step from which replies from it count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stay {
+struct AddressSince {
     addr: ServerAddr,
     since: usize,
 }
 
 impl<'a> Oracle<'a> {
-    /// The leader by the rules of the design, if there is one.
+    /// The leader according to the rules, if there is one.
     pub(crate) fn verdict(&self) -> Option<Verdict> {
         if self.options().sources == Sources::ServersOnly {
             return self.by_all_members(None);
@@ -62,16 +62,16 @@ impl<'a> Oracle<'a> {
         if paused_without_lease { self.by_all_members(self.last_holder()) } else { None }
     }
 
-    /// Rule 1 to 3 of the design: key, lease, own word, identity, timeline.
+    /// The lease rule: key, lease, own reply, system identifier, timeline.
     pub(crate) fn by_lease(&self, member: &MemberName) -> Option<Verdict> {
         let limit = self.options().max_probe_age;
         let (key, seen) = self.key()?;
         let horizon = self.horizon()?;
-        let (sent, word) = self.word(member)?;
+        let (sent, reply) = self.reply(member)?;
         let holds = key.holder == *member && self.members().contains_key(member) && self.now < horizon;
         let speaks = sent >= seen && self.now < sent + limit;
-        let ours = self.initialize() == Some(word.system_id);
-        let leads = is_primary(word) && word.timeline() >= self.highest_timeline(limit);
+        let ours = self.initialize() == Some(reply.system_id);
+        let leads = is_primary(reply) && reply.timeline() >= self.highest_timeline(limit);
         (holds && speaks && ours && leads).then(|| Verdict {
             member: member.clone(),
             basis: Basis::Lease,
@@ -79,43 +79,44 @@ impl<'a> Oracle<'a> {
         })
     }
 
-    /// The all-members rule: everybody answers, exactly one is out of recovery, it held the key last, nobody is ahead.
+    /// The all-members rule: every member replies, exactly one is out of recovery, it held the key last, and no timeline
+    /// is higher.
     pub(crate) fn by_all_members(&self, last_holder: Option<&MemberName>) -> Option<Verdict> {
         let options = self.options();
         let limit =
-            |word| if is_primary(word) { options.max_probe_age } else { options.max_member_probe_age };
+            |reply| if is_primary(reply) { options.max_probe_age } else { options.max_member_probe_age };
         let since = self.key_changed();
-        let mut words = Vec::new();
-        for member in self.stays().keys() {
-            let (sent, word) = self.word(member)?;
-            if self.now >= sent + limit(word) || since.is_some_and(|since| sent < since) {
+        let mut replies = Vec::new();
+        for member in self.addresses().keys() {
+            let (sent, reply) = self.reply(member)?;
+            if self.now >= sent + limit(reply) || since.is_some_and(|since| sent < since) {
                 return None;
             }
-            words.push((member.clone(), sent, word));
+            replies.push((member.clone(), sent, reply));
         }
-        let cluster = self.initialize().or_else(|| words.first().map(|(_, _, word)| word.system_id))?;
-        let primaries: Vec<_> = words.iter().filter(|(_, _, word)| is_primary(*word)).collect();
-        let [(member, _, word)] = primaries[..] else { return None };
-        let one_cluster = words.iter().all(|(_, _, word)| word.system_id == cluster);
-        let newest = words.iter().all(|(_, _, other)| other.timeline() <= word.timeline());
+        let cluster = self.initialize().or_else(|| replies.first().map(|(_, _, reply)| reply.system_id))?;
+        let primaries: Vec<_> = replies.iter().filter(|(_, _, reply)| is_primary(*reply)).collect();
+        let [(member, _, reply)] = primaries[..] else { return None };
+        let one_cluster = replies.iter().all(|(_, _, reply)| reply.system_id == cluster);
+        let newest = replies.iter().all(|(_, _, other)| other.timeline() <= reply.timeline());
         let last = last_holder.is_none_or(|holder| holder == member);
         (one_cluster && newest && last).then(|| Verdict {
             member: member.clone(),
             basis: Basis::AllMembers,
-            until: words.iter().map(|(_, sent, word)| *sent + limit(*word)).min().unwrap_or_default(),
+            until: replies.iter().map(|(_, sent, reply)| *sent + limit(*reply)).min().unwrap_or_default(),
         })
     }
 
     /// The policy in force.
     pub(crate) fn options(&self) -> PolicyOptions {
-        let last = self.heard.iter().rev().find_map(|step| match &step.event {
-            Event::Policy(policy) => Some(*policy),
-            Event::Observe(_) | Event::Tick => None,
+        let last = self.steps.iter().rev().find_map(|step| match &step.input {
+            Input::Policy(policy) => Some(*policy),
+            Input::Observe(_) | Input::Tick => None,
         });
         *last.unwrap_or_else(Policy::default).options()
     }
 
-    /// The leader key and since when it has been seen so.
+    /// The leader key, and since when it has been seen with this value.
     pub(crate) fn key(&self) -> Option<(&'a LeaderKey, Moment)> {
         let keys = self.key_observations();
         let (present, ..) = keys.last()?;
@@ -124,14 +125,14 @@ impl<'a> Oracle<'a> {
         present.map(|key| (key, *seen))
     }
 
-    /// When the key was last seen to be taken or given back.
+    /// When the key was last seen to be taken or given up.
     pub(crate) fn key_changed(&self) -> Option<Moment> {
         let keys = self.key_observations();
         let (present, ..) = keys.last()?;
         keys.iter().rev().take_while(|(key, ..)| key == present).last().map(|(_, _, seen)| *seen)
     }
 
-    /// The moment at which the lease of the present key, less the margin, is over.
+    /// The end of the present key's lease, minus the margin.
     pub(crate) fn horizon(&self) -> Option<Moment> {
         let keys = self.key_observations();
         let (present, ..) = keys.last()?;
@@ -155,73 +156,73 @@ impl<'a> Oracle<'a> {
             }) == Some(true)
     }
 
-    /// The last word of a member that nothing contradicted since, and when it was asked for.
-    pub(crate) fn word(&self, member: &MemberName) -> Option<(Moment, ProbeReply)> {
-        self.stays().get(member).and_then(|stay| self.word_in(member, stay))
+    /// A member's last reply, unless something has contradicted it since, and when it was asked for.
+    pub(crate) fn reply(&self, member: &MemberName) -> Option<(Moment, ProbeReply)> {
+        self.addresses().get(member).and_then(|known| self.reply_in(member, known))
     }
 
-    fn word_in(&self, member: &MemberName, stay: &Stay) -> Option<(Moment, ProbeReply)> {
+    fn reply_in(&self, member: &MemberName, known: &AddressSince) -> Option<(Moment, ProbeReply)> {
         let probes: Vec<_> =
-            self.heard[stay.since..].iter().filter_map(|step| probe_of(step, member, &stay.addr)).collect();
-        let words =
+            self.steps[known.since..].iter().filter_map(|step| probe_of(step, member, &known.addr)).collect();
+        let replies =
             probes.iter().enumerate().filter_map(|(n, (sent, outcome))| Some((*sent, n, outcome.ok()?)));
-        let (sent, arrived, word) = words.max_by_key(|(sent, n, _)| (*sent, *n))?;
+        let (sent, arrived, reply) = replies.max_by_key(|(sent, n, _)| (*sent, *n))?;
         let contradicted = probes
             .iter()
             .enumerate()
-            .any(|(n, (asked, outcome))| outcome.is_err_and(found_down) && (*asked, n) > (sent, arrived));
-        (!contradicted).then_some((sent, word))
+            .any(|(n, (asked, outcome))| outcome.is_err_and(means_down) && (*asked, n) > (sent, arrived));
+        (!contradicted).then_some((sent, reply))
     }
 
-    /// Where each member is and since which step: those that the DCS lists, and those that it lists no more but that
-    /// have said ever since, and lately, that they are primaries.
-    fn stays(&self) -> BTreeMap<MemberName, Stay> {
-        let mut stays: BTreeMap<MemberName, Stay> = BTreeMap::new();
+    /// The address of each member, and since which step: of those that the DCS lists, and of those that it no longer lists
+    /// but that have reported ever since that they are primaries.
+    fn addresses(&self) -> BTreeMap<MemberName, AddressSince> {
+        let mut addresses: BTreeMap<MemberName, AddressSince> = BTreeMap::new();
         let mut listed: Option<&BTreeMap<MemberName, Member>> = None;
-        for (n, step) in self.heard.iter().enumerate() {
-            let before = Oracle { heard: &self.heard[..n], now: step.at };
-            stays.retain(|name, stay| is_listed(listed, name) || before.lately_primary(name, stay));
-            if let Event::Observe(Observation::Members(members)) = &step.event {
+        for (n, step) in self.steps.iter().enumerate() {
+            let before = Oracle { steps: &self.steps[..n], now: step.at };
+            addresses.retain(|name, known| is_listed(listed, name) || before.recently_primary(name, known));
+            if let Input::Observe(Observation::Members(members)) = &step.input {
                 listed = Some(members);
                 for (name, member) in members {
-                    if stays.get(name).is_none_or(|stay| stay.addr != member.addr) {
-                        stays.insert(name.clone(), Stay { addr: member.addr.clone(), since: n });
+                    if addresses.get(name).is_none_or(|known| known.addr != member.addr) {
+                        addresses.insert(name.clone(), AddressSince { addr: member.addr.clone(), since: n });
                     }
                 }
             }
-            let after = Oracle { heard: &self.heard[..=n], now: step.at };
-            stays.retain(|name, stay| is_listed(listed, name) || after.lately_primary(name, stay));
+            let after = Oracle { steps: &self.steps[..=n], now: step.at };
+            addresses.retain(|name, known| is_listed(listed, name) || after.recently_primary(name, known));
         }
-        stays.retain(|name, stay| is_listed(listed, name) || self.lately_primary(name, stay));
-        stays
+        addresses.retain(|name, known| is_listed(listed, name) || self.recently_primary(name, known));
+        addresses
     }
 
-    fn lately_primary(&self, member: &MemberName, stay: &Stay) -> bool {
-        self.word_in(member, stay)
-            .is_some_and(|(sent, word)| is_primary(word) && self.now < sent + self.options().max_probe_age)
+    fn recently_primary(&self, member: &MemberName, known: &AddressSince) -> bool {
+        self.reply_in(member, known)
+            .is_some_and(|(sent, reply)| is_primary(reply) && self.now < sent + self.options().max_probe_age)
     }
 
-    /// Every member that says it is out of recovery, belongs to the cluster and said so recently.
+    /// The members of this cluster that recently reported that they are out of recovery.
     pub(crate) fn primaries(&self) -> Vec<MemberName> {
         self.fresh_replies(self.options().max_probe_age)
             .into_iter()
-            .filter(|(_, word)| is_primary(*word))
+            .filter(|(_, reply)| is_primary(*reply))
             .map(|(member, _)| member)
             .collect()
     }
 
     fn highest_timeline(&self, limit: Duration) -> Option<Timeline> {
-        self.fresh_replies(limit).into_iter().filter_map(|(_, word)| word.timeline()).max()
+        self.fresh_replies(limit).into_iter().filter_map(|(_, reply)| reply.timeline()).max()
     }
 
     fn fresh_replies(&self, limit: Duration) -> Vec<(MemberName, ProbeReply)> {
         let ours = self.initialize();
-        self.stays()
+        self.addresses()
             .into_keys()
             .filter_map(|member| {
-                let (sent, word) = self.word(&member)?;
-                let counts = self.now < sent + limit && ours.is_none_or(|id| id == word.system_id);
-                counts.then_some((member, word))
+                let (sent, reply) = self.reply(&member)?;
+                let counts = self.now < sent + limit && ours.is_none_or(|id| id == reply.system_id);
+                counts.then_some((member, reply))
             })
             .collect()
     }
@@ -269,9 +270,9 @@ impl<'a> Oracle<'a> {
     }
 
     fn observations(&self) -> impl DoubleEndedIterator<Item = &'a Observation> + use<'a> {
-        self.heard.iter().filter_map(|step| match &step.event {
-            Event::Observe(observation) => Some(observation),
-            Event::Policy(_) | Event::Tick => None,
+        self.steps.iter().filter_map(|step| match &step.input {
+            Input::Observe(observation) => Some(observation),
+            Input::Policy(_) | Input::Tick => None,
         })
     }
 }
@@ -280,13 +281,13 @@ fn is_listed(listed: Option<&BTreeMap<MemberName, Member>>, member: &MemberName)
     listed.is_some_and(|all| all.contains_key(member))
 }
 
-/// Whether a server says that it is out of recovery.
-pub(crate) const fn is_primary(word: ProbeReply) -> bool {
-    matches!(word.role, Role::Primary { .. })
+/// Whether a server reports that it is out of recovery.
+pub(crate) const fn is_primary(reply: ProbeReply) -> bool {
+    matches!(reply.role, Role::Primary { .. })
 }
 
-/// Whether a failure means that the server is gone, and not only that it could not be asked.
-const fn found_down(failure: ProbeFailure) -> bool {
+/// Whether a failure means that the server is down, and not only that it could not be probed.
+const fn means_down(failure: ProbeFailure) -> bool {
     matches!(failure, ProbeFailure::Refused | ProbeFailure::StartingUp | ProbeFailure::ShuttingDown)
 }
 
@@ -295,8 +296,8 @@ fn probe_of(
     asked: &MemberName,
     here: &ServerAddr,
 ) -> Option<(Moment, Result<ProbeReply, ProbeFailure>)> {
-    match &step.event {
-        Event::Observe(Observation::Probe { member, addr, sent, outcome, .. })
+    match &step.input {
+        Input::Observe(Observation::Probe { member, addr, sent, outcome, .. })
             if member == asked && addr == here =>
         {
             Some((*sent, *outcome))

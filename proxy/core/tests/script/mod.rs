@@ -1,7 +1,7 @@
-//! The scenario language: the story of one cluster as lines of text, each a fact at a moment or what is expected then.
+//! The scenario language: one line per input to the router, or per expectation of its routing.
 //!
 //! ```text
-//! # What a reader should know before the first line.
+//! # What the scenario shows.
 //! policy margin=2s on_dcs_loss=all_members
 //! 0s    members a b
 //! 0s    initialize 7
@@ -10,9 +10,9 @@
 //!       => forward a, epoch 1
 //! ```
 //!
-//! What a line leaves out has a usual value: a member listens at its own name, port 5432; the cluster is number 7; a
-//! probe was sent when it was answered, over the kept connection; every log stands at `0/1000`. `tick` only lets time
-//! pass. Before each line the router is advanced at every deadline on the way, as the shell would.
+//! What a line leaves out has a default: a member's address is its own name and port 5432; the system identifier is 7; a
+//! probe was sent when its reply arrived, over the persistent connection; every LSN is `0/1000`. `tick` only lets time
+//! pass. Before each line the router is advanced at every deadline in between, as control would do.
 
 #![allow(dead_code, reason = "each test crate uses a part of the language")]
 #![allow(unused_imports, reason = "each test crate uses a part of the language")]
@@ -30,17 +30,17 @@ use pg_leader_proxy_core::{
 
 pub(crate) use play::{Player, Snapshot, play, run};
 pub(crate) use read::{ScriptError, parse};
-pub(crate) use write::story;
+pub(crate) use write::scenario_text;
 
-/// A file of the language, line by line.
+/// A scenario file, line by line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Scenario {
-    /// Each line that means something, with its number in the file.
+    /// Each line that is not a comment, with its number in the file.
     pub(crate) lines: Vec<(usize, Line)>,
 }
 
 impl Scenario {
-    /// What happens, without what is expected.
+    /// The steps, without the expectations.
     pub(crate) fn steps(&self) -> Vec<Step> {
         self.lines
             .iter()
@@ -52,30 +52,30 @@ impl Scenario {
     }
 }
 
-/// A line that means something.
+/// A line that is not a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// Something happens.
+    /// An input to the router.
     Step(Step),
-    /// Something is expected of the routing as it now stands.
+    /// An expectation of the present routing.
     Expect(Expectation),
 }
 
-/// Something that happens at a moment.
+/// An input and its moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// When the router is told.
+    /// When the router gets the input.
     pub(crate) at: Moment,
-    /// What it is told.
-    pub(crate) event: Event,
+    /// The input.
+    pub(crate) input: Input,
 }
 
-/// What the router can be told.
+/// An input to the router.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum Input {
     /// The operator changes the policy.
     Policy(Policy),
-    /// A fact arrives.
+    /// An observation arrives.
     Observe(Observation),
     /// Time passes.
     Tick,
@@ -86,36 +86,36 @@ pub(crate) enum Event {
 pub(crate) enum Expectation {
     /// Writes go to this member.
     Forward { member: MemberName, epoch: u64, timeline: Option<Timeline>, all_members: bool, holds_new: bool },
-    /// Writes go nowhere, for the reason with this code.
+    /// Writes are held, for the reason with this code.
     Hold(String),
-    /// Writes go nowhere, for the reason with this text.
+    /// Writes are held, for the reason with this text.
     HoldText(String),
-    /// Readers go to these, and nowhere if there are none.
+    /// Readers go to these members; nowhere if there are none.
     Read(Vec<(MemberName, Admission)>),
-    /// The step changed nothing, nor did the time that passed before it.
+    /// Neither the step nor the time before it changed the routing.
     Unchanged,
-    /// These members are out of recovery at the same time; none means no alarm.
+    /// These members are out of recovery at the same time; empty means no alarm.
     Alarm(Vec<(MemberName, Timeline)>),
-    /// Whom to ask, and how urgently.
+    /// How often to probe the servers.
     ProbeUrgency(ProbeUrgency),
-    /// Until when the write route may be used without another word.
+    /// Until when the write route may forward without newer evidence.
     ValidUntil(Moment),
     /// The steps of the latest failover report.
     Report(Vec<(Moment, core::FailoverStep)>),
 }
 
-/// The system identifier of the cluster of which most scenarios tell.
+/// The system identifier of the cluster, unless a line says otherwise.
 pub(crate) const DEFAULT_CLUSTER: SystemId = SystemId(7);
 
-/// Where every log stands unless a line says otherwise.
+/// Every LSN, unless a line says otherwise.
 pub(crate) const DEFAULT_LSN: Lsn = Lsn(0x1000);
 
-/// Where a member listens unless a line says otherwise.
+/// A member's address, unless a line says otherwise.
 pub(crate) fn default_addr(member: &MemberName) -> ServerAddr {
     ServerAddr::new(member.as_str(), 5432)
 }
 
-/// A moment so many milliseconds after the beginning.
+/// The moment this many milliseconds after the clock's zero.
 pub(crate) const fn at_ms(ms: u64) -> Moment {
     Moment::from_boot(Duration::from_millis(ms))
 }

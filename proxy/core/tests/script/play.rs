@@ -1,21 +1,21 @@
-//! Playing steps to a router as the shell would, and comparing what comes out with what a scenario expects.
+//! Plays steps to a router as control would, and compares the routing with a scenario's expectations.
 
 use pg_leader_proxy_core::{
     Admission, Basis, FailoverLog, Moment, Observation, Policy, ReadRoute, Router, Routing, WriteRoute,
 };
 
-use super::{Event, Expectation, Line, Scenario, ScriptError, Step};
+use super::{Expectation, Input, Line, Scenario, ScriptError, Step};
 
-/// A router, told one step after the other.
+/// A router that gets one step after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
-    /// The router as it stands.
+    /// The router.
     pub(crate) router: Router,
-    /// What the reports tell.
+    /// Its failover reports.
     pub(crate) failover_log: FailoverLog,
     /// The routing after each call of the router.
     pub(crate) trail: Vec<Snapshot>,
-    heard: usize,
+    steps: usize,
     changed: bool,
 }
 
@@ -24,13 +24,13 @@ pub(crate) struct Player {
 pub(crate) struct Snapshot {
     /// When the call was.
     pub(crate) at: Moment,
-    /// How many steps the router had heard of.
-    pub(crate) heard: usize,
-    /// What it said.
+    /// How many steps the router had been given.
+    pub(crate) steps: usize,
+    /// The routing.
     pub(crate) routing: Routing,
-    /// Until when it may be trusted.
+    /// Until when the write route may forward without newer evidence.
     pub(crate) valid_until: Option<Moment>,
-    /// When it wants to be called again.
+    /// When the router must be advanced.
     pub(crate) deadline: Option<Moment>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn play(steps: &[Step]) -> Player {
     player
 }
 
-/// Plays a scenario and stops at the first expectation that is not met; `text` is the file, for the message.
+/// Plays a scenario and returns the first expectation that is not met. `text` is the file, for the message.
 pub(crate) fn run(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScriptError> {
     let mut player = Player::new();
     for (number, line) in &scenario.lines {
@@ -65,22 +65,22 @@ impl Player {
             router: Router::new(Policy::default()),
             failover_log: FailoverLog::default(),
             trail: Vec::new(),
-            heard: 0,
+            steps: 0,
             changed: false,
         }
     }
 
-    /// Lets time pass until the step, then takes it.
+    /// Lets time pass until the step, then plays it.
     pub(crate) fn play(&mut self, step: &Step) {
         self.changed = false;
         self.pass(step.at);
-        self.heard += 1;
-        match &step.event {
-            Event::Policy(policy) => self.call(None, step.at, |router| router.set_policy(*policy, step.at)),
-            Event::Observe(observation) => {
+        self.steps += 1;
+        match &step.input {
+            Input::Policy(policy) => self.call(None, step.at, |router| router.set_policy(*policy, step.at)),
+            Input::Observe(observation) => {
                 self.call(Some(observation), step.at, |router| router.observe(observation.clone(), step.at))
             }
-            Event::Tick => self.advance(step.at),
+            Input::Tick => self.advance(step.at),
         }
     }
 
@@ -106,19 +106,19 @@ impl Player {
         let before = self.router.routing().clone();
         let changed = tell(&mut self.router);
         let routing = self.router.routing().clone();
-        assert_eq!(changed, before != routing, "the router must say truly whether the routing changed");
+        assert_eq!(changed, before != routing, "the router must return whether the routing changed");
         self.failover_log.record(observation, &before.write, &routing.write, at);
         self.changed |= changed;
         self.trail.push(Snapshot {
             at,
-            heard: self.heard,
+            steps: self.steps,
             routing,
             valid_until: self.router.valid_until(),
             deadline: self.router.deadline(),
         });
     }
 
-    /// Whether the routing is as expected; if not, what it is instead.
+    /// Checks an expectation, or returns what the routing is instead.
     pub(crate) fn check(&self, expectation: &Expectation) -> Result<(), String> {
         let routing = self.router.routing();
         let (met, instead) = match expectation {

@@ -1,4 +1,4 @@
-//! Text to steps: the parser of the scenario language.
+//! The parser of the scenario language.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +13,9 @@ use pg_leader_proxy_core::{
     Role, ServerAddr, Sources, Stamped, SystemId, Timeline,
 };
 
-use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Event, Expectation, Line, Scenario, Step, default_addr};
+use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Expectation, Input, Line, Scenario, Step, default_addr};
 
-/// A line that is not understood, or that is not fulfilled.
+/// A line that cannot be parsed, or an expectation that is not met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ScriptError {
     pub(crate) file: String,
@@ -30,7 +30,7 @@ impl fmt::Display for ScriptError {
     }
 }
 
-/// Reads a whole file; `file` is its name for messages.
+/// Parses a whole file; `file` is its name for messages.
 pub(crate) fn parse(file: &str, text: &str) -> Result<Scenario, ScriptError> {
     let mut lines = Vec::new();
     let mut now = Moment::default();
@@ -60,15 +60,15 @@ fn line(text: &str, now: Moment) -> Result<Option<Line>, String> {
     if at < now {
         return Err(format!("time goes back: it was {now} already"));
     }
-    let event = event(&mut words, at)?;
+    let input = input(&mut words, at)?;
     words.end()?;
-    Ok(Some(Line::Step(Step { at, event })))
+    Ok(Some(Line::Step(Step { at, input })))
 }
 
-fn event(words: &mut Words<'_>, at: Moment) -> Result<Event, String> {
-    let observation = match words.next("what happens")? {
-        "tick" => return Ok(Event::Tick),
-        "policy" => return Ok(Event::Policy(policy(words)?)),
+fn input(words: &mut Words<'_>, at: Moment) -> Result<Input, String> {
+    let observation = match words.next("the input")? {
+        "tick" => return Ok(Input::Tick),
+        "policy" => return Ok(Input::Policy(policy(words)?)),
         "key" => leader_key(words, at)?,
         "members" => Observation::Members(members(words)?),
         "config" => Observation::Config(config(words)?),
@@ -83,9 +83,9 @@ fn event(words: &mut Words<'_>, at: Moment) -> Result<Event, String> {
             since: if words.accept("since") { words.moment("since when")? } else { at },
         },
         "probe" => probe(words, at)?,
-        other => return Err(format!("`{other}` is nothing that happens")),
+        other => return Err(format!("`{other}` is not an input")),
     };
-    Ok(Event::Observe(observation))
+    Ok(Input::Observe(observation))
 }
 
 fn policy(words: &mut Words<'_>) -> Result<Policy, String> {
@@ -106,7 +106,7 @@ fn policy(words: &mut Words<'_>) -> Result<Policy, String> {
             ("max_lag", bytes) => options.max_lag_bytes = Some(number(bytes, "a number of bytes")?),
             ("read_fallback", "hold") => options.read_fallback = ReadFallback::Hold,
             ("read_fallback", "leader") => options.read_fallback = ReadFallback::Leader,
-            _ => return Err(format!("`{setting}` is no setting of the policy")),
+            _ => return Err(format!("`{setting}` is not an option of the policy")),
         }
     }
     Policy::new(options).map_err(|error| error.to_string())
@@ -158,7 +158,7 @@ fn config(words: &mut Words<'_>) -> Result<ClusterConfig, String> {
             "paused" => config.paused = true,
             "standby_cluster" => config.standby_cluster = true,
             "failsafe_mode" => config.failsafe_mode = true,
-            other => return Err(format!("`{other}` is nothing in the cluster's configuration")),
+            other => return Err(format!("`{other}` is not a setting of the cluster's configuration")),
         }
     }
     Ok(config)
@@ -166,7 +166,7 @@ fn config(words: &mut Words<'_>) -> Result<ClusterConfig, String> {
 
 fn probe(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
     let member = MemberName::new(words.next("a member")?);
-    let mut outcome = match words.next("what came of the probe")? {
+    let mut outcome = match words.next("the outcome of the probe")? {
         "primary" => {
             Ok(Role::Primary { timeline: Timeline(words.number("a timeline")?), written: DEFAULT_LSN })
         }
@@ -179,7 +179,7 @@ fn probe(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
         code => Err(*ProbeFailure::ALL
             .iter()
             .find(|failure| failure.code() == code)
-            .ok_or_else(|| format!("`{code}` is nothing that comes of a probe"))?),
+            .ok_or_else(|| format!("`{code}` is not an outcome of a probe"))?),
     };
     let mut addr = default_addr(&member);
     let (mut system_id, mut sent, mut connection) = (DEFAULT_CLUSTER, at, ProbeConnection::Persistent);
@@ -193,11 +193,11 @@ fn probe(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
             ("from", _) => addr = address(words.next("an address")?)?,
             ("sent", _) => sent = words.moment("when it was sent")?,
             ("new_connection", _) => connection = ProbeConnection::New,
-            (other, _) => return Err(format!("`{other}` says nothing about this probe")),
+            (other, _) => return Err(format!("`{other}` does not apply to this probe")),
         }
     }
     if sent > at {
-        return Err("the answer is older than the question".to_owned());
+        return Err("the reply is older than the probe".to_owned());
     }
     let outcome = outcome.map(|role| ProbeReply { system_id, role });
     Ok(Observation::Probe { member, addr, sent, connection, outcome })
@@ -208,7 +208,7 @@ fn expectation(text: &str) -> Result<Expectation, String> {
         return Ok(Expectation::HoldText(reason.trim().to_owned()));
     }
     let mut words = Words(text.split_whitespace().peekable());
-    let expectation = match words.next("what is expected")? {
+    let expectation = match words.next("the expectation")? {
         "forward" => return forward(text),
         "report" => return report(text.trim_start_matches("report").trim()),
         "hold" => {
@@ -227,21 +227,21 @@ fn expectation(text: &str) -> Result<Expectation, String> {
         }
         "unchanged" => Expectation::Unchanged,
         "no" if words.accept("alarm") => Expectation::Alarm(Vec::new()),
-        "alarm" => Expectation::Alarm(words.0.by_ref().map(alarmed).collect::<Result<_, _>>()?),
+        "alarm" => Expectation::Alarm(words.0.by_ref().map(alarm_entry).collect::<Result<_, _>>()?),
         "urgency" => Expectation::ProbeUrgency(match words.next("whom to ask")? {
             "normal" => ProbeUrgency::Normal,
             "elevated" => ProbeUrgency::Elevated,
             "burst" => ProbeUrgency::Burst(MemberName::new(words.next("a member")?)),
-            other => return Err(format!("`{other}` is no urgency")),
+            other => return Err(format!("`{other}` is not an urgency")),
         }),
         "valid" if words.accept("until") => Expectation::ValidUntil(words.moment("until when")?),
-        other => return Err(format!("`{other}` is nothing that can be expected")),
+        other => return Err(format!("`{other}` is not an expectation")),
     };
     words.end()?;
     Ok(expectation)
 }
 
-/// `forward a, epoch 1[, timeline 1][, evidence][, shut]`
+/// `forward a, epoch 1[, timeline 1][, all_members][, holds_new]`
 fn forward(text: &str) -> Result<Expectation, String> {
     let (mut member, mut epoch, mut timeline, mut all_members, mut holds_new) =
         (None, None, None, false, false);
@@ -253,7 +253,7 @@ fn forward(text: &str) -> Result<Expectation, String> {
             "timeline" => timeline = Some(Timeline(words.number("a timeline")?)),
             "all_members" => all_members = true,
             "holds_new" => holds_new = true,
-            other => return Err(format!("`{other}` says nothing about forwarding")),
+            other => return Err(format!("`{other}` is not a detail of forwarding")),
         }
         words.end()?;
     }
@@ -262,7 +262,7 @@ fn forward(text: &str) -> Result<Expectation, String> {
     Ok(Expectation::Forward { member, epoch, timeline, all_members, holds_new })
 }
 
-/// `report announced 1s, key deleted 2s, key put b 3s, severed 2s, left recovery b 4s, routed b 4s`
+/// `report announced 1s, key deleted 2s, key put b 3s, terminated 2s, left recovery b 4s, routed b 4s`
 fn report(text: &str) -> Result<Expectation, String> {
     let mut steps = Vec::new();
     for part in text.split(',') {
@@ -278,7 +278,7 @@ fn report(text: &str) -> Result<Expectation, String> {
                 core::FailoverStep::LeftRecovery(MemberName::new(words.next("who did")?))
             }
             "routed" => core::FailoverStep::Routed(MemberName::new(words.next("to whom")?)),
-            other => return Err(format!("`{other}` is no step of a report")),
+            other => return Err(format!("`{other}` is not a step of a report")),
         };
         steps.push((words.moment("when it was seen")?, step));
         words.end()?;
@@ -293,7 +293,7 @@ fn reader(word: &str) -> (MemberName, Admission) {
     }
 }
 
-fn alarmed(word: &str) -> Result<(MemberName, Timeline), String> {
+fn alarm_entry(word: &str) -> Result<(MemberName, Timeline), String> {
     let (name, timeline) = word.split_once(':').ok_or_else(|| format!("`{word}` is not member:timeline"))?;
     Ok((MemberName::new(name), Timeline(number(timeline, "a timeline")?)))
 }
@@ -323,7 +323,7 @@ impl<'a> Words<'a> {
         let parts = word.split_once('/').and_then(|(high, low)| {
             Some((u64::from_str_radix(high, 16).ok()?, u64::from_str_radix(low, 16).ok()?))
         });
-        let (high, low) = parts.ok_or_else(|| format!("`{word}` is no LSN"))?;
+        let (high, low) = parts.ok_or_else(|| format!("`{word}` is not an LSN"))?;
         Ok(Lsn(high << 32 | low))
     }
 
@@ -351,7 +351,7 @@ fn address(word: &str) -> Result<ServerAddr, String> {
 
 /// `20s`, `0.25s` or `250ms`.
 fn duration(word: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{word}` is no time; write `20s`, `0.25s` or `250ms`");
+    let wrong = || format!("`{word}` is not a time; write `20s`, `0.25s` or `250ms`");
     if let Some(ms) = word.strip_suffix("ms") {
         return ms.parse().map(Duration::from_millis).map_err(|_| wrong());
     }

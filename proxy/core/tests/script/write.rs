@@ -1,4 +1,4 @@
-//! Steps to text: the printer of the scenario language. What it prints, the parser reads back as the same.
+//! The printer of the scenario language. The parser reads back what it prints.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use pg_leader_proxy_core::{
     ProbeUrgency, ReadFallback, Role, Sources, Stamped,
 };
 
-use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Event, Expectation, Step, default_addr};
+use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Expectation, Input, Step, default_addr};
 
-/// A whole history as a file: a comment on top, then one line per step.
-pub(crate) fn story(comment: &str, steps: &[Step]) -> String {
+/// A whole history as a scenario file: a comment, then one line per step.
+pub(crate) fn scenario_text(comment: &str, steps: &[Step]) -> String {
     let mut text: String = comment.lines().map(|line| format!("# {line}\n")).collect();
     for step in steps {
         text.push_str(&format!("{step}\n"));
@@ -22,11 +22,11 @@ pub(crate) fn story(comment: &str, steps: &[Step]) -> String {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", time(self.at), self.event.text(self.at))
+        write!(f, "{} {}", time(self.at), self.input.text(self.at))
     }
 }
 
-impl Event {
+impl Input {
     fn text(&self, at: Moment) -> String {
         match self {
             Self::Policy(policy) => format!("policy {}", policy_text(policy)),
@@ -175,7 +175,7 @@ fn time(moment: Moment) -> String {
     span(moment.since_boot())
 }
 
-/// Seconds, exact, without zeros at the end.
+/// Exact seconds, without trailing zeros.
 fn span(duration: Duration) -> String {
     let text = format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos());
     format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))

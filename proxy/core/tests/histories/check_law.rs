@@ -1,34 +1,34 @@
-//! Holding a law against random histories, and saving the shortest history that breaks it as a scenario file.
+//! Checks a law against random histories, and saves the shortest history that breaks it as a scenario file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
-use crate::script::{Player, Step, play, story};
+use crate::script::{Player, Step, play, scenario_text};
 
 use super::histories;
 
-/// How many histories each law is held against.
+/// How many histories each law is checked against.
 pub(crate) const CASES: u32 = 800;
 
-/// What a law says of one history: nothing, or how it was broken.
-pub(crate) type Judgement = Result<(), String>;
+/// Whether a history obeys a law, and if not, how it breaks it.
+pub(crate) type Outcome = Result<(), String>;
 
-/// Holds a law against random histories.
-pub(crate) fn hold(law: &str, judge: impl Fn(&[Step], &Player) -> Judgement) {
-    if let Err((why, path)) = try_hold(law, judge) {
+/// Checks a law against random histories, and panics if one breaks it.
+pub(crate) fn check_law(law: &str, rule: impl Fn(&[Step], &Player) -> Outcome) {
+    if let Err((why, path)) = try_check_law(law, rule) {
         panic!("{law}: {why}\nthe history is saved in {}", path.display());
     }
 }
 
-/// Holds a law, and on a breach gives the reason and the file that replays it.
-pub(crate) fn try_hold(
+/// Checks a law. If a history breaks it, returns how, and the scenario file that replays it.
+pub(crate) fn try_check_law(
     law: &str,
-    judge: impl Fn(&[Step], &Player) -> Judgement,
+    rule: impl Fn(&[Step], &Player) -> Outcome,
 ) -> Result<(), (String, PathBuf)> {
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
-    let outcome = runner.run(&histories(), |steps| judge(&steps, &play(&steps)).map_err(TestCaseError::fail));
+    let outcome = runner.run(&histories(), |steps| rule(&steps, &play(&steps)).map_err(TestCaseError::fail));
     match outcome {
         Ok(()) => Ok(()),
         Err(TestError::Fail(why, steps)) => Err((why.to_string(), save(law, why.message(), &steps))),
@@ -41,6 +41,6 @@ pub(crate) fn save(law: &str, why: &str, steps: &[Step]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("broken-laws");
     fs::create_dir_all(&folder).unwrap();
     let path = folder.join(format!("{}.txt", law.replace(' ', "-")));
-    fs::write(&path, story(&format!("{law}\n{why}"), steps)).unwrap();
+    fs::write(&path, scenario_text(&format!("{law}\n{why}"), steps)).unwrap();
     path
 }
