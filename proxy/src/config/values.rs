@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::http::Uri;
+use http::Uri;
 use pg_leader_proxy_core::ServerAddr;
 
 /// A length of time within bounds, such as `30s` or `250ms`.
