@@ -1,7 +1,7 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check deny conformance nomad-e2e bench bench-failover
+.PHONY: help install demo test check deny conformance nomad-e2e nomad-cluster bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -38,6 +38,9 @@ conformance: install ## Hold the Nomad driver to Nomad's own code: loader, clien
 nomad-e2e: ## Run the job files of nomad/e2e on a Nomad agent, with any `nomad` on the PATH (JOBS="starts reloads" for some)
 	cargo build -p nomad-driver-pg-leader-proxy
 	nomad/e2e/run $(JOBS)
+
+nomad-cluster: install ## Run the database's layout for real on a Nomad cluster of this machine: deploy, cut over, drill, back up (root; DRILLS="switchover" for some)
+	nomad/tests/cluster/run $(DRILLS)
 
 bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and the least that is possible (about 50 minutes)
 	-benches/newest-peers --once

@@ -1,7 +1,6 @@
 //! Drills: the gates first, then an act while clients write through both nodes, what they noticed, the gates again. What was taken
 //! away is always put back.
 
-use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -197,14 +196,15 @@ fn restart_proxy(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
+/// Nomad takes no second change while the deployment of the first one goes on, which takes half a minute.
 fn etcd_member_down(layout: &Layout) -> Result<()> {
-    let member = layout.site.etcd_members.last().context("no members")?.name.clone();
-    layout.shell.act(&["nomad", "job", "scale", "-detach", "etcd", &member, "0"])?;
-    if !layout.shell.dry_run {
-        sleep(Duration::from_secs(20));
-    }
-    layout.shell.act(&["nomad", "job", "scale", "-detach", "etcd", &member, "1"])?;
-    gate::etcd(layout, SETTLED).pass(layout)
+    let members = &layout.site.etcd_members;
+    let name = &members.last().context("no members")?.name;
+    layout.shell.act(&["nomad", "job", "scale", "-detach", "etcd", name, "0"])?;
+    let down = gate::job(layout, "etcd", members.len() - 1, SETTLED).pass(layout);
+    layout.shell.act(&["nomad", "job", "scale", "-detach", "etcd", name, "1"])?;
+    gate::etcd(layout, SETTLED).pass(layout)?;
+    down
 }
 
 fn drain_leader(layout: &Layout) -> Result<()> {

@@ -68,10 +68,10 @@ enum Command {
         require: String,
     },
     /// Dumps the candles' database into a new directory, with a manifest.
-    Backup { folder: PathBuf },
+    Backup { directory: PathBuf },
     /// Restores a backup into a scratch server and compares it with its manifest.
     RestoreRehearsal {
-        folder: PathBuf,
+        directory: PathBuf,
         /// PostgreSQL's programs, of the dump's major.
         #[arg(long, default_value = "/usr/lib/postgresql/16/bin")]
         bin_dir: String,
@@ -174,8 +174,8 @@ fn run(arguments: &Arguments, shell: Shell) -> Result<()> {
         }
         Command::Drill { name } => drill::run(&layout, name),
         Command::Validate { parts, require } => validate::run(&layout, parts, require),
-        Command::Backup { folder } => backup::run(&layout, folder),
-        Command::RestoreRehearsal { folder, bin_dir } => restore::rehearse(&layout, folder, bin_dir),
+        Command::Backup { directory } => backup::run(&layout, directory),
+        Command::RestoreRehearsal { directory, bin_dir } => restore::rehearse(&layout, directory, bin_dir),
         Command::EtcdWipe { member, yes_delete_all_data } => {
             etcd_wipe::run(&layout, member, *yes_delete_all_data)
         }

@@ -162,12 +162,10 @@ impl Nomad {
         if self.shell.dry_run {
             return Ok(());
         }
-        let file = self.shell.look(&["mktemp"])?.trim().to_owned();
+        let file = self.shell.look(&["mktemp", "--suffix=.json"])?.trim().to_owned();
         let specification = serde_json::json!({ "Path": path, "Items": items });
         let put = std::fs::write(&file, specification.to_string()).map_err(Into::into).and_then(|()| {
-            self.shell
-                .look(&["nomad", "var", "put", "-force", "-in=json", "-out=none", &format!("@{file}")])
-                .map(drop)
+            self.shell.look(&["nomad", "var", "put", "-force", "-out=none", &format!("@{file}")]).map(drop)
         });
         std::fs::remove_file(&file)?;
         put

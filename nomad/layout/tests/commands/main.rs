@@ -379,3 +379,15 @@ fn a_name_that_no_job_declares_is_rejected_before_anything() {
         &["no job file declares write_prot"],
     );
 }
+
+#[test]
+fn a_backup_overwrites_nothing_and_what_is_none_is_not_restored() {
+    let cluster = Cluster::new();
+    let there = cluster.place.path().display().to_string();
+    cluster.stops(&["backup", &there], &["is there already"]);
+    cluster.stops(&["restore-rehearsal", &there], &["is no backup"]);
+    let manifest = json!({ "sha256": "0", "server": "150000", "timescaledb": "", "rows": {}, "newest": {} });
+    fs::write(cluster.path("manifest.json"), manifest.to_string()).unwrap();
+    fs::write(cluster.path("vietmarket.dump"), "another dump").unwrap();
+    cluster.stops(&["restore-rehearsal", &there], &["is not what the manifest is of"]);
+}
