@@ -1,4 +1,4 @@
-//! Control: owns the router, feeds it observations, and publishes what it decides.
+//! Control: owns the router, passes observations to it, and publishes its decisions.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,29 +19,29 @@ use crate::events::{self, EventRecord, Outbox};
 use crate::route::RouteKind;
 use crate::sources::ProbePlan;
 
-/// How many observations may wait for the router. Sources wait when it is full, so none is lost.
+/// The size of the queue of observations. Sources wait when it is full, so none is lost.
 pub const OBSERVATIONS: usize = 1024;
-/// How many questions and orders may wait.
+/// The size of the queue of requests.
 const REQUESTS: usize = 64;
 
-/// Everything the router knows and decided at one moment, for people to read.
+/// What the router knew and decided at one moment, for people to read.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// When this was so.
+    /// That moment.
     pub now: Moment,
     /// The standing decision.
     pub routing: Arc<Routing>,
-    /// The moment from which the write route must not forward without newer evidence.
+    /// Until when the write route may forward without newer evidence.
     pub valid_until: Option<Moment>,
-    /// What it rests on.
+    /// The evidence that the decision is based on.
     pub evidence: Evidence,
     /// The policy in force.
     pub policy: Policy,
-    /// The changes of leader so far, the oldest first.
+    /// The latest failover reports, oldest first.
     pub reports: Vec<FailoverReport>,
 }
 
-/// What control is asked.
+/// A request to control.
 #[derive(Debug)]
 enum Request {
     View(oneshot::Sender<View>),
@@ -49,16 +49,16 @@ enum Request {
     Stop(oneshot::Sender<()>),
 }
 
-/// Talks to control.
+/// A handle that can change the policy and stop control.
 #[derive(Clone, Debug)]
 pub struct ControlHandle(mpsc::Sender<Request>);
 
-/// Asks control for its view, and can do nothing else.
+/// A handle that can only read.
 #[derive(Clone, Debug)]
 pub struct ViewHandle(mpsc::Sender<Request>);
 
 impl ViewHandle {
-    /// The view now; `None` once control has stopped.
+    /// The present view; `None` if control has stopped.
     pub async fn view(&self) -> Option<View> {
         let (answer, view) = oneshot::channel();
         self.0.send(Request::View(answer)).await.ok()?;
@@ -67,18 +67,18 @@ impl ViewHandle {
 }
 
 impl ControlHandle {
-    /// A handle for readers.
+    /// A handle that can only read.
     pub fn viewer(&self) -> ViewHandle {
         ViewHandle(self.0.clone())
     }
 
-    /// Puts another policy in force.
+    /// Replaces the policy.
     pub async fn set_policy(&self, policy: Policy) {
-        // Control ends only with the process.
+        // Control runs until the process exits.
         let _ = self.0.send(Request::Policy(policy)).await;
     }
 
-    /// Severs every session and admits no more; returns when the sessions have been told.
+    /// Terminates all sessions and takes no new ones. Returns once all grants are revoked.
     pub async fn stop(&self) {
         let (answer, done) = oneshot::channel();
         if self.0.send(Request::Stop(answer)).await.is_ok() {
@@ -87,25 +87,25 @@ impl ControlHandle {
     }
 }
 
-/// What control publishes to.
+/// Where control publishes.
 #[derive(Debug)]
 pub struct Outputs {
-    /// Where sessions go.
+    /// The targets of sessions.
     pub targets: watch::Sender<Arc<Targets>>,
-    /// Whom the probes ask.
+    /// What to probe, and how often.
     pub probe_plan: watch::Sender<Arc<ProbePlan>>,
     /// The gate of the write route.
     pub write_gate: Gate,
     /// The gate of the read route.
     pub read_gate: Gate,
-    /// What is counted.
+    /// The counters.
     pub counters: Arc<Counters>,
-    /// Whom to tell what is worth telling.
+    /// Where events go.
     pub events: Outbox,
 }
 
 impl Outputs {
-    /// Outlets to which nothing was published yet, and where to read them.
+    /// Outputs to which nothing has been published yet, and their receivers.
     pub fn new(
         write_gate: Gate,
         read_gate: Gate,
@@ -124,7 +124,7 @@ impl Outputs {
     }
 }
 
-/// The worker that owns the router.
+/// The task that owns the router.
 #[derive(Debug)]
 pub struct Control {
     router: Router,
@@ -137,7 +137,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// A control that refuses until it has observed something.
+    /// A control whose router has no observations yet.
     pub fn new(
         policy: Policy,
         observations: mpsc::Receiver<Observation>,
@@ -156,7 +156,7 @@ impl Control {
         (control, ControlHandle(sender))
     }
 
-    /// Observes and decides for as long as the process lives.
+    /// Runs until the process exits.
     pub async fn run(mut self) -> Infallible {
         loop {
             let now = clock::now();
@@ -184,7 +184,7 @@ impl Control {
     fn answer(&mut self, request: Request) {
         match request {
             Request::View(answer) => {
-                // Whoever asked may be gone.
+                // The caller may be gone.
                 let _ = answer.send(self.view());
             }
             Request::Policy(policy) => self.update(None, |router, now| {
@@ -208,7 +208,7 @@ impl Control {
         }
     }
 
-    /// Lets `change` happen to the router and publishes what follows from it.
+    /// Applies `change` to the router and publishes the result.
     fn update(&mut self, fact: Option<&Observation>, change: impl FnOnce(&mut Router, Moment)) {
         let now = clock::now();
         let before = self.router.routing().clone();
@@ -227,7 +227,7 @@ impl Control {
         self.extend_passes();
     }
 
-    /// Every probe moves the end of the passes, and nothing else.
+    /// Extends the grants: every probe moves their end, even when the routing stays the same.
     fn extend_passes(&self) {
         let targets = self.outputs.targets.borrow();
         for target in targets.all(RouteKind::Write) {
@@ -254,7 +254,7 @@ impl Control {
         });
     }
 
-    /// Ends the passes that no longer hold, before anybody can read of new ones.
+    /// Revokes the grants that are no longer valid, and then publishes the new targets.
     fn publish(&self, routing: &Routing) {
         let known = Arc::clone(&self.outputs.targets.borrow());
         let targets =
@@ -341,7 +341,7 @@ impl Control {
         }
     }
 
-    /// Tells what is worth telling by now: to the log, and to whoever wants to hear it.
+    /// Logs the events that are due, and sends them to the outbox.
     fn send_events(&mut self) {
         if self.stopped {
             return;
@@ -354,7 +354,7 @@ impl Control {
     }
 }
 
-/// Logs each step of the write route, also those that are too small to be news.
+/// Logs each change of the write route, even those that are too small for an event.
 fn log_route_change(before: &WriteRoute, after: &WriteRoute) {
     match (before, after) {
         (WriteRoute::Forward(lost), WriteRoute::Hold(reason)) => {
@@ -371,7 +371,7 @@ fn log_route_change(before: &WriteRoute, after: &WriteRoute) {
     }
 }
 
-/// Why a server of the read route takes no new sessions, in the words of a target.
+/// Why a server of the read route takes no new sessions, if it does not.
 fn read_hold_reason(admission: Admission) -> Option<Reason> {
     match admission {
         Admission::NewSessions => None,

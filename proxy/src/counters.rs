@@ -1,4 +1,4 @@
-//! Tallies: what was counted of sessions, by route and by epoch, without a lock.
+//! Counters of sessions, by route and by epoch.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,35 +9,35 @@ use pg_leader_proxy_core::{Impact, Moment, RouteEpoch};
 
 use crate::route::RouteKind;
 
-/// How long before the end of an epoch a session that its server ended counts as lost with it: PostgreSQL ends its
-/// sessions itself when it shuts down or crashes, and the router hears of that a moment later.
+/// A session that its server ended this shortly before the end of the epoch counts as terminated with the epoch. When
+/// PostgreSQL shuts down or crashes it ends its sessions itself, and the router learns of that a moment later.
 const LOST_WITHIN: Duration = Duration::from_secs(5);
-/// For how many seconds such ends are remembered.
+/// For how many seconds sessions that their server ended are remembered.
 const LOST_SECONDS: usize = 8;
-/// How many epochs are remembered: as many as there are failover reports, and the present one.
+/// How many epochs are remembered: one for each failover report, and the present one.
 const EPOCHS_KEPT: usize = 33;
 
-/// A counter that only grows, or a gauge, depending on its name.
+/// A counter, or a gauge if it is also decremented.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn increment(&self) {
         self.0.fetch_add(1, Relaxed);
     }
 
-    /// One fewer.
+    /// Subtracts one.
     pub fn decrement(&self) {
         self.0.fetch_sub(1, Relaxed);
     }
 
-    /// `n` more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// The count now.
+    /// The present value.
     pub fn value(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -46,22 +46,22 @@ impl Counter {
 /// Why a client was turned away, as the client is told; the label of `proxy_refusals_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectionKind {
-    /// No server within the hold time.
+    /// There was no server within the hold timeout.
     NoServer,
-    /// As many clients wait as are allowed to.
+    /// The queue of held clients is full.
     TooManyHeld,
-    /// As many sessions are open as are allowed to.
+    /// The limit of open sessions is reached.
     TooManySessions,
-    /// The first packet made no sense.
+    /// The first packet is invalid.
     BadPacket,
-    /// The first packet did not come in time.
+    /// The first packet did not arrive in time.
     Silent,
-    /// The proxy is being stopped.
+    /// The proxy is shutting down.
     Stopping,
 }
 
 impl RejectionKind {
-    /// Every kind, for metrics that name them all.
+    /// All kinds, for metrics with one series for each.
     pub const ALL: [Self; 6] = [
         Self::NoServer,
         Self::TooManyHeld,
@@ -84,47 +84,47 @@ impl RejectionKind {
     }
 }
 
-/// What was counted on one route.
+/// The counters of one route.
 #[derive(Debug, Default)]
 pub struct RouteCounters {
     /// Client connections accepted.
     pub accepted: Counter,
-    /// Sessions open now, held ones included.
+    /// Open sessions now, including held clients.
     pub open: Counter,
-    /// Clients waiting for a server now.
+    /// Held clients now: those that wait for a server.
     pub held: Counter,
-    /// Clients that had to wait.
+    /// Clients that had to wait for a server.
     pub waited: Counter,
     /// Sessions connected to a server.
     pub connected: Counter,
-    /// Sessions severed.
+    /// Sessions that the proxy terminated.
     pub terminated: Counter,
-    /// Attempts to connect to a server that failed.
+    /// Failed attempts to connect to a server.
     pub connect_failures: Counter,
     /// Cancel requests forwarded.
     pub cancels: Counter,
-    /// Bytes from clients to servers, counted when a session ends.
+    /// Bytes from clients to servers, added when a session ends.
     pub bytes_to_server: Counter,
-    /// Bytes from servers to clients, counted when a session ends.
+    /// Bytes from servers to clients, added when a session ends.
     pub bytes_to_client: Counter,
     rejections: [Counter; RejectionKind::ALL.len()],
 }
 
 impl RouteCounters {
-    /// Clients turned away for `kind`.
+    /// Clients rejected for `kind`.
     pub const fn rejections(&self, kind: RejectionKind) -> &Counter {
         &self.rejections[kind as usize]
     }
 }
 
-/// What happened to the sessions of one epoch of the write route.
+/// The counters of one epoch of the write route.
 #[derive(Debug, Default)]
 pub struct EpochCounters {
     /// Sessions connected to the leader of this epoch.
     pub connected: Counter,
-    /// Sessions that the proxy severed at its end.
+    /// Sessions that the proxy terminated at the end of the epoch.
     pub terminated_by_proxy: Counter,
-    /// Clients that waited for this epoch to begin.
+    /// Clients that waited before this epoch and connected in it.
     pub waited: Counter,
     lost: RecentCounts,
     ended: AtomicU64,
@@ -133,31 +133,31 @@ pub struct EpochCounters {
 }
 
 impl EpochCounters {
-    /// The first byte from this epoch's leader reached a client at `now`; later calls change nothing.
+    /// Records that a byte from this epoch's leader reached a client. Only the first call counts.
     pub fn record_first_byte(&self, now: Moment) {
         if self.first_byte_at.load(Relaxed) == 0 {
             let _ = self.first_byte_at.compare_exchange(0, nanos(now), Relaxed, Relaxed);
         }
     }
 
-    /// The server ended a session at `now` that its client had not left.
+    /// Records that the server ended a session whose client was still there.
     pub fn record_lost(&self, now: Moment) {
         self.lost.increment(now);
     }
 
-    /// The epoch ends at `now`.
+    /// Records the end of the epoch.
     pub fn end(&self, now: Moment) {
         self.ended.store(nanos(now), Relaxed);
     }
 
-    /// Sessions severed at its end: those that the proxy cut, and those that the server itself ended in the seconds
-    /// before. A worker may learn of the latter a moment after control has heard why.
+    /// Sessions terminated at the end of the epoch: those that the proxy terminated, and those that the server ended in
+    /// the seconds before. A worker may record the latter a moment after control has ended the epoch.
     pub fn terminated(&self) -> u64 {
         let lost = moment(self.ended.load(Relaxed)).map_or(0, |end| self.lost.since(end - LOST_WITHIN));
         self.terminated_by_proxy.value() + lost
     }
 
-    /// A severed session had passed its last byte at `at`.
+    /// Records when a terminated session forwarded its last byte.
     pub fn record_last_byte(&self, at: Moment) {
         self.last_byte_at.fetch_max(nanos(at), Relaxed);
     }
@@ -167,13 +167,13 @@ impl EpochCounters {
         moment(self.first_byte_at.load(Relaxed))
     }
 
-    /// When the severed sessions had passed their last byte.
+    /// When the terminated sessions forwarded their last byte.
     pub fn last_byte_at(&self) -> Option<Moment> {
         moment(self.last_byte_at.load(Relaxed))
     }
 }
 
-/// How many there were in each of the last seconds: the second in the upper half, its count in the lower one.
+/// A count for each of the last seconds. Each slot holds the second in its upper half and the count in its lower half.
 #[derive(Debug, Default)]
 struct RecentCounts([AtomicU64; LOST_SECONDS]);
 
@@ -182,18 +182,18 @@ impl RecentCounts {
         let second = second(now);
         let counted = |slot: u64| if slot >> 32 == second { slot + 1 } else { second << 32 | 1 };
         let slot = &self.0[second as usize % LOST_SECONDS];
-        // The closure never declines.
+        // The closure never returns `None`.
         let _ = slot.fetch_update(Relaxed, Relaxed, |slot| Some(counted(slot)));
     }
 
-    /// How many there were since a moment that is no more than these seconds ago.
+    /// The count since `then`, which must be at most [`LOST_SECONDS`] ago.
     fn since(&self, then: Moment) -> u64 {
         let slots = self.0.iter().map(|slot| slot.load(Relaxed));
         slots.filter(|slot| slot >> 32 >= second(then)).map(|slot| slot & u64::from(u32::MAX)).sum()
     }
 }
 
-/// The second of a moment, as far as it fits into half a word: for 136 years.
+/// The second of a moment, in 32 bits: enough for 136 years.
 fn second(moment: Moment) -> u64 {
     moment.since_boot().as_secs() & u64::from(u32::MAX)
 }
@@ -206,7 +206,7 @@ fn moment(nanos: u64) -> Option<Moment> {
     (nanos > 0).then(|| Moment::from_boot(Duration::from_nanos(nanos)))
 }
 
-/// Everything that was counted.
+/// All counters.
 #[derive(Debug, Default)]
 pub struct Counters {
     write: RouteCounters,
@@ -215,7 +215,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// What was counted on one route.
+    /// The counters of one route.
     pub const fn route(&self, kind: RouteKind) -> &RouteCounters {
         match kind {
             RouteKind::Write => &self.write,
@@ -223,12 +223,12 @@ impl Counters {
         }
     }
 
-    /// Sessions open now, over both routes.
+    /// Open sessions now, on both routes.
     pub fn open_sessions(&self) -> u64 {
         self.write.open.value() + self.read.open.value()
     }
 
-    /// Begins to count for an epoch of the write route.
+    /// Adds counters for a new epoch of the write route.
     pub fn begin_epoch(&self, epoch: RouteEpoch) -> Arc<EpochCounters> {
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         if epochs.len() == EPOCHS_KEPT {
@@ -239,14 +239,14 @@ impl Counters {
         counters
     }
 
-    /// What was counted for an epoch, if it is still remembered.
+    /// The counters of an epoch, if it is still remembered.
     pub fn epoch(&self, epoch: RouteEpoch) -> Option<Arc<EpochCounters>> {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         epochs.iter().find(|(known, _)| *known == epoch).map(|(_, counters)| Arc::clone(counters))
     }
 
-    /// What it cost to come from one epoch of the write route to a later one: the sessions that were severed since
-    /// `from` began, and the clients that waited for an epoch since then, up to `to`. Forgotten epochs count nothing.
+    /// The impact of changing from one epoch of the write route to a later one: the sessions terminated since `from`
+    /// began, and the clients that waited for the epochs after it, up to `to`. Forgotten epochs count as zero.
     pub fn impact(&self, from: RouteEpoch, to: RouteEpoch) -> Impact {
         let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = epochs.iter().filter(|(epoch, _)| (from..to).contains(epoch));
@@ -267,25 +267,25 @@ mod tests {
     }
 
     #[test]
-    fn sessions_that_the_server_ended_just_before_are_severed_with_the_epoch() {
+    fn sessions_that_the_server_ended_just_before_count_as_terminated_with_the_epoch() {
         let counters = EpochCounters::default();
         counters.terminated_by_proxy.increment();
         [90, 94, 95, 95, 99, 100].into_iter().for_each(|second| counters.record_lost(at(second)));
         assert_eq!(counters.terminated(), 1, "the epoch has not ended");
         counters.end(at(100));
-        assert_eq!(counters.terminated(), 1 + 4, "five seconds and no more");
+        assert_eq!(counters.terminated(), 1 + 4, "not more than five seconds");
         counters.record_lost(at(100));
-        assert_eq!(counters.terminated(), 1 + 5, "a worker may be late");
+        assert_eq!(counters.terminated(), 1 + 5, "a worker may record it later");
     }
 
     #[test]
-    fn sessions_that_ended_long_before_are_not() {
+    fn sessions_that_ended_long_before_do_not_count() {
         let calm = EpochCounters::default();
         calm.record_lost(at(3));
         calm.end(at(3 + LOST_SECONDS as u64));
         assert_eq!(calm.terminated(), 0);
         let young = EpochCounters::default();
         young.end(at(2));
-        assert_eq!(young.terminated(), 0, "an empty slot is no session");
+        assert_eq!(young.terminated(), 0, "an empty slot counts as zero");
     }
 }

@@ -1,4 +1,4 @@
-//! News: what is worth telling an operator who does not read the log, in the form in which it leaves the process.
+//! Events as they leave the process: log lines, and records for an orchestrator.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// How many events may wait for whoever takes them; of more, the oldest are dropped.
+/// How many events may wait for the receiver. When there are more, the oldest are dropped.
 const WAITING_MAX: usize = 16;
 
-/// One thing worth telling. [`Display`](fmt::Display) gives the sentence.
+/// An event for an orchestrator. [`Display`](fmt::Display) gives the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// What sort of event it is, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
+    /// The kind, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
     /// `two_primaries_resolved`.
     pub kind: String,
-    /// The sentence, for people.
+    /// The message, for people.
     pub message: String,
-    /// The facts in it by name, as far as they apply: `member`, `timeline`, `epoch`, `terminated` and `held` (counts),
+    /// The facts of the message that apply: `member`, `timeline`, `epoch`, `terminated` and `held` (counts),
     /// `downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
     pub annotations: BTreeMap<String, String>,
 }
@@ -66,7 +66,7 @@ fn names(primaries: &[(core::MemberName, core::Timeline)]) -> String {
     names.join(",")
 }
 
-/// Writes a line of the log; what an operator must look at is a warning.
+/// Logs an event; as a warning if an operator should look at it.
 pub(crate) fn log(event: &core::Event) {
     match event {
         core::Event::Leader(leader) => {
@@ -83,7 +83,7 @@ pub(crate) fn log(event: &core::Event) {
     }
 }
 
-/// The way out for events. Nobody waits for a slow reader: a few events wait here instead.
+/// A queue for a slow receiver of events, so that control never waits for it.
 #[derive(Debug, Default)]
 pub struct Outbox {
     receiver: Option<mpsc::Sender<EventRecord>>,
@@ -92,12 +92,12 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The way to `reader`; without one, events end here.
+    /// An outbox for `receiver`; without a receiver, events are discarded.
     pub const fn new(receiver: Option<mpsc::Sender<EventRecord>>) -> Self {
         Self { receiver, waiting: VecDeque::new(), dropped: 0 }
     }
 
-    /// Sends `event`, or lets it wait behind those that wait already.
+    /// Sends `event`, or queues it behind those that already wait.
     pub fn send(&mut self, event: EventRecord) {
         let Some(receiver) = &self.receiver else { return };
         if self.waiting.is_empty() {
@@ -110,7 +110,7 @@ impl Outbox {
         if self.waiting.len() == WAITING_MAX {
             self.waiting.pop_front();
             self.dropped += 1;
-            warn!(dropped = self.dropped, "events are dropped, because nobody takes them");
+            warn!(dropped = self.dropped, "events are dropped, because the receiver is too slow");
         }
         self.waiting.push_back(event);
     }
@@ -120,7 +120,7 @@ impl Outbox {
         !self.waiting.is_empty()
     }
 
-    /// Sends the oldest of those that wait, as soon as there is room. Nothing is lost when this is dropped half way.
+    /// Sends the oldest waiting event as soon as there is room. It is cancel safe.
     pub async fn forward(&mut self) {
         let Some(receiver) = &self.receiver else { return };
         match receiver.reserve().await {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slow_reader_gets_the_newest_in_order() {
+    async fn a_slow_receiver_gets_the_newest_events_in_order() {
         let (sender, mut receiver) = mpsc::channel(2);
         let mut outbox = Outbox::new(Some(sender));
         (0..2 + WAITING_MAX + 3).for_each(|number| outbox.send(event(number)));
@@ -158,11 +158,11 @@ mod tests {
             read.push(event.message.parse().unwrap());
         }
         let newest = 2 + 3..2 + WAITING_MAX + 3;
-        assert_eq!(read, (0..2).chain(newest).collect::<Vec<_>>(), "the reader had two before it was slow");
+        assert_eq!(read, (0..2).chain(newest).collect::<Vec<_>>(), "the receiver had two before it was slow");
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_gone_keeps_nobody_busy() {
+    async fn without_a_receiver_events_are_discarded() {
         let (sender, receiver) = mpsc::channel(1);
         let mut outbox = Outbox::new(Some(sender));
         (0..3).for_each(|number| outbox.send(event(number)));
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_facts_of_a_story_are_annotations() {
+    fn the_facts_of_an_event_are_annotations() {
         let story = core::Event::Leader(core::LeaderEvent {
             member: core::MemberName::new("epyc"),
             timeline: core::Timeline(4),

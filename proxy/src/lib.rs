@@ -1,4 +1,4 @@
-//! Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.
+//! Connects PostgreSQL clients to the Patroni member that is the leader and accepts writes.
 
 pub mod admin;
 pub mod admission;

@@ -1,4 +1,4 @@
-//! Logging: to standard error, as text or JSON, with a temporary default before the configuration is read.
+//! Logging to standard error, as text or JSON, with a temporary default until the configuration is read.
 
 use std::io::{self, IsTerminal as _};
 use std::panic;
@@ -12,43 +12,44 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::config::{Log, LogFormat};
 
-/// Why logging could not be started.
+/// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The filter cannot be parsed.
-    #[error("the log filter makes no sense")]
+    #[error("the log filter is invalid")]
     Filter(#[from] ParseError),
-    /// Somebody else set up logging before.
-    #[error("logging was started before")]
+    /// Logging was already set up.
+    #[error("logging is already set up")]
     Started(#[from] TryInitError),
 }
 
-/// Logging as it runs: what is logged can be changed.
+/// Logging that is set up; its filter can be changed.
 #[derive(Clone, Debug)]
 pub struct Logging(reload::Handle<EnvFilter, Registry>);
 
 impl Logging {
-    /// Logs from now on what `log` says. Its form stays as it is.
+    /// Replaces the filter by that of `log`. The format stays the same.
     pub fn set_filter(&self, log: &Log) {
         let changed = EnvFilter::try_new(&log.filter).map(|filter| self.0.reload(filter));
         if !matches!(changed, Ok(Ok(()))) {
-            tracing::warn!(filter = log.filter, "the log filter stays as it was");
+            tracing::warn!(filter = log.filter, "the log filter cannot be changed; the old one stays");
         }
     }
 }
 
-/// Logs in this thread, until the guard is dropped: for errors of the configuration that says how to log.
+/// Logs from this thread until the guard is dropped, for errors in the configuration that says how to log.
 #[must_use]
 pub fn temporary() -> DefaultGuard {
     let layer = lines(LogFormat::Text, io::stderr, io::stderr().is_terminal());
-    // Not the `set_default` of the layer's crate: that takes the place of the `log` crate's logger, which only one may.
+    // Not `set_default` of tracing-subscriber: it also registers the global logger of the `log` crate, which only
+    // `start` may do.
     tracing::subscriber::set_default(Registry::default().with(layer.with_filter(EnvFilter::new("info"))))
 }
 
-/// Logs in every thread, until the process ends; a panic too, in the form of everything else.
+/// Logs from every thread until the process exits. Panics are logged in the same format.
 ///
 /// # Errors
-/// When the filter cannot be parsed, or logging was started before.
+/// If the filter cannot be parsed, or logging was already set up.
 pub fn start(log: &Log) -> Result<Logging, LoggingError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&log.filter)?);
     let layer = lines(log.format, io::stderr, io::stderr().is_terminal());

@@ -1,4 +1,4 @@
-//! Sockets: how client and server connections are made, watched over, and cut.
+//! Sockets: listening, connecting, TCP options and resets.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,15 +10,16 @@ use pg_leader_proxy_core::ServerAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
-/// How many connections may wait to be accepted on one listening socket; the kernel lowers it to `somaxconn`.
+/// How many connections may wait to be accepted on one listening socket. The kernel caps it at `somaxconn`.
 const BACKLOG: i32 = 4096;
-/// How many keepalive questions go unanswered before the other side counts as gone.
+/// How many keepalive probes may go unanswered before the connection counts as broken (`TCP_KEEPCNT`).
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Binds a listening socket that other sockets, of this process or of its successor, may share the address with.
+/// Binds a non-blocking listening socket whose address other sockets may share (`SO_REUSEPORT`), such as those of a
+/// successor process.
 ///
 /// # Errors
-/// What the operating system says, such as an address that is in use or not of this machine.
+/// The operating system's error, for example when the address is in use or does not belong to this machine.
 pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -64,7 +65,7 @@ impl SocketOptions {
 /// The error of the last address tried, or `TimedOut`.
 pub async fn connect(addr: &ServerAddr, timeout: Duration, options: &SocketOptions) -> io::Result<TcpStream> {
     let connecting = async {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
         for addr in resolve(addr).await? {
             match TcpStream::connect(addr).await {
                 Ok(stream) => {
@@ -79,10 +80,10 @@ pub async fn connect(addr: &ServerAddr, timeout: Duration, options: &SocketOptio
     within(timeout, connecting).await
 }
 
-/// Gives `work` a bound: `TimedOut` when it is not done by then. Not an `async fn`, which would keep room for `work` twice.
+/// Runs `work` for at most `bound`. It is not an `async fn`, because that would store `work` twice.
 ///
 /// # Errors
-/// Those of `work`, and `TimedOut`.
+/// The errors of `work`, and `TimedOut`.
 pub fn within<T>(
     bound: Duration,
     work: impl Future<Output = io::Result<T>>,
@@ -98,9 +99,9 @@ async fn resolve(addr: &ServerAddr) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((addr.host(), addr.port())).await?.collect())
 }
 
-/// Makes the close of `stream` a reset: whatever is still under way is thrown away, and a peer that is blocked in a
-/// write learns of it at once.
+/// Makes closing `stream` a reset (`SO_LINGER` 0): unsent bytes are discarded, and a peer that is blocked in a write
+/// fails at once.
 pub fn reset_on_close(stream: &impl AsFd) {
-    // Fails only on a socket that is broken already, which is what a reset is for.
+    // Fails only if the connection is already broken.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -1,4 +1,4 @@
-//! The two routes, each with its own listening addresses.
+//! The two routes, for writers and for readers.
 
 /// Which of the two routes a session is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,15 +1,15 @@
-//! The wire: a client's first packet, and the one message that the proxy itself sends, bytes to types and back.
+//! The wire protocol: parses a client's first packet, and builds the only message that the proxy itself sends.
 //!
-//! Facts: "Message Formats" and "Message Flow" in the PostgreSQL manual, `src/include/libpq/pqcomm.h`, and
+//! Sources: "Message Formats" and "Message Flow" in the PostgreSQL manual, `src/include/libpq/pqcomm.h`, and
 //! `ProcessStartupPacket` in `src/backend/tcop/backend_startup.c`.
 
 use std::fmt;
 
-/// The longest start-up packet that PostgreSQL takes (`MAX_STARTUP_PACKET_LENGTH`), in bytes.
+/// The longest start-up packet that PostgreSQL accepts (`MAX_STARTUP_PACKET_LENGTH`), in bytes.
 const STARTUP_MAX: usize = 10_000;
-/// The longest cancel key of protocol 3.2, in bytes; up to 3.0 it has exactly 4.
+/// The longest cancel key of protocol 3.2, in bytes; in protocol 3.0 it has exactly 4.
 const CANCEL_KEY_MAX: usize = 256;
-/// Length, code and process id: what a cancel request has before its key.
+/// The length of a cancel request without its key, in bytes: length, code and process ID.
 const CANCEL_HEADER: usize = 12;
 
 const CANCEL_CODE: u32 = 80_877_102;
@@ -18,22 +18,22 @@ const GSSENC_CODE: u32 = 80_877_104;
 /// The first byte of a TLS record that carries a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What a client asks for first.
+/// A client's first packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FirstPacket {
-    /// A session in plaintext.
+    /// StartupMessage: begins a plaintext session.
     StartupMessage(StartupMessage),
-    /// TLS, if the server has it.
+    /// SSLRequest: asks for TLS.
     SslRequest,
-    /// GSSAPI encryption, if the server has it.
+    /// GSSENCRequest: asks for GSSAPI encryption.
     GssEncRequest,
-    /// An end to the query of another session.
+    /// CancelRequest: cancels the query of another session.
     CancelRequest,
-    /// TLS without asking first (PostgreSQL 17, `sslnegotiation=direct`).
+    /// A TLS ClientHello without an SSLRequest (`sslnegotiation=direct`, PostgreSQL 17).
     DirectTls,
 }
 
-/// What a plaintext start-up message says of the client.
+/// The parameters of a StartupMessage that the proxy logs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StartupMessage {
     /// The `user` parameter.
@@ -44,23 +44,23 @@ pub struct StartupMessage {
     pub application_name: Option<String>,
 }
 
-/// How far a first packet has come.
+/// The result of parsing the bytes received so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// More bytes are needed.
     Partial,
-    /// The packet is whole and takes up this many bytes.
+    /// The packet is complete and has this many bytes.
     Complete(FirstPacket, usize),
 }
 
-/// A first packet that PostgreSQL would not take either.
+/// Why a first packet is invalid. PostgreSQL would reject it too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadPacket {
-    /// The length field is impossible.
+    /// The length field is invalid.
     Length(u32),
-    /// A protocol that is not version 3.
+    /// The major protocol version is not 3.
     Protocol(u32),
-    /// The parameters are not pairs of zero-terminated strings with an empty one at the end.
+    /// The parameters are not pairs of zero-terminated strings, followed by an empty string.
     Parameters,
 }
 
@@ -86,10 +86,10 @@ impl fmt::Display for BadPacket {
 impl std::error::Error for BadPacket {}
 
 impl FirstPacket {
-    /// Reads the packet at the start of `bytes`.
+    /// Parses the packet at the start of `bytes`.
     ///
     /// # Errors
-    /// [`BadPacket`] as soon as the bytes cannot become a packet.
+    /// [`BadPacket`] as soon as no further bytes can make the packet valid.
     pub fn parse(bytes: &[u8]) -> Result<Parsed, BadPacket> {
         if bytes.first() == Some(&TLS_HANDSHAKE) {
             return Ok(Parsed::Complete(Self::DirectTls, bytes.len()));
@@ -160,23 +160,23 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// SQLSTATEs that the proxy sends; the names are PostgreSQL's (`errcodes.txt`).
+/// The SQLSTATEs that the proxy sends, named as in PostgreSQL's `errcodes.txt`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SqlState {
-    /// 57P03: nobody to connect to at the moment; drivers try again.
+    /// 57P03: there is no server at the moment; clients may try again.
     CannotConnectNow,
-    /// 57P01: this session is over; pools throw the connection away.
+    /// 57P01: the session is terminated; pools discard the connection.
     AdminShutdown,
-    /// 53300: the proxy's own limit is reached.
+    /// 53300: the proxy's limit of sessions is reached.
     TooManyConnections,
-    /// 08P01: the first packet made no sense.
+    /// 08P01: the first packet is invalid.
     ProtocolViolation,
-    /// 0A000: a protocol that nobody here speaks.
+    /// 0A000: the protocol version is not supported.
     FeatureNotSupported,
 }
 
 impl SqlState {
-    /// The five characters.
+    /// The five characters of the code.
     pub const fn code(self) -> &'static str {
         match self {
             Self::CannotConnectNow => "57P03",
@@ -188,7 +188,7 @@ impl SqlState {
     }
 }
 
-/// An `ErrorResponse` with severity FATAL, which tells the client that the session is over.
+/// An ErrorResponse with severity FATAL, which ends the session. An empty `detail` is left out.
 pub fn fatal(state: SqlState, message: &str, detail: &str) -> Vec<u8> {
     let mut packet = vec![b'E', 0, 0, 0, 0];
     for (field, value) in
@@ -201,7 +201,7 @@ pub fn fatal(state: SqlState, message: &str, detail: &str) -> Vec<u8> {
         }
     }
     packet.push(0);
-    // The length counts itself but not the type byte. A detail is a sentence: it cannot overflow.
+    // The length counts itself but not the type byte. The texts are short, so it cannot overflow.
     let length = u32::try_from(packet.len() - 1).unwrap_or(u32::MAX);
     packet[1..5].copy_from_slice(&length.to_be_bytes());
     packet
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_startup_message_tells_who_the_client_is() {
+    fn a_startup_message_has_the_names_of_user_database_and_application() {
         let bytes = packet(196_608, b"user\0anna\0database\0shop\0application_name\0psql\0\0");
         let startup = StartupMessage {
             user: Some("anna".to_owned()),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn every_request_is_told_apart() {
+    fn every_request_is_recognized() {
         assert_eq!(
             FirstPacket::parse(&packet(SSL_CODE, b"")),
             Ok(Parsed::Complete(FirstPacket::SslRequest, 8))
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_become_a_packet_is_refused_at_once() {
+    fn an_invalid_packet_is_rejected_at_once() {
         assert_eq!(FirstPacket::parse(b"GET / HT"), Err(BadPacket::Length(0x4745_5420)));
         assert_eq!(FirstPacket::parse(&[0, 0, 0, 7]), Err(BadPacket::Length(7)));
         assert_eq!(FirstPacket::parse(&10_001_u32.to_be_bytes()), Err(BadPacket::Length(10_001)));

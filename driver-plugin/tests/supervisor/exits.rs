@@ -149,7 +149,7 @@ async fn when_the_supervisor_is_killed_the_proxy_exits() {
     });
     record.supervisor.signal(Signal::KILL).unwrap();
     soon(record.proxy.ended()).await;
-    assert!(fixture.logged().contains("whoever held this process is gone"), "{}", fixture.logged());
+    assert!(fixture.logged().contains("the supervisor is gone"), "{}", fixture.logged());
     client.answer().await;
     let exit = soon(waiting).await.unwrap();
     let text = "the supervisor ended early: it did not record how the task exited";

@@ -1,18 +1,18 @@
-//! The gate: clients wait here for a server, and enter in the order of their arrival, a bounded number at a time.
+//! The gate: the queue in which clients wait for a server, and which limits how many log in at once.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-/// How many clients connect at once when a gate has just been opened.
+/// How many clients may log in at once when a gate has just opened.
 const FIRST_CONNECTING: usize = 2;
 
 /// The gate of one route.
 ///
-/// It is open while the route admits new sessions. Even then only so many clients connect to a server at once, so
-/// that a new leader is not stampeded by everybody who waited for it: a few at first, and one more with each client
-/// that got in, up to the limit. So the first who waited is not slowed down by the hundredth.
+/// It is open while the route takes new sessions. Even then it limits how many clients log in at once, so that the
+/// clients that waited for a new leader do not overload it: two at first, and one more with each finished login, up to
+/// the limit. Clients get permits in the order in which they joined the queue.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Mutex<State>>);
 
@@ -22,26 +22,26 @@ struct State {
     closed_for_good: bool,
     limits: GateLimits,
     connecting: usize,
-    /// How many may be connecting by now.
+    /// How many may log in at once by now; at most `max_concurrent_logins`.
     window: usize,
     next_number: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Permit>>,
 }
 
-/// The bounds of a gate.
+/// The limits of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateLimits {
     /// How many clients may wait.
     pub max_held: usize,
-    /// How many clients may be connecting to a server.
+    /// How many clients may be connecting to a server or logging in.
     pub max_concurrent_logins: usize,
 }
 
-/// As many clients wait as are allowed to.
+/// The queue is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyHeld;
 
-/// The right to connect to a server and log in; dropping it lets the next client in.
+/// The right to connect to a server and log in. Dropping it lets the next client in.
 #[derive(Debug)]
 pub struct Permit(Option<Gate>);
 
@@ -56,17 +56,17 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue, given up when dropped.
+/// A place in the queue. Dropping it leaves the queue.
 #[derive(Debug)]
 pub struct Ticket {
     gate: Gate,
     number: u64,
-    /// `None` once it has told that this client may enter, or that the gate was closed for good.
+    /// `None` once it has delivered the permit, or the gate was closed for good.
     permit: Option<oneshot::Receiver<Permit>>,
 }
 
 impl Ticket {
-    /// Enters if the gate has let this client in already.
+    /// The permit, if the gate has already issued it.
     pub fn try_permit(&mut self) -> Option<Permit> {
         match self.permit.as_mut()?.try_recv() {
             Err(TryRecvError::Empty) => None,
@@ -77,8 +77,7 @@ impl Ticket {
         }
     }
 
-    /// Waits for the gate to let this client in; `None` when it was closed for good. Can be called again after it was
-    /// dropped half way.
+    /// Waits for the permit; `None` if the gate was closed for good. It is cancel safe.
     pub async fn permit(&mut self) -> Option<Permit> {
         let told = self.permit.as_mut()?.await;
         self.permit = None;
@@ -88,14 +87,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // The sender goes after the lock: an entry that was sent but not received gives itself back on drop.
+        // The sender is dropped after the lock is released: a permit that was sent but not received returns itself.
         let left = self.gate.state().waiting.remove(&self.number);
         drop(left);
     }
 }
 
 impl Gate {
-    /// A gate that is not open yet.
+    /// A gate that is closed.
     pub fn new(limits: GateLimits) -> Self {
         Self(Arc::new(Mutex::new(State {
             open: false,
@@ -108,10 +107,10 @@ impl Gate {
         })))
     }
 
-    /// Takes a place at the end of the queue.
+    /// Joins the end of the queue.
     ///
     /// # Errors
-    /// [`TooManyHeld`] when the queue is full.
+    /// [`TooManyHeld`] if the queue is full.
     pub fn enqueue(&self) -> Result<Ticket, TooManyHeld> {
         let mut state = self.state();
         if state.waiting.len() >= state.limits.max_held && !state.lets_in() {
@@ -128,7 +127,7 @@ impl Gate {
         Ok(Ticket { gate: self.clone(), number, permit: Some(permit) })
     }
 
-    /// Opens the gate, or closes it until it is opened again.
+    /// Opens or closes the gate.
     pub fn set_open(&self, open: bool) {
         let mut state = self.state();
         if open && !state.open {
@@ -138,14 +137,14 @@ impl Gate {
         state.admit(self);
     }
 
-    /// Changes the bounds; whoever waits already keeps the place.
+    /// Changes the limits. Clients that already wait stay in the queue.
     pub fn set_limits(&self, limits: GateLimits) {
         let mut state = self.state();
         state.limits = limits;
         state.admit(self);
     }
 
-    /// Sends everybody away, now and from now on.
+    /// Closes the gate for good: all clients, waiting and future ones, get no permit.
     pub fn close_for_good(&self) {
         let waiting = {
             let mut state = self.state();
@@ -157,7 +156,7 @@ impl Gate {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // No code that runs under the lock can leave the state half changed.
+        // A panic under the lock cannot leave the state inconsistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +171,7 @@ impl State {
             let Some((_, next)) = self.waiting.pop_first() else { return };
             self.connecting += 1;
             if let Err(mut unclaimed) = next.send(Permit(Some(gate.clone()))) {
-                // Its client is gone. The lock is held, so the entry must not give itself back.
+                // The client is gone. The lock is held, so the permit must not return itself.
                 unclaimed.0 = None;
                 self.connecting -= 1;
             }
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_enter_in_the_order_of_arrival_a_few_at_a_time() {
+    fn clients_get_permits_in_the_order_of_the_queue_a_few_at_a_time() {
         let gate = gate(10, 2);
         let mut tickets: Vec<Ticket> = (0..4).map(|_| gate.enqueue().unwrap()).collect();
         assert!(tickets.iter_mut().all(|ticket| ticket.try_permit().is_none()), "the gate is closed");
@@ -201,11 +200,11 @@ mod tests {
 
         drop(first);
         assert!(tickets[2].try_permit().is_some());
-        assert!(tickets[3].try_permit().is_some(), "the third gave its entry back");
+        assert!(tickets[3].try_permit().is_some(), "the third returned its permit");
     }
 
     #[test]
-    fn a_gate_that_has_just_opened_starts_slowly() {
+    fn a_gate_that_has_just_opened_starts_with_few_logins() {
         let gate = gate(100, 100);
         let mut tickets: Vec<Ticket> = (0..20).map(|_| gate.enqueue().unwrap()).collect();
         let mut enter = || tickets.iter_mut().filter_map(Ticket::try_permit).collect::<Vec<Permit>>();
@@ -214,11 +213,11 @@ mod tests {
         assert_eq!(first.len(), FIRST_CONNECTING);
         drop(first);
         let second = enter();
-        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each that got in");
+        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each finished login");
     }
 
     #[test]
-    fn who_leaves_the_queue_is_passed_over() {
+    fn a_client_that_leaves_the_queue_is_skipped() {
         let gate = gate(10, 1);
         let gone = gate.enqueue().unwrap();
         let mut next = gate.enqueue().unwrap();
@@ -228,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_nobody_received_is_given_back() {
+    fn a_permit_that_was_not_received_is_returned() {
         let gate = gate(10, 1);
         let unlucky = gate.enqueue().unwrap();
         let mut next = gate.enqueue().unwrap();
@@ -245,20 +244,20 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_without_a_queue_still_lets_in() {
+    fn a_gate_without_a_queue_still_issues_permits() {
         let gate = gate(0, 1);
         gate.set_open(true);
         assert!(gate.enqueue().unwrap().try_permit().is_some());
     }
 
     #[tokio::test]
-    async fn a_gate_closed_for_good_sends_everybody_away() {
+    async fn a_gate_closed_for_good_issues_no_permit() {
         let gate = gate(2, 2);
         let mut waiting = gate.enqueue().unwrap();
         gate.close_for_good();
         assert!(waiting.permit().await.is_none());
         let mut late = gate.enqueue().unwrap();
         assert!(late.try_permit().is_none());
-        assert!(late.permit().await.is_none(), "it can be asked again");
+        assert!(late.permit().await.is_none(), "it can be called again");
     }
 }

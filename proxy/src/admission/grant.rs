@@ -1,4 +1,4 @@
-//! Passes: the right of a session to exchange bytes with one server, for one epoch, until it is revoked or runs out.
+//! Grants: the right of sessions to exchange bytes with a server for one epoch, until it expires or is revoked.
 
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::sync::Notify;
 
-/// Why sessions were severed.
+/// Why sessions were terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DisconnectReason {
-    /// The route no longer leads to their server.
+    /// The route no longer forwards to their server.
     Route(Reason),
-    /// The route leads to another epoch already.
+    /// The route already forwards in another epoch.
     NewLeader,
-    /// The proxy is being stopped and the time to drain is over.
+    /// The proxy is shutting down and the drain time is over.
     Stopping,
 }
 
@@ -22,28 +22,27 @@ impl std::fmt::Display for DisconnectReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Route(reason) => reason.fmt(f),
-            Self::NewLeader => f.write_str("another leadership has begun"),
-            Self::Stopping => f.write_str("the proxy is being stopped"),
+            Self::NewLeader => f.write_str("there is a new leader"),
+            Self::Stopping => f.write_str("the proxy is shutting down"),
         }
     }
 }
 
-/// The right to pass bytes. All sessions of one epoch share one pass.
+/// The right to forward bytes. All sessions of one epoch share one grant.
 ///
-/// A revoked pass never becomes valid again, so there is no moment between choosing a server and registering with it
-/// in which a session could miss the end of its epoch: it holds the pass that it was chosen with, and looks at it
-/// before each byte.
+/// A session takes its grant together with its server and checks it before it forwards any byte. A revoked grant never
+/// becomes valid again. So a session cannot miss the end of its epoch, and no registry of sessions is needed.
 #[derive(Debug)]
 pub struct Grant {
-    /// Nanoseconds since boot up to which the pass is valid; 0 when revoked.
+    /// When the grant expires, in nanoseconds since boot; 0 if it is revoked.
     until: AtomicU64,
-    /// Wakes the sessions; that the pass is revoked is said by `until`.
+    /// Wakes the sessions. Whether the grant is revoked is stored in `until`.
     revocation: Notify,
     disconnect_reason: OnceLock<DisconnectReason>,
 }
 
 impl Grant {
-    /// A pass that is valid up to `until`.
+    /// A grant that expires at `until`.
     pub fn until(until: Moment) -> Self {
         Self {
             until: AtomicU64::new(nanos(until)),
@@ -52,28 +51,28 @@ impl Grant {
         }
     }
 
-    /// Whether a byte may pass at `now`. A pass that ran out forbids it also before anybody has revoked it: a machine
-    /// that was suspended wakes up to this answer.
+    /// Whether bytes may be forwarded at `now`. An expired grant forbids it even before control revokes it, for example
+    /// when the machine has just woken up from suspension.
     pub fn allows(&self, now: Moment) -> bool {
         nanos(now) < self.until.load(Ordering::Acquire)
     }
 
-    /// Moves the end of the pass; of a revoked pass nothing moves.
+    /// Extends the grant to `until`, unless it is revoked.
     pub fn extend(&self, until: Moment) {
-        // Only control calls this and `revoke`, from one task, so nothing comes between the two steps.
+        // Only control calls this and `revoke`, from one task, so there is no race between the two steps.
         if !self.is_revoked() {
             self.until.store(nanos(until), Ordering::Release);
         }
     }
 
-    /// Ends the pass for good and wakes every session that holds it.
+    /// Revokes the grant for good and wakes every session that holds it.
     pub fn revoke(&self, disconnect_reason: DisconnectReason) {
         let _ = self.disconnect_reason.set(disconnect_reason);
         self.until.store(0, Ordering::Release);
         self.revocation.notify_waiters();
     }
 
-    /// Whether the pass was revoked.
+    /// Whether the grant is revoked.
     pub fn is_revoked(&self) -> bool {
         self.until.load(Ordering::Acquire) == 0
     }
@@ -83,9 +82,9 @@ impl Grant {
         self.disconnect_reason.get()
     }
 
-    /// Resolves once the pass is revoked.
+    /// Waits until the grant is revoked.
     pub async fn revoked(&self) {
-        // Made before the look, so that no revocation can come between the two.
+        // Created before the check, so that a revocation in between is not missed.
         let told = pin!(self.revocation.notified());
         if !self.is_revoked() {
             told.await;
@@ -108,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_runs_out_unless_it_is_extended() {
+    fn a_grant_expires_unless_it_is_extended() {
         let grant = Grant::until(at(5));
         assert!(grant.allows(at(4)));
         assert!(!grant.allows(at(5)));
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_revoked_pass_stays_revoked_and_says_why() {
+    async fn a_revoked_grant_stays_revoked_and_has_a_reason() {
         let grant = Grant::until(at(2_000_000));
         assert!(grant.allows(at(1_000_000)));
         grant.revoke(DisconnectReason::Route(Reason::NoLeader));

@@ -1,4 +1,4 @@
-//! Admission: which server a client may use, when it may connect to it, and for how long bytes may pass.
+//! Admission: which server a client may use, when it may connect, and for how long bytes may be forwarded.
 
 mod gate;
 mod grant;

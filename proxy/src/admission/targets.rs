@@ -1,4 +1,4 @@
-//! Targets: the routing as sessions use it, each server with the pass that lets bytes through to it.
+//! Targets: the routing as sessions use it, with the grant of each server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,36 +9,36 @@ use super::grant::Grant;
 use crate::counters::EpochCounters;
 use crate::route::RouteKind;
 
-/// Where sessions of each route go at present.
+/// Where sessions of each route go.
 #[derive(Clone, Debug)]
 pub struct Targets {
     /// The confirmed leader, or why there is none.
     pub write: Result<Target, Reason>,
-    /// The servers of the read route that sessions may be on, or why there is none.
+    /// The servers of the read route, or why there is none.
     pub read: Result<Vec<Target>, Reason>,
 }
 
-/// A server and the right to exchange bytes with it.
+/// A server and the grant for it.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Who it is.
+    /// The member's name.
     pub member: MemberName,
-    /// Where it is.
+    /// The address of the server.
     pub addr: ServerAddr,
-    /// The epoch of the route that the pass belongs to.
+    /// The epoch that the grant belongs to.
     pub epoch: RouteEpoch,
-    /// The right to pass bytes.
+    /// The right to forward bytes.
     pub grant: Arc<Grant>,
-    /// Why new sessions must wait although open ones go on.
+    /// Why new sessions must wait while open ones continue.
     pub hold_reason: Option<Reason>,
-    /// What is counted of its epoch, on the write route.
+    /// The counters of its epoch, on the write route.
     pub counters: Option<Arc<EpochCounters>>,
-    /// How many sessions it has.
+    /// How many sessions use it.
     pub sessions: Arc<AtomicUsize>,
 }
 
 impl Target {
-    /// Counts one session more, until what is returned is dropped.
+    /// Counts one more session until the guard is dropped.
     pub fn add_session(&self) -> SessionGuard {
         self.sessions.fetch_add(1, Relaxed);
         SessionGuard {
@@ -50,14 +50,14 @@ impl Target {
     }
 }
 
-/// One session of a target, and what it needs to know of it as long as it lasts.
+/// One session of a target, and what the session needs to know about it.
 #[derive(Debug)]
 pub struct SessionGuard {
-    /// Who the server is.
+    /// The member's name.
     pub member: MemberName,
-    /// The epoch of the route.
+    /// The epoch of the session.
     pub epoch: RouteEpoch,
-    /// What is counted of the epoch, on the write route.
+    /// The counters of the epoch, on the write route.
     pub counters: Option<Arc<EpochCounters>>,
     sessions: Arc<AtomicUsize>,
 }
@@ -72,7 +72,7 @@ impl Targets {
     /// The server for a new session: the leader, or the replica with the fewest sessions.
     ///
     /// # Errors
-    /// The [`Reason`] why there is none.
+    /// The [`Reason`] if there is none.
     pub fn choose(&self, route: RouteKind) -> Result<&Target, &Reason> {
         let target = match route {
             RouteKind::Write => self.write.as_ref()?,
@@ -84,7 +84,7 @@ impl Targets {
         target.hold_reason.as_ref().map_or(Ok(target), Err)
     }
 
-    /// Every server that a session of `route` may be on: all that a cancel request can be meant for.
+    /// Every server that a session of `route` may use, and so every server that a cancel request may be meant for.
     pub fn all(&self, route: RouteKind) -> &[Target] {
         match route {
             RouteKind::Write => self.write.as_ref().map_or(&[], std::slice::from_ref),

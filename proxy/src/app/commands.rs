@@ -1,4 +1,4 @@
-//! What the process is asked to do, by signals and by the orders of its holder.
+//! Commands to the process, from signals and from its supervisor.
 
 use std::time::Duration;
 
@@ -7,20 +7,20 @@ use tokio::sync::mpsc;
 
 use super::supervisor_link::SupervisorCommand;
 
-/// What a signal or an order asks for.
+/// A command from a signal or from the supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
-    /// SIGHUP, or an order: read the configuration again.
+    /// SIGHUP or the supervisor: read the configuration again.
     Reload,
-    /// SIGTERM or SIGINT: stop; a second one does not wait for the sessions.
+    /// SIGTERM or SIGINT: drain, then stop. A second one stops at once.
     Stop,
-    /// An order: stop, and wait so long for the sessions.
+    /// The supervisor: drain for at most this long, then stop.
     Drain(Duration),
-    /// The holder is gone: stop at once.
+    /// The supervisor is gone: stop at once.
     SupervisorGone,
 }
 
-/// One stream for each signal, and the orders if somebody gives any.
+/// The sources of commands: signals, and the supervisor if there is one.
 pub(super) struct Commands {
     hangup: Signal,
     terminate: Signal,
@@ -38,7 +38,7 @@ impl Commands {
         })
     }
 
-    /// What is asked for next. Nothing is lost when this is dropped half way.
+    /// Waits for the next command. It is cancel safe.
     pub(super) async fn next(&mut self) -> Command {
         tokio::select! {
             _ = self.hangup.recv() => Command::Reload,

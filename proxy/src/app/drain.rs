@@ -1,4 +1,4 @@
-//! The end of the process: nobody is accepted any more, the sessions may go on for a while, and the rest is severed.
+//! Draining: stop accepting clients, wait for the open sessions, and terminate the rest.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::commands::{Command, Commands};
 use super::settings::routes;
 use super::{App, Phase};
 
-/// How long severed sessions may take to be gone before the process ends anyway.
-const SEVER_TIME: Duration = Duration::from_secs(1);
-/// How often the drain looks whether the last session has ended.
-const DRAIN_LOOK: Duration = Duration::from_millis(20);
-/// The longest that sessions may go on after an order to drain; longer orders mean this.
+/// How long terminated sessions may take to end before the process exits anyway.
+const TERMINATE_TIME: Duration = Duration::from_secs(1);
+/// How often to check whether the last session has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// The longest drain time; a command for a longer one means this.
 const DRAIN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 impl App {
-    /// Accepts nobody any more, lets the sessions go on for a while, and severs what is left.
+    /// Stops accepting clients, waits up to `patience` for the sessions, and terminates the rest.
     pub(super) async fn drain(&self, patience: Duration, commands: &mut Commands) {
         self.phase.send_replace(Phase::Draining);
         info!(
@@ -33,11 +33,11 @@ impl App {
         }
         info!(sessions = self.counters.open_sessions(), "stopping");
         self.control.stop().await;
-        // What is still there then is blocked in a write of its last words.
-        let _ = timeout(SEVER_TIME, self.sessions_ended()).await;
+        // A session that has not ended by then is blocked in writing its last message.
+        let _ = timeout(TERMINATE_TIME, self.sessions_ended()).await;
     }
 
-    /// Waits until the last session has ended, the time is over, or somebody wants it to end at once.
+    /// Waits until the last session has ended, the time is over, or a command says to stop at once.
     async fn wait_for_sessions(&self, patience: Duration, commands: &mut Commands) {
         let after = |patience: Duration| Instant::now() + patience.min(DRAIN_MAX);
         let mut deadline = after(patience);
@@ -48,11 +48,11 @@ impl App {
                 () = &mut ended => return,
                 () = sleep_until(deadline) => return,
                 command = commands.next() => match command {
-                    Command::Reload => info!("a draining process does not read its configuration again"),
+                    Command::Reload => info!("ignoring the reload: the process is draining"),
                     Command::Drain(patience) => deadline = deadline.min(after(patience)),
                     Command::Stop => return,
                     Command::SupervisorGone => {
-                        error!("whoever held this process is gone: the sessions end now");
+                        error!("the supervisor is gone: terminating the sessions");
                         return;
                     }
                 },
@@ -61,10 +61,10 @@ impl App {
     }
 
     async fn sessions_ended(&self) {
-        // A client in a backlog is not counted yet, one that goes from one worker to another is.
-        sleep(DRAIN_LOOK).await;
+        // A client in a backlog is not counted yet; one that moves between workers is.
+        sleep(DRAIN_POLL).await;
         while self.workers.sessions() > 0 {
-            sleep(DRAIN_LOOK).await;
+            sleep(DRAIN_POLL).await;
         }
     }
 }

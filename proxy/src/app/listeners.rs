@@ -1,4 +1,4 @@
-//! The listening sockets: those that were handed in, and bound ones for the other addresses.
+//! The listening sockets: inherited ones, and newly bound ones for the other addresses.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -12,22 +12,22 @@ use crate::worker::{Listener, ListenerOwner};
 
 /// The sockets of every address that is not in `bound` yet.
 ///
-/// Of those that were handed in for an address each is accepted from, because the kernel goes on giving it clients; and
-/// none is bound beside them, because nobody would keep the backlog of that one.
+/// The process accepts from every socket that it inherited for an address, because the kernel keeps giving each of them
+/// clients. It binds no further socket for that address, because no other process would keep its backlog.
 ///
 /// # Errors
-/// When an address cannot be bound, or a socket was handed in whose address no route wants.
+/// If an address cannot be bound, or an inherited socket has an address that no route listens on.
 pub(super) fn listeners(
     config: &Config,
     bound: &[(RouteKind, SocketAddr)],
-    handed: Vec<TcpListener>,
+    inherited: Vec<TcpListener>,
 ) -> Result<Vec<Listener>> {
-    let mut handed = addressed(handed)?;
+    let mut inherited = addressed(inherited)?;
     let mut listeners = Vec::new();
     for (route, addr) in routes(config).into_iter().filter(|known| !bound.contains(known)) {
         let before = listeners.len();
-        let inherited = handed.extract_if(.., |(of, _)| *of == addr);
-        listeners.extend(inherited.map(|(_, socket)| Listener {
+        let kept = inherited.extract_if(.., |(of, _)| *of == addr);
+        listeners.extend(kept.map(|(_, socket)| Listener {
             route,
             addr,
             socket,
@@ -39,19 +39,19 @@ pub(super) fn listeners(
             listeners.push(Listener { route, addr, socket, owner: ListenerOwner::Process });
         }
     }
-    if let Some((addr, _)) = handed.first() {
-        bail!("a listening socket was handed in for {addr}, where no route listens");
+    if let Some((addr, _)) = inherited.first() {
+        bail!("no route listens on {addr}, the address of an inherited socket");
     }
     Ok(listeners)
 }
 
-/// Each socket with its address, ready to be watched.
-fn addressed(handed: Vec<TcpListener>) -> Result<Vec<(SocketAddr, TcpListener)>> {
-    let addressed = handed.into_iter().map(|socket| {
+/// Each socket with its address, in non-blocking mode.
+fn addressed(inherited: Vec<TcpListener>) -> Result<Vec<(SocketAddr, TcpListener)>> {
+    let addressed = inherited.into_iter().map(|socket| {
         socket.set_nonblocking(true)?;
         Ok((socket.local_addr()?, socket))
     });
-    addressed.collect::<std::io::Result<_>>().context("a listening socket that was handed in cannot be used")
+    addressed.collect::<std::io::Result<_>>().context("an inherited listening socket cannot be used")
 }
 
 #[cfg(test)]
@@ -81,37 +81,37 @@ mod tests {
         (addr, std::iter::once(first).chain((1..count).map(|_| net::listen(addr).unwrap())).collect())
     }
 
-    /// The socket that a descriptor stands for, as the kernel names it.
+    /// The kernel's name for the socket behind a descriptor.
     fn socket(listener: &TcpListener) -> PathBuf {
         fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap()
     }
 
     #[test]
-    fn exactly_the_sockets_that_were_handed_in_are_accepted_from() {
-        for handed_in in [1, 3] {
-            let (addr, handed) = sockets(handed_in);
-            let named: BTreeSet<PathBuf> = handed.iter().map(socket).collect();
-            let accepted = listeners(&config(&[addr]), &[], handed).unwrap();
+    fn exactly_the_inherited_sockets_are_accepted_from() {
+        for count in [1, 3] {
+            let (addr, inherited) = sockets(count);
+            let expected: BTreeSet<PathBuf> = inherited.iter().map(socket).collect();
+            let accepted = listeners(&config(&[addr]), &[], inherited).unwrap();
             assert!(accepted.iter().all(|one| one.owner == ListenerOwner::Supervisor && one.addr == addr));
             let accepted: BTreeSet<PathBuf> = accepted.iter().map(|one| socket(&one.socket)).collect();
-            assert_eq!(accepted, named);
+            assert_eq!(accepted, expected);
         }
     }
 
     #[test]
-    fn an_address_without_a_handed_socket_is_bound() {
-        let (inherited, handed) = sockets(1);
+    fn an_address_without_an_inherited_socket_is_bound() {
+        let (kept, inherited) = sockets(1);
         let (own, _) = sockets(1);
-        let listeners = listeners(&config(&[inherited, own]), &[], handed).unwrap();
+        let listeners = listeners(&config(&[kept, own]), &[], inherited).unwrap();
         let owners: Vec<_> = listeners.iter().map(|one| (one.addr, one.owner)).collect();
-        assert_eq!(owners, [(inherited, ListenerOwner::Supervisor), (own, ListenerOwner::Process)]);
+        assert_eq!(owners, [(kept, ListenerOwner::Supervisor), (own, ListenerOwner::Process)]);
     }
 
     #[test]
-    fn handed_sockets_do_not_block_whoever_accepts() {
-        let (addr, handed) = sockets(1);
-        handed[0].set_nonblocking(false).unwrap();
-        let listeners = listeners(&config(&[addr]), &[], handed).unwrap();
+    fn inherited_sockets_are_set_to_non_blocking() {
+        let (addr, inherited) = sockets(1);
+        inherited[0].set_nonblocking(false).unwrap();
+        let listeners = listeners(&config(&[addr]), &[], inherited).unwrap();
         let error = listeners[0].socket.accept().unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
     }

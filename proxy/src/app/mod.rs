@@ -1,4 +1,4 @@
-//! The process: starts every part, reloads, drains, and stops.
+//! The process: starts all tasks and workers, reloads, drains, and stops.
 
 mod commands;
 mod drain;
@@ -40,7 +40,7 @@ use crate::net;
 use crate::session::{SessionSettings, Shared};
 use crate::worker::{Listener, Workers};
 
-/// How many broken connections may wait to be told to the probes; more tell nothing new.
+/// The size of the queue of recheck requests. When it is full, the probes already have enough to do.
 const RECHECKS: usize = 64;
 
 /// How the configuration is read again.
@@ -76,11 +76,11 @@ pub enum Phase {
     Draining,
 }
 
-/// Runs the proxy until a signal, or its holder, ends it.
+/// Runs the proxy until a signal or its supervisor stops it.
 ///
 /// # Errors
-/// When an address cannot be listened on, when a socket was handed in whose address no route wants, or when the
-/// operating system refuses a thread.
+/// If an address cannot be listened on, an inherited socket has an address that no route listens on, or a thread cannot
+/// be started.
 pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
     raise_descriptor_limit();
     let runtime =
@@ -90,7 +90,7 @@ pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
         let mut commands = Commands::new(commands).context("cannot watch for signals")?;
         let mut app = App::start(config, listeners, events).await?;
         if let Some(ready) = ready {
-            // Whoever wanted to know may be gone, which the orders tell better.
+            // If the supervisor is gone, the commands will say so.
             let _ = ready.send(());
         }
         app.serve(reload, &mut commands).await
@@ -102,7 +102,8 @@ pub fn addresses(config: &Config) -> Vec<SocketAddr> {
     routes(config).into_iter().map(|(_, addr)| addr).collect()
 }
 
-/// Each session takes two descriptors; the usual limit of 1,024 is made for programs that wait in `select`.
+/// Raises the soft limit to the hard one. Each session takes two descriptors, and the usual soft limit of 1,024 exists
+/// only for programs that use `select`.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
@@ -110,11 +111,11 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// The running parts.
+/// The running process.
 struct App {
     config: Config,
-    /// The addresses whose sockets somebody else keeps as well.
-    inherited: Vec<SocketAddr>,
+    /// The addresses of inherited sockets, which the supervisor keeps open too.
+    inherited_addrs: Vec<SocketAddr>,
     control: ControlHandle,
     observations: mpsc::Sender<Observation>,
     etcd: watch::Sender<Option<config::Etcd>>,
@@ -130,12 +131,12 @@ struct App {
 impl App {
     async fn start(
         config: Config,
-        handed: Vec<std::net::TcpListener>,
+        inherited: Vec<std::net::TcpListener>,
         events: Option<mpsc::Sender<EventRecord>>,
     ) -> Result<Self> {
         warn_of_old_names(&config);
-        let inherited = handed.iter().filter_map(|socket| socket.local_addr().ok()).collect();
-        let listeners = listeners(&config, &[], handed)?;
+        let inherited_addrs = inherited.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let listeners = listeners(&config, &[], inherited)?;
         let counters = Arc::new(Counters::default());
         let gates = gate_limits(&config).map(Gate::new);
         let [write_gate, read_gate] = gates.clone();
@@ -162,7 +163,7 @@ impl App {
         parts.spawn(follow_etcd(etcd_seen, observations.clone()));
         parts.spawn(ask_servers(probe_seen, probe_plan, observations.clone(), rechecks));
         let mut app = Self {
-            inherited,
+            inherited_addrs,
             control: handle,
             observations,
             etcd,
@@ -176,12 +177,12 @@ impl App {
             config,
         };
         app.tell_members().await;
-        // Last what cannot fail: a client that was accepted by a process which then does not come up would be lost, where a
-        // kept backlog could have held it for the next one.
+        // Listening comes last, because it cannot fail: if the start failed after accepting a client, that client would be
+        // lost, while an inherited backlog would have kept it for the next process.
         app.serve_admin()?;
         app.listen(listeners).await;
         for (route, addr) in routes(&app.config) {
-            info!(route = route.code(), %addr, inherited = app.inherited.contains(&addr), "listening");
+            info!(route = route.code(), %addr, inherited = app.inherited_addrs.contains(&addr), "listening");
         }
         Ok(app)
     }
@@ -191,7 +192,7 @@ impl App {
         let patience = loop {
             tokio::select! {
                 Some(ended) = self.parts.join_next() => {
-                    // A part never ends of itself, so it panicked: better to be started anew than to go on half alive.
+                    // A task never finishes, so it panicked. A restart is better than running without it.
                     return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
                 }
                 command = commands.next() => match command {
@@ -199,7 +200,7 @@ impl App {
                     Command::Stop => break self.config.session.drain_timeout,
                     Command::Drain(patience) => break patience,
                     Command::SupervisorGone => {
-                        error!("whoever held this process is gone, and nobody could stop it any more: stopping");
+                        error!("the supervisor is gone, so nothing else could stop this process: stopping");
                         break Duration::ZERO;
                     }
                 },
@@ -227,7 +228,7 @@ impl App {
 
     fn serve_admin(&mut self) -> Result<()> {
         let Some(addr) = self.config.admin else { return Ok(()) };
-        // Shared like the others, so that a successor can start; while both run, either may answer.
+        // Bound with SO_REUSEPORT like the others, so that a successor can start. While both run, either may answer.
         let listener = net::listen(addr)
             .and_then(TcpListener::from_std)
             .with_context(|| format!("admin.listen: cannot listen on {addr}"))?;
@@ -242,11 +243,11 @@ impl App {
         Ok(())
     }
 
-    /// Puts another configuration in force. Everything that can fail comes first, so that it is taken whole or not at
-    /// all, and no open session notices.
+    /// Applies another configuration without affecting open sessions. Everything that can fail comes first, so that it
+    /// is applied completely or not at all.
     async fn apply(&mut self, config: Config) -> Result<()> {
         warn_of_old_names(&config);
-        check_reloadable(&self.config, &config, &self.inherited)?;
+        check_reloadable(&self.config, &config, &self.inherited_addrs)?;
         let before = routes(&self.config);
         let listeners = listeners(&config, &before, Vec::new())?;
         let after = routes(&config);
@@ -266,10 +267,10 @@ impl App {
         Ok(())
     }
 
-    /// Without a DCS the members are what the configuration says.
+    /// Sends the configured list of members, which is the only one without a DCS.
     async fn tell_members(&self) {
         if let Witnesses::Members(addrs) = &self.config.witnesses {
-            // Control ends only with the process.
+            // Control runs until the process exits.
             let _ =
                 self.observations.send(Observation::Members(addrs.iter().map(static_member).collect())).await;
         }

@@ -1,4 +1,4 @@
-//! The plan: what each part of the process is given of a configuration, and what a reload may change of it.
+//! Settings: what each part of the process takes from the configuration, and what a reload may change.
 
 use std::net::SocketAddr;
 
@@ -41,19 +41,19 @@ pub(super) fn gate_limits(config: &Config) -> [GateLimits; 2] {
     })
 }
 
-/// Every address that a route listens on, with its route.
+/// Every address to listen on, with its route.
 pub(super) fn routes(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
     let write = config.write.listen.iter().map(|addr| (RouteKind::Write, *addr));
     let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| (RouteKind::Read, *addr));
     write.chain(read).collect()
 }
 
-/// What cannot change while the process runs, because sessions hang on it or somebody holds its address.
+/// Rejects changes that cannot be applied while the process runs.
 pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[SocketAddr]) -> Result<()> {
     let wanted = routes(after);
     for (route, addr) in routes(before) {
         if inherited.contains(&addr) && !wanted.contains(&(route, addr)) {
-            // Its clients would wait in the backlog of a socket that is open and from which nobody accepts.
+            // Clients would wait in the backlog of a socket that the supervisor keeps open and no process accepts from.
             bail!(
                 "{}.listen: {addr} is kept open for this process, and can only go with a restart",
                 route.code()

@@ -1,4 +1,4 @@
-//! The feeds: sources that run with the configuration in force, and start anew when it changes.
+//! Source tasks: run the sources with the present configuration, and restart them when it changes.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::config;
 use crate::sources::etcd::EtcdSource;
 use crate::sources::{ProbePlan, probe};
 
-/// How long after a source gave up it is started anew.
+/// How long after a failure a source is restarted.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Follows etcd with the configuration in force; idle without one.
+/// Follows etcd with the present configuration; idle if there is none.
 pub(super) async fn follow_etcd(
     mut config: watch::Receiver<Option<config::Etcd>>,
     observations: mpsc::Sender<Observation>,
@@ -37,7 +37,7 @@ pub(super) async fn follow_etcd(
     }
 }
 
-/// Asks the servers with the configuration in force.
+/// Probes the servers with the present configuration.
 pub(super) async fn ask_servers(
     mut config: watch::Receiver<config::Probe>,
     probe_plan: watch::Receiver<Arc<ProbePlan>>,
@@ -52,7 +52,7 @@ pub(super) async fn ask_servers(
         };
         let waking = async {
             while let Some(member) = rechecks.recv().await {
-                // A full channel means that they are being told already.
+                // If the channel is full, the probes already have enough to do.
                 let _ = wake.try_send(member);
             }
             std::future::pending::<Infallible>().await
@@ -65,14 +65,14 @@ pub(super) async fn ask_servers(
     }
 }
 
-/// A source that cannot work as configured says so and is started anew: a file that was missing may come.
+/// Logs the failure of a source that cannot work as configured, and waits: a missing file may appear.
 async fn failed<E: std::error::Error + Send + Sync + 'static>(ended: Result<Infallible, E>) {
     let Err(error) = ended;
     error!("cannot observe the cluster: {:#}", anyhow::Error::from(error));
     sleep(RETRY).await;
 }
 
-/// The sender of a configuration goes only when the process ends; until then there is nothing to change.
+/// Waits for ever if the sender of the configuration is gone: the process is about to exit.
 async fn stay_if_gone(changed: Result<(), watch::error::RecvError>) {
     if changed.is_err() {
         std::future::pending().await

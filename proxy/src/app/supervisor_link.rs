@@ -1,4 +1,4 @@
-//! The ties of the process to whoever holds it: sockets that were kept for it, orders, news, and the word that it is up.
+//! The link to a supervisor: inherited sockets, commands, events, and the notice that the process is ready.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::events::EventRecord;
 
-/// What ties the process to its holder. The default is a process that stands alone.
+/// The link to a supervisor, such as that of a Nomad task. The default is a process without one.
 #[derive(Debug, Default)]
 pub struct SupervisorLink {
-    /// Listening sockets that the holder keeps as well: the process accepts from each of them, and leaves what waits
-    /// in their backlogs to its successor. Each must have the address of a route. Addresses without any are bound.
+    /// Listening sockets that the supervisor keeps open too. The process accepts from each of them, and leaves their
+    /// backlogs to its successor. Each must have the address of a route; other addresses are bound.
     pub listeners: Vec<TcpListener>,
-    /// What the holder orders. When its sender is dropped the holder is gone, and the process ends at once: nobody
-    /// could stop it any more. `None` when there is no holder, and only signals say what to do.
+    /// Commands of the supervisor. When the sender is dropped, the supervisor is gone and the process stops at once,
+    /// because nothing else could stop it. `None` without a supervisor: then only signals control the process.
     pub commands: Option<mpsc::Receiver<SupervisorCommand>>,
-    /// Where news go. Nobody waits for a reader: what does not fit is dropped, the oldest first, with a warning.
+    /// Where events go. The proxy never waits for the receiver: when too many wait, the oldest are dropped with a warning.
     pub events: Option<mpsc::Sender<EventRecord>>,
-    /// Told once every address listens; dropped without a word if that fails.
+    /// Notified once every address listens; dropped if that fails.
     pub ready: Option<oneshot::Sender<()>>,
 }
 
-/// What a holder orders.
+/// A command of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupervisorCommand {
-    /// Accept nobody any more, let the sessions go on for so long, sever what is left, and end. Of several, the one
-    /// that ends soonest holds.
+    /// Stop accepting clients, wait at most this long for the sessions, terminate the rest, and exit. With several such
+    /// commands, the one that ends first counts.
     Drain(Duration),
     /// Read the configuration again, as on SIGHUP.
     Reload,

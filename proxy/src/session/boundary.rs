@@ -1,23 +1,23 @@
-//! Boundaries: follows a server's messages, so that an error can be put between two of them and never inside one.
+//! Message boundaries: follows a server's messages, so that an error is only ever inserted between two of them.
 
-/// Where in the server's byte stream a session stands.
+/// The position of a session in its server's byte stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Boundary {
     position: Position,
     logged_in: bool,
-    /// The type of the message that came last.
+    /// The type of the last message.
     last: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Position {
-    /// The client asked for encryption, and the server answers with single bytes until it is settled.
+    /// The client asked for encryption, and the server answers with single bytes until that is negotiated.
     Negotiating,
-    /// Inside the five bytes of type and length: this many of them have passed, which are these.
+    /// Inside the five bytes of type and length: how many of them have passed, and their values.
     Header(u8, [u8; HEADER]),
-    /// Inside a message: this many bytes of it are still to come.
+    /// Inside a message, of which this many bytes are missing.
     Body(u32),
-    /// The bytes are encrypted, or make no sense: nobody can tell.
+    /// Unknown, because the bytes are encrypted or invalid.
     Unknown,
 }
 
@@ -34,28 +34,27 @@ impl Boundary {
         Self { position: Position::message(), logged_in: false, last: 0 }
     }
 
-    /// The start of a stream in which encryption is settled first.
+    /// The start of a stream in which encryption is negotiated first.
     pub(crate) const fn negotiating() -> Self {
         Self { position: Position::Negotiating, logged_in: false, last: 0 }
     }
 
-    /// A stream that nobody can follow.
+    /// A stream that cannot be followed.
     pub(crate) const fn unknown() -> Self {
         Self { position: Position::Unknown, logged_in: false, last: 0 }
     }
 
-    /// Whether the bytes that passed are whole messages.
+    /// Whether the bytes so far are whole messages.
     pub(crate) const fn between_messages(&self) -> bool {
         matches!(self.position, Position::Header(0, _))
     }
 
-    /// Whether the server has let the client in, or nobody will be able to tell.
+    /// Whether the client has logged in, or that cannot be known.
     pub(crate) const fn logged_in_or_unknown(&self) -> bool {
         self.logged_in || matches!(self.position, Position::Unknown)
     }
 
-    /// Whether the last whole message is an error. Other errors than those that end a session are followed by the word
-    /// that the server is ready.
+    /// Whether the last message is an ErrorResponse. Only an error that ends the session is not followed by ReadyForQuery.
     pub(crate) const fn ends_with_error(&self) -> bool {
         self.between_messages() && self.last == ERROR_RESPONSE
     }
@@ -71,7 +70,7 @@ impl Boundary {
                 Position::Unknown => return,
                 Position::Negotiating => {
                     match first {
-                        // Refused: the client may ask for the other encryption, or go on in plaintext.
+                        // Rejected: the client may ask for the other encryption, or continue in plaintext.
                         b'N' => bytes = &bytes[1..],
                         b'S' | b'G' => self.position = Position::Unknown,
                         _ => self.position = Position::message(),
@@ -106,8 +105,7 @@ impl Boundary {
         self.last = kind;
     }
 
-    /// Follows messages as long as their headers are whole, which nearly all are, and gives back the bytes of one that is
-    /// not.
+    /// Follows messages while their headers are complete, which is the usual case. Returns the bytes that remain.
     fn follow_messages<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         while let Some((header, body)) = bytes.split_first_chunk::<HEADER>() {
             self.record_header(*header);
@@ -139,7 +137,7 @@ impl Position {
     }
 }
 
-/// How many bytes of the message follow its header; the length in the header counts its own four bytes.
+/// The length of the message without its header, in bytes. The length field counts its own four bytes.
 const fn body_length([_, a, b, c, d]: [u8; HEADER]) -> Option<u32> {
     u32::from_be_bytes([a, b, c, d]).checked_sub(4)
 }
@@ -153,7 +151,7 @@ mod tests {
     const ENDS: [usize; 4] = [0, 6, 11, 26];
 
     #[test]
-    fn boundaries_are_found_however_the_stream_is_cut() {
+    fn boundaries_are_found_wherever_the_stream_is_split() {
         for cut in 0..=STREAM.len() {
             let mut boundary = Boundary::messages();
             boundary.follow(&STREAM[..cut]);
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_encryption_goes_on_in_plaintext() {
+    fn after_rejected_encryption_the_stream_continues_in_plaintext() {
         let mut boundary = Boundary::negotiating();
         boundary.follow(b"N");
         boundary.follow(b"N");
@@ -174,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_may_take_the_place_of_the_answer() {
+    fn an_error_may_replace_the_answer_to_an_encryption_request() {
         let mut boundary = Boundary::negotiating();
         boundary.follow(b"E\0\0\0\x05\0");
         assert!(boundary.between_messages());
@@ -190,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_the_last_word_until_the_server_is_ready_again() {
+    fn an_error_is_the_last_message_until_the_server_is_ready_again() {
         let mut boundary = Boundary::messages();
         boundary.follow(b"Z\0\0\0\x05IE\0\0\0");
         assert!(!boundary.ends_with_error(), "half of it");
@@ -201,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_of_encrypted_bytes() {
+    fn in_encrypted_bytes_the_position_is_unknown() {
         let mut boundary = Boundary::negotiating();
         boundary.follow(b"S");
         boundary.follow(STREAM);
@@ -209,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn an_impossible_length_ends_the_knowledge() {
+    fn after_an_invalid_length_the_position_is_unknown() {
         let mut boundary = Boundary::messages();
         boundary.follow(b"Z\0\0\0\x03");
         assert!(!boundary.between_messages() && boundary.logged_in_or_unknown());

@@ -1,4 +1,4 @@
-//! Cancel requests: passed to every server that the session to be cancelled may be on.
+//! Cancel requests, which go to every server that may have the session to cancel.
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,10 +10,10 @@ use crate::clock;
 use crate::net;
 use crate::route::RouteKind;
 
-/// Passes `packet` to the servers of `route` and returns when they have taken it.
+/// Sends `packet` to the servers of `route` and waits until they have handled it.
 ///
-/// A secret that is not of a server does no harm there. The client is not answered, as a server would not answer it;
-/// that the connection closes tells it that the request was delivered.
+/// A cancel key of another server does no harm. Like a server, the proxy sends no answer: the client knows that the
+/// request was delivered when the connection closes.
 pub(super) async fn forward(shared: &Shared, route: RouteKind, settings: &SessionSettings, packet: &[u8]) {
     let targets: Vec<Target> = shared.targets.borrow().all(route).to_vec();
     let deliveries = targets.iter().map(async |target| {
@@ -31,7 +31,7 @@ async fn deliver(target: &Target, settings: &SessionSettings, packet: &[u8]) -> 
         return Ok(());
     }
     server.write_all(packet).await?;
-    // The server closes the connection once it has sent the signal.
+    // The server closes the connection once it has signalled the backend.
     let mut nothing = [0; 1];
     server.read(&mut nothing).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! The first packet of a client and the first answer of a server, before anything is relayed.
+//! Reading a client's first packet and a server's first answer, before anything is relayed.
 
 use std::io;
 use std::time::Duration;
@@ -12,30 +12,31 @@ use super::rejection::Rejection;
 use crate::net;
 use crate::wire::{FirstPacket, Parsed, SqlState};
 
-/// A first packet, and every byte that the client has sent so far.
+/// A first packet, and all bytes that the client has sent so far.
 pub(super) struct ReceivedPacket {
     pub(super) packet: FirstPacket,
     pub(super) bytes: Vec<u8>,
 }
 
-/// Reads a client's first packet; `None` when the client leaves before it is whole.
+/// Reads a client's first packet; `None` if the client disconnects before the packet is complete.
 ///
 /// # Errors
-/// A [`Refusal`] when the packet makes no sense or is not whole within `bound`.
+/// A [`Rejection`] if the packet is invalid, or not complete within `bound`.
 pub(super) async fn read(
     client: &mut TcpStream,
     read_buffer: &ReadBuffer,
     bound: Duration,
 ) -> Result<Option<ReceivedPacket>, Rejection> {
     let deadline = Instant::now() + bound;
-    // A client that sends nothing costs no buffer.
+    // No buffer is allocated for a client that sends nothing.
     let mut bytes = Vec::new();
     loop {
         let read = timeout_at(deadline, read_buffer.read(client, &mut bytes)).await;
         let expired = read.is_err();
         let read = match read {
             Ok(read) => read,
-            // A process that was stopped finds timers expired whose bytes have come long ago: it asks the socket itself.
+            // After the process was stopped (SIGSTOP), timers may have expired although the bytes arrived in time. So
+            // read from the socket itself once more.
             Err(_) => match read_buffer.read_now(client, &mut bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(Rejection::silent(bound));
@@ -55,10 +56,10 @@ pub(super) async fn read(
     }
 }
 
-/// Waits for the first bytes of a server's answer; none when it takes longer than `bound`, which is its right.
+/// Waits for the first bytes of a server's answer. After `bound` it returns no bytes: a server may take longer.
 ///
 /// # Errors
-/// When the connection ends before the first byte.
+/// If the connection ends before the first byte.
 pub(super) async fn answer(
     server: &mut TcpStream,
     read_buffer: &ReadBuffer,
@@ -84,7 +85,7 @@ mod tests {
     use crate::wire::fatal;
 
     #[test]
-    fn only_a_server_that_cannot_connect_now_says_not_now() {
+    fn only_sqlstate_57p03_means_not_now() {
         assert!(is_not_now(&fatal(SqlState::CannotConnectNow, "the database system is starting up", "")));
         assert!(!is_not_now(&fatal(
             SqlState::TooManyConnections,

@@ -1,4 +1,4 @@
-//! A session: the life of one client connection, from its first packet to the end of its relay.
+//! Sessions: one client connection each, from its first packet to the end of its relay.
 
 mod boundary;
 mod cancel;
@@ -26,7 +26,7 @@ use crate::counters::{Counters, RouteCounters};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
 
-/// The settings that sessions look at; new ones take effect at the next look.
+/// The settings of sessions. A change applies to the clients that are accepted afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
     /// How many sessions there may be at once, over both routes.
@@ -55,29 +55,29 @@ impl SessionSettings {
 /// What all sessions share.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// Where sessions go.
+    /// The targets of sessions.
     pub targets: watch::Receiver<Arc<Targets>>,
-    /// The settings in force.
+    /// The present settings.
     pub settings: watch::Receiver<SessionSettings>,
     /// Where clients of the write route wait.
     pub write_gate: Gate,
     /// Where clients of the read route wait.
     pub read_gate: Gate,
-    /// What is counted.
+    /// The counters.
     pub counters: Arc<Counters>,
-    /// Tells the probes that a connection to this member broke.
+    /// Asks the probes to check a member at once, because a connection to it broke.
     pub recheck: mpsc::Sender<MemberName>,
 }
 
 impl Shared {
-    /// Has the probes ask a server that may have failed.
+    /// Asks the probes to check a member that may have failed.
     fn recheck(&self, member: &MemberName) {
-        // A full channel means that the probes are being told already.
+        // If the channel is full, the probes already have enough to do.
         let _ = self.recheck.try_send(member.clone());
     }
 }
 
-/// A client that was accepted; it counts as open until this is dropped.
+/// A client that was accepted. It counts as open until this is dropped.
 #[derive(Debug)]
 pub(crate) struct AcceptedClient {
     shared: Arc<Shared>,
@@ -104,7 +104,7 @@ impl Drop for AcceptedClient {
     }
 }
 
-/// A client and the server that answered it.
+/// A client, its server, and the relay between them.
 pub(crate) struct Session {
     accepted: AcceptedClient,
     target: SessionGuard,
@@ -112,7 +112,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Counts it among those that have a server.
+    /// Counts the session as connected.
     pub(crate) fn begin(&self) {
         self.accepted.counts().connected.increment();
         if let Some(counters) = &self.target.counters {
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Closes both connections, and tells whom it concerns how it ended.
+    /// Closes both connections and counts how the session ended. If its server ended it, that server is probed at once.
     pub(crate) fn end(self, end: &End) {
         let Self { accepted, target, relay } = self;
         debug!(peer = %accepted.peer, member = %target.member, epoch = %target.epoch, %end, "session ended");

@@ -1,4 +1,4 @@
-//! Reading of what is kept whole before the relay begins: first packets, and first answers.
+//! The read buffer for first packets and first answers, before a relay begins.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -10,10 +10,11 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How much is read at once, in bytes.
+/// How much to read at once, in bytes.
 const READ_MAX: usize = 4 * 1024;
 
-/// What all arrivals read into, so that one system call reads what there is and nobody keeps more room than that needs.
+/// A buffer that all start-ups of a worker share. One system call reads all available bytes, and each client only
+/// allocates as much as it needs.
 #[derive(Debug)]
 pub(super) struct ReadBuffer(RefCell<[u8; READ_MAX]>);
 
@@ -24,8 +25,8 @@ impl Default for ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// Waits for bytes of `stream`, appends at most [`READ_MAX`] of them to `bytes`, and tells how many; none at its end.
-    /// When it is dropped half way, nothing was read.
+    /// Waits for bytes, appends at most [`READ_MAX`] of them to `bytes`, and returns how many; 0 at the end of the stream.
+    /// It is cancel safe.
     pub(super) async fn read(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
         poll_fn(|cx| {
             let mut buffer = self.0.borrow_mut();
@@ -36,10 +37,10 @@ impl ReadBuffer {
         .await
     }
 
-    /// The same without waiting, and whatever the runtime believes of the stream.
+    /// The same without waiting, and without asking the runtime whether the stream is readable.
     ///
     /// # Errors
-    /// `WouldBlock` when there are no bytes.
+    /// `WouldBlock` if there are no bytes.
     pub(super) fn read_now(&self, stream: &TcpStream, bytes: &mut Vec<u8>) -> io::Result<usize> {
         let mut buffer = self.0.borrow_mut();
         let (_, read) = recv(stream, &mut buffer[..], RecvFlags::DONTWAIT)?;

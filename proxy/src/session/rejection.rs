@@ -1,4 +1,4 @@
-//! Refusals: what a client is told that is turned away before it reached a server.
+//! Rejections: the error for a client that is rejected before it has a server.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use crate::counters::RejectionKind;
 use crate::wire::{self, BadPacket, FirstPacket, SqlState};
 
-/// How long a client may take to receive the few bytes that tell it.
+/// How long a client may take to receive the error.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a client is turned away, in the words it is told.
+/// Why a client is rejected, and the error it gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Rejection {
     pub(super) kind: RejectionKind,
@@ -35,7 +35,7 @@ impl Rejection {
         Self {
             kind: RejectionKind::NoServer,
             state: SqlState::CannotConnectNow,
-            message: "no server takes this session at the moment".to_owned(),
+            message: "no server is available at the moment".to_owned(),
             detail: describe(reason),
         }
     }
@@ -44,7 +44,7 @@ impl Rejection {
         Self {
             kind: RejectionKind::TooManyHeld,
             state: SqlState::CannotConnectNow,
-            message: "too many clients already wait for a server".to_owned(),
+            message: "too many clients are already waiting for a server".to_owned(),
             detail: describe(reason),
         }
     }
@@ -54,7 +54,7 @@ impl Rejection {
             kind: RejectionKind::TooManySessions,
             state: SqlState::TooManyConnections,
             message: "sorry, too many clients already".to_owned(),
-            detail: format!("The proxy takes {limit} sessions (session.max_sessions)."),
+            detail: format!("The proxy allows {limit} sessions (session.max_sessions)."),
         }
     }
 
@@ -79,15 +79,15 @@ impl Rejection {
         Self {
             kind: RejectionKind::Stopping,
             state: SqlState::CannotConnectNow,
-            message: "the proxy is being stopped".to_owned(),
+            message: "the proxy is shutting down".to_owned(),
             detail: String::new(),
         }
     }
 
-    /// Tells the client and closes the connection.
+    /// Sends the error to the client and closes the connection.
     ///
-    /// A client that asked for encryption may be answered with an error instead of `S` or `N`; one that already
-    /// speaks TLS could not read it.
+    /// A client that asked for encryption gets the error instead of `S` or `N`. A client that began with TLS gets none,
+    /// because it could not read it.
     pub(super) async fn send(self, mut client: TcpStream, packet: &FirstPacket) {
         if *packet == FirstPacket::DirectTls {
             return;
@@ -97,11 +97,13 @@ impl Rejection {
             client.write_all(&error).await?;
             client.shutdown().await
         };
-        // A client that is gone or does not read has lost its right to be told.
+        // A client that is gone or does not read gets no error.
         let _ = timeout(TELL_TIMEOUT, telling).await;
     }
 }
 
 fn describe(reason: &Option<Reason>) -> String {
-    reason.as_ref().map_or_else(|| "the server does not take the connection".to_owned(), ToString::to_string)
+    reason
+        .as_ref()
+        .map_or_else(|| "the server does not accept the connection".to_owned(), ToString::to_string)
 }

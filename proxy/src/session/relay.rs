@@ -1,10 +1,10 @@
-//! The relay: copies bytes between a client and a server until one of them ends, or the pass is revoked.
+//! The relay: copies bytes between a client and a server until one of them closes, or the grant is revoked.
 //!
-//! It reads into one scratch buffer that all sessions of a worker share and writes at once; only what the other side
-//! did not take is kept. An idle session therefore owns no buffer, and no timer either.
+//! It reads into a scratch buffer that all sessions of a worker share, and writes at once. Only what the other side did
+//! not take is kept. So an idle session needs no buffer, and no timer either.
 //!
-//! A relay never waits. Its worker tells it what epoll said of its sockets and asks it to advance; epoll speaks of changes only
-//! (edge-triggered), so the relay remembers which socket may have bytes and which may take some.
+//! A relay never blocks. Its worker passes it epoll's events and advances it. Epoll is edge-triggered, so the relay
+//! remembers which socket may be readable and which writable.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -24,7 +24,7 @@ use crate::clock;
 use crate::net;
 use crate::wire::{self, SqlState};
 
-/// How many times a direction may fill the scratch buffer before other sessions get their turn.
+/// How many times a direction may fill the scratch buffer before other sessions run.
 const ROUNDS: usize = 8;
 
 /// How a relay ended.
@@ -32,7 +32,7 @@ const ROUNDS: usize = 8;
 pub(crate) enum End {
     /// The server closed the connection after its last byte, or both sides did.
     Finished,
-    /// The pass was revoked, or ran out and nobody extended it.
+    /// The grant was revoked, or expired and was not extended.
     Terminated,
     /// The client's connection broke.
     ClientFailed(io::Error),
@@ -43,7 +43,7 @@ pub(crate) enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Finished => f.write_str("the server closed it"),
+            Self::Finished => f.write_str("closed by the server"),
             Self::Terminated => f.write_str("severed"),
             Self::ClientFailed(error) => write!(f, "the client's connection broke: {error}"),
             Self::ServerFailed(error) => write!(f, "the server's connection broke: {error}"),
@@ -51,16 +51,16 @@ impl fmt::Display for End {
     }
 }
 
-/// What a relay that has advanced waits for.
+/// What an advanced relay waits for.
 #[derive(Debug)]
 pub(crate) enum Progress {
     /// For one of its sockets.
     Blocked,
-    /// For its next turn: there is more to do, but others have waited long enough.
+    /// To be advanced again: there is more to do, but other sessions run first.
     Unfinished,
-    /// For control to extend or to revoke the pass, which has run out.
+    /// For control to extend or revoke the grant, which has expired.
     GrantExpired,
-    /// For nothing any more.
+    /// For nothing: the session has ended.
     Ended(End),
 }
 
@@ -71,7 +71,7 @@ pub(crate) enum Side {
     Server,
 }
 
-/// A client and a server, and what is on its way between them.
+/// A client, a server, and the two directions between them.
 pub(crate) struct Relay {
     client: TcpStream,
     server: TcpStream,
@@ -79,7 +79,7 @@ pub(crate) struct Relay {
     to_server: Direction,
     to_client: Direction,
     boundary: Boundary,
-    /// Held while the client logs in.
+    /// The gate's permit, kept while the client logs in.
     permit: Option<Permit>,
     settles_at: Option<Instant>,
     write_interest: bool,
@@ -88,30 +88,30 @@ pub(crate) struct Relay {
 /// One direction.
 #[derive(Debug)]
 struct Direction {
-    /// What was read but not taken by the other side; no allocation while it is empty.
+    /// What was read but not taken by the other side. Not allocated while it is empty.
     unsent: Vec<u8>,
-    /// How many of these went out since; half a word, since they all fit into the scratch buffer.
+    /// How many of these bytes were sent since. 32 bits are enough, because they all fit into the scratch buffer.
     sent: u32,
-    /// The source may have bytes. Epoll says so of a socket that it begins to watch.
+    /// The source may be readable. Epoll reports that for a newly registered socket.
     may_read: bool,
-    /// The source's end is near: it may come right behind bytes that do not fill the buffer.
+    /// The source is closing: its end may follow directly after bytes that do not fill the buffer.
     ending: bool,
-    /// The sink may take bytes.
+    /// The sink may be writable.
     may_write: bool,
     at_end: bool,
-    /// The sink was told of the end, or takes no more.
+    /// The sink was shut down, or takes no more bytes.
     closed: bool,
     bytes_passed: u64,
     last_byte_at: Option<Moment>,
 }
 
-/// How far a direction came.
+/// The state of a direction after it was advanced.
 enum DirectionState {
-    /// It waits for its source or its sink.
+    /// It waits for its source or sink.
     Blocked,
-    /// It has had its rounds.
+    /// It has used up its rounds.
     Unfinished,
-    /// All is passed on and no more will come.
+    /// The source has ended, and all bytes were sent.
     Done,
 }
 
@@ -123,11 +123,12 @@ enum Stop {
 }
 
 impl Relay {
-    /// Joins a client to a server that has its first packet. The first bytes of the server's answer have been read already;
-    /// `boundary` is where in its stream they begin.
+    /// A relay to a server that has received the client's first packet. The first bytes of the server's answer were
+    /// already read; `boundary` is the position at which they begin.
     ///
-    /// The gate's entry is kept until the client has logged in, where that can be seen, or until this moment, so that not all
-    /// who waited for a leader log in at once: it is the login that costs both sides the most.
+    /// The relay keeps the gate's permit until the client has logged in, if that is visible, or until the given moment. A
+    /// login is the most expensive part of a session for both sides, so the clients that waited must not all log in at
+    /// once.
     pub(crate) fn new(
         [client, server]: [std::net::TcpStream; 2],
         grant: Arc<Grant>,
@@ -142,10 +143,10 @@ impl Relay {
         Self { client, server, grant, to_server, to_client, boundary, permit, settles_at, write_interest }
     }
 
-    /// Has epoll tell when the sockets have bytes. Hardly any session ever waits to write, so it is asked about that later.
+    /// Registers the sockets with epoll for reading. Hardly any session ever waits to write, so that is added on demand.
     ///
     /// # Errors
-    /// What epoll says: the operating system has no memory left for it.
+    /// Epoll's error, when the operating system has no memory left.
     pub(crate) fn register(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
         let interest = Interest::READABLE;
         let interest = if self.write_interest { interest | Interest::WRITABLE } else { interest };
@@ -155,24 +156,24 @@ impl Relay {
         Ok(())
     }
 
-    /// Has epoll forget the sockets, so that another one can watch them.
+    /// Removes the sockets from epoll, so that another worker's can watch them.
     ///
     /// # Errors
-    /// What epoll says.
+    /// Epoll's error.
     pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         registry.deregister(&mut self.client)?;
         registry.deregister(&mut self.server)
     }
 
-    /// Whether a socket takes no more at the moment, of which epoll was not asked to tell when it does.
+    /// A write would block and EPOLLOUT is not armed.
     pub(crate) const fn needs_write_interest(&self) -> bool {
         !(self.write_interest || self.to_server.may_write && self.to_client.may_write)
     }
 
-    /// Has epoll tell also when the sockets take bytes, from now on.
+    /// Registers the sockets with epoll for writing too (EPOLLOUT).
     ///
     /// # Errors
-    /// What epoll says.
+    /// Epoll's error.
     pub(crate) fn add_write_interest(&mut self, registry: &Registry, tokens: [Token; 2]) -> io::Result<()> {
         for (socket, token) in [&mut self.client, &mut self.server].into_iter().zip(tokens) {
             registry.reregister(socket, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -181,39 +182,39 @@ impl Relay {
         Ok(())
     }
 
-    /// The right by which it passes bytes.
+    /// The grant of the session.
     pub(crate) const fn grant(&self) -> &Arc<Grant> {
         &self.grant
     }
 
-    /// When the session counts as settled, whether its client has logged in or not; nothing once it does.
+    /// When the session counts as settled, whether its client has logged in or not; `None` once it is settled.
     pub(crate) const fn settles_at(&self) -> Option<Instant> {
         self.settles_at
     }
 
-    /// Counts it as settled: a client that takes its time for a login keeps nobody waiting.
+    /// Marks the session as settled and returns the permit, so that a slow login does not delay other clients.
     pub(crate) fn settle(&mut self) {
         self.permit = None;
         self.settles_at = None;
     }
 
-    /// Takes note of what epoll said of one of the sockets.
+    /// Records an epoll event of one of the sockets.
     pub(crate) fn record_event(&mut self, side: Side, event: &Event) {
         let (from, to) = match side {
             Side::Client => (&mut self.to_server, &mut self.to_client),
             Side::Server => (&mut self.to_client, &mut self.to_server),
         };
-        // An error shows itself to whoever reads or writes.
+        // The next read or write returns the error.
         let failed = event.is_error();
         from.ending |= failed || event.is_read_closed();
         from.may_read |= from.ending || event.is_readable();
         to.may_write |= failed || event.is_writable() || event.is_write_closed();
     }
 
-    /// Passes on what there is, but for no longer than is fair.
+    /// Forwards the available bytes, for a limited number of rounds.
     ///
-    /// A pass that has run out stops the bytes at once, but does not yet end the session: control, which may have been
-    /// suspended with us, is about to extend the pass or to revoke it.
+    /// An expired grant stops the bytes at once but does not end the session yet: control may have been suspended with this
+    /// process, and is about to extend or revoke the grant.
     pub(crate) fn advance(&mut self, scratch: &mut Scratch) -> Progress {
         if self.grant.is_revoked() {
             return Progress::Ended(End::Terminated);
@@ -225,14 +226,14 @@ impl Relay {
                 Ok(DirectionState::Blocked) => {}
                 Ok(DirectionState::Unfinished) => unfinished = true,
                 Ok(DirectionState::Done) => {
-                    // A client may close its half and still read the answers. The server may have closed first, which is no
-                    // failure.
+                    // A client may shut down its half and still read answers. If the server closed first, this fails, which
+                    // is fine.
                     let _ = server.shutdown(Shutdown::Write);
                     to_server.closed = true;
                 }
                 Err(Stop::GrantExpired) => return Progress::GrantExpired,
                 Err(Stop::Source(error)) => return Progress::Ended(End::ClientFailed(error)),
-                // A server that takes no more may have said why: its last words are still to be read.
+                // A server that takes no more bytes may have sent the reason, which is still to be read.
                 Err(Stop::Sink(_)) => to_server.closed = true,
             }
         }
@@ -243,7 +244,7 @@ impl Relay {
         match state {
             Ok(DirectionState::Blocked) if !unfinished => Progress::Blocked,
             Ok(DirectionState::Blocked | DirectionState::Unfinished) => Progress::Unfinished,
-            // A server that has said its last word takes no more either, so its end is the end of the session.
+            // A server that has closed its half takes no more bytes either, so the session ends.
             Ok(DirectionState::Done) => Progress::Ended(End::Finished),
             Err(Stop::GrantExpired) => Progress::GrantExpired,
             Err(Stop::Source(error)) => Progress::Ended(End::ServerFailed(error)),
@@ -251,13 +252,13 @@ impl Relay {
         }
     }
 
-    /// Cuts both connections at once. A plaintext client that has received only whole messages is told why first.
+    /// Resets both connections at once. A plaintext client at a message boundary gets an error with the reason first.
     pub(crate) fn terminate(self) {
         net::reset_on_close(&self.server);
         let why = self
             .grant
             .disconnect_reason()
-            .map_or_else(|| "its lease has run out".to_owned(), ToString::to_string);
+            .map_or_else(|| "its lease has expired".to_owned(), ToString::to_string);
         let told = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
             let error = wire::fatal(
                 SqlState::AdminShutdown,
@@ -271,11 +272,11 @@ impl Relay {
         }
     }
 
-    /// Whether it was the server that ended the session: while its client was still there, or with an error as its last
-    /// word, at which a client may hang up sooner than the server.
+    /// Whether the server ended the session: while its client was still there, or with an error as its last message, after
+    /// which the client may close first.
     ///
-    /// A server that ends a session which its client has left does as it was told. Under TLS it does so with a reset, since
-    /// it does not read the client's last word.
+    /// If the client closed first, the server only follows. Under TLS it does so with a reset, because it does not read the
+    /// client's last TLS record.
     pub(crate) const fn server_ended(&self, end: &End) -> bool {
         match end {
             End::Finished | End::ServerFailed(_) => !self.to_server.at_end || self.boundary.ends_with_error(),
@@ -284,19 +285,19 @@ impl Relay {
         }
     }
 
-    /// Bytes that went to the server and to the client.
+    /// How many bytes were sent to the server and to the client.
     pub(crate) const fn bytes_passed(&self) -> (u64, u64) {
         (self.to_server.bytes_passed, self.to_client.bytes_passed)
     }
 
-    /// When the last byte went to the client.
+    /// When the last byte was sent to the client.
     pub(crate) const fn last_byte_at(&self) -> Option<Moment> {
         self.to_client.last_byte_at
     }
 }
 
 impl Direction {
-    /// A direction in which these bytes are to go first.
+    /// A direction that sends these bytes first.
     const fn new(unsent: Vec<u8>) -> Self {
         Self {
             unsent,
@@ -311,7 +312,7 @@ impl Direction {
         }
     }
 
-    /// Copies from one end to the other until nothing more can be done, or for so many rounds.
+    /// Copies from source to sink until one of them blocks, for at most [`ROUNDS`] rounds.
     fn advance(
         &mut self,
         (mut source, mut sink): (&TcpStream, &TcpStream),
@@ -337,7 +338,7 @@ impl Direction {
                 self.at_end = true;
                 continue;
             }
-            // A socket that did not fill the buffer is empty, and epoll will speak of what comes.
+            // A socket that did not fill the buffer is empty, and epoll will report new bytes.
             self.may_read = length == buffer.len() || self.ending;
             let bytes = &buffer[..length];
             boundary.follow(bytes);
@@ -354,7 +355,7 @@ impl Direction {
         Ok(DirectionState::Unfinished)
     }
 
-    /// Sends what was left over; `false` when the sink does not take all of it.
+    /// Sends what was left over; `false` if the sink does not take all of it.
     fn flush(&mut self, mut sink: &TcpStream, grant: &Grant, pool: &mut BufferPool) -> Result<bool, Stop> {
         while let unsent = &self.unsent[self.sent as usize..]
             && !unsent.is_empty()
@@ -377,7 +378,7 @@ impl Direction {
     }
 }
 
-/// Nothing when the socket has no bytes, or takes none.
+/// `None` if the socket would block.
 fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
     match outcome {
         Ok(length) => Ok(Some(length)),
@@ -386,7 +387,7 @@ fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
     }
 }
 
-/// No byte passes without this.
+/// Checks the grant. Every byte that is forwarded was checked by this.
 fn check(grant: &Grant, last_byte_at: &mut Option<Moment>) -> Result<(), Stop> {
     let now = clock::now();
     if !grant.allows(now) {

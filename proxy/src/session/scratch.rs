@@ -1,17 +1,17 @@
-//! The scratch buffer of a worker, which all its sessions read into, and spare buffers for what a peer did not take.
+//! The buffers of a worker: the scratch buffer that its sessions read into, and a pool for what a peer did not take.
 
-/// How large the scratch buffer is, in bytes. Twice as large costs every COPY more, half as large costs COPY in more
-/// (figures in `benches/README.md`).
+/// The size of the scratch buffer, in bytes. Twice as much makes every COPY more expensive, half as much makes COPY in
+/// more expensive (figures in `benches/README.md`).
 const SCRATCH_SIZE: usize = 32 * 1024;
-/// How many buffers are kept for the next session whose peer is slow; more are given back to the allocator.
+/// How many buffers the pool keeps for the next sessions with a slow peer; further ones are freed.
 const POOLED_BUFFERS: usize = 16;
 
-/// The buffers of one worker. Its sessions take turns, so it needs no lock.
+/// The buffers of one worker. Its sessions run one at a time, so there is no lock.
 #[derive(Debug)]
 pub(crate) struct Scratch {
-    /// What is read into.
+    /// The scratch buffer.
     pub(super) buffer: Box<[u8]>,
-    /// Where leftovers go.
+    /// Buffers for leftovers.
     pub(super) pool: BufferPool,
 }
 
@@ -21,12 +21,12 @@ impl Default for Scratch {
     }
 }
 
-/// Empty buffers that were in use before.
+/// Empty buffers, for reuse.
 #[derive(Debug, Default)]
 pub(super) struct BufferPool(Vec<Vec<u8>>);
 
 impl BufferPool {
-    /// Keeps `leftover` in `unsent`, which borrows a buffer for it when it has none.
+    /// Appends `leftover` to `unsent`, which takes a buffer from the pool if it has none.
     pub(super) fn keep(&mut self, unsent: &mut Vec<u8>, leftover: &[u8]) {
         if unsent.capacity() == 0 && !leftover.is_empty() {
             *unsent = self.0.pop().unwrap_or_default();
@@ -34,9 +34,9 @@ impl BufferPool {
         unsent.extend_from_slice(leftover);
     }
 
-    /// Takes back a buffer whose bytes were all sent.
+    /// Returns a buffer to the pool.
     pub(super) fn give_back(&mut self, mut buffer: Vec<u8>) {
-        // What was held of a client while it waited may be larger than anything a relay leaves over.
+        // What a held client sent may be larger than anything a relay leaves over.
         if self.0.len() < POOLED_BUFFERS && buffer.capacity() <= SCRATCH_SIZE {
             buffer.clear();
             self.0.push(buffer);
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_is_used_again_and_only_so_many_are_kept() {
+    fn buffers_are_reused_and_their_number_is_bounded() {
         let mut pool = BufferPool::default();
         let mut unsent = Vec::new();
         pool.keep(&mut unsent, b"");

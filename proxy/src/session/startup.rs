@@ -1,4 +1,4 @@
-//! An arrival: a client from its first packet to the server that answers it, or to its refusal.
+//! Start-up: a client from its first packet to the server that answers it, or to its rejection.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,16 +24,16 @@ use crate::net;
 use crate::route::RouteKind;
 use crate::wire::FirstPacket;
 
-/// How much a held client may send before the proxy stops reading from it, in bytes.
+/// How much the proxy reads from a held client, in bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
-/// How many sessions beyond the limit are told so before further ones are cut off without a word.
+/// How many sessions beyond the limit get an error. Further ones are reset without one.
 const TOLD_BEYOND_LIMIT: u64 = 256;
-/// How long a client waits before it tries a server again that did not take the connection.
+/// How long to wait before trying again after a failed connection to a server.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// How long a session takes to settle. A login may keep its entry of the gate for that long.
+/// How long after the server's first answer a session settles. A login may keep its permit for that long.
 const SETTLING: Duration = Duration::from_millis(100);
 
-/// What all arrivals share.
+/// What all start-ups of a worker share.
 #[derive(Debug)]
 pub(crate) struct StartupContext {
     shared: Arc<Shared>,
@@ -45,9 +45,9 @@ impl StartupContext {
         Rc::new(Self { shared, read_buffer: ReadBuffer::default() })
     }
 
-    /// Brings a client to a server; `None` when that comes to nothing, or is a cancel request.
+    /// Connects a client to a server; `None` if the client is rejected or leaves, or sends a cancel request.
     ///
-    /// It counts as open from this call on. What is returned belongs into tokio.
+    /// The client counts as open from this call on. The future must be polled in a tokio runtime.
     pub(crate) fn start(
         self: Rc<Self>,
         route: RouteKind,
@@ -60,7 +60,7 @@ impl StartupContext {
     }
 }
 
-/// A client that is not yet relayed, and what it needs to know.
+/// The start-up of one client.
 struct ClientStartup {
     context: Rc<StartupContext>,
     accepted: AcceptedClient,
@@ -76,7 +76,7 @@ struct Connected {
 }
 
 impl ClientStartup {
-    #[expect(clippy::manual_async_fn, reason = "an async fn keeps room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn join(self, client: std::net::TcpStream, open: u64) -> impl Future<Output = Option<Session>> {
         async move {
             let limit = self.settings.max_sessions as u64;
@@ -126,10 +126,10 @@ impl ClientStartup {
         &self.context.read_buffer
     }
 
-    /// Waits for a server, connects and sends the first packet, until a server answers with more than "not now".
+    /// Waits for a server, connects and sends the first packet, until a server answers with something other than "not
+    /// now". `None` if the client left.
     ///
-    /// As long as no byte of an answer has reached the client, any failure only means to wait on. `None` when the
-    /// client left.
+    /// Any failure before the first byte of an answer only means to keep waiting: the client does not notice it.
     async fn connect(
         &self,
         client: &TcpStream,
@@ -143,10 +143,12 @@ impl ClientStartup {
                 Ok(Some((server, answer))) => {
                     return Ok(Some(Connected { target, permit, server, answer }));
                 }
-                Ok(None) => debug!(member = %target.member, "the server is not ready; waiting on"),
+                Ok(None) => {
+                    debug!(member = %target.member, "the server is not ready; the client keeps waiting")
+                }
                 Err(error) => {
                     self.accepted.counts().connect_failures.increment();
-                    debug!(member = %target.member, %error, "cannot connect; waiting on");
+                    debug!(member = %target.member, %error, "cannot connect; the client keeps waiting");
                 }
             }
             self.shared().recheck(&target.member);
@@ -158,7 +160,7 @@ impl ClientStartup {
         }
     }
 
-    /// Waits until this client may connect, and to whom. `None` when the client left.
+    /// Waits until this client may connect, and returns to which server. `None` if the client left.
     async fn hold(
         &self,
         client: &TcpStream,
@@ -190,7 +192,7 @@ impl ClientStartup {
                 }
                 return Ok(Some((target, permit)));
             }
-            // The route closed between the entry and the look at it.
+            // The route closed between the permit and the choice of a server.
             drop(permit);
             if Instant::now() >= deadline {
                 return Err(Rejection::no_server(&self.reason()));
@@ -199,10 +201,10 @@ impl ClientStartup {
         }
     }
 
-    /// Connects to `target`, sends the first packet and waits for the answer; `None` when it is "not now".
+    /// Connects to `target`, sends the first packet and waits for the answer; `None` if it is "not now".
     ///
     /// # Errors
-    /// When the connection cannot be made or ends before the first byte of an answer.
+    /// If the connection cannot be made, or ends before the first byte of an answer.
     async fn open(
         &self,
         target: &Target,
@@ -217,7 +219,7 @@ impl ClientStartup {
             }
             net::within(*connect_timeout, server.write_all(bytes)).await?;
             let answer = match packet {
-                // Its answer is encrypted, and may need more of the client first.
+                // The answer is encrypted, and may need more bytes from the client first.
                 FirstPacket::DirectTls => Vec::new(),
                 FirstPacket::StartupMessage(_)
                 | FirstPacket::SslRequest
@@ -235,7 +237,7 @@ impl ClientStartup {
     }
 
     async fn reject(&self, client: TcpStream, packet: &FirstPacket, rejection: Rejection) {
-        debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), %rejection, "client refused");
+        debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), %rejection, "client rejected");
         self.accepted.counts().rejections(rejection.kind).increment();
         rejection.send(client, packet).await;
     }
@@ -248,14 +250,14 @@ impl ClientStartup {
         gate.enqueue().map_err(|_| Rejection::too_many_held(&self.reason()))
     }
 
-    /// Why there is no server at the moment; if there is one, it did not take the connection.
+    /// Why there is no server at the moment; `None` if there is one, which then did not accept the connection.
     fn reason(&self) -> Option<Reason> {
         self.shared().targets.borrow().choose(self.accepted.route).err().cloned()
     }
 }
 
 impl Connected {
-    /// The session, whose relay begins with the answer. It leaves the runtime that brought it about.
+    /// The session. Its sockets leave the tokio runtime, and its relay begins with the server's answer.
     fn into_session(
         self,
         accepted: AcceptedClient,
@@ -275,7 +277,7 @@ impl Connected {
     }
 }
 
-/// Resolves when the client closes its connection; keeps what it sends meanwhile.
+/// Waits until the client closes its connection. Appends what it sends meanwhile to `bytes`.
 async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
     while bytes.len() < HELD_BYTES_MAX {
         if client.readable().await.is_err() {
@@ -291,7 +293,7 @@ async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
     std::future::pending().await
 }
 
-/// A gauge that is one higher for as long as this lives.
+/// Keeps a gauge one higher until it is dropped.
 struct GaugeGuard<'a>(&'a Counter);
 
 impl<'a> GaugeGuard<'a> {

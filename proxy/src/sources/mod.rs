@@ -1,4 +1,4 @@
-//! Sources: where observations come from.
+//! Sources of observations: etcd, and probes of the servers.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,22 +9,22 @@ pub mod etcd;
 mod patroni;
 pub mod probe;
 
-/// Whom the probes must ask, and how urgently. The control worker publishes it in a `watch`.
+/// Which members to probe, and how often. Control publishes it in a `watch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePlan {
-    /// Every member and where it is.
+    /// Every member and its address.
     pub members: BTreeMap<MemberName, ServerAddr>,
-    /// The urgency.
+    /// How often.
     pub attention: ProbeUrgency,
 }
 
-/// An error and its causes as one line for the log.
+/// An error and its causes, as one line for the log.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Some libraries repeat their cause in their own text; saying it once is enough.
+        // Some libraries repeat their cause in their own text.
         if !line.ends_with(&text) {
             line.push_str(": ");
             line.push_str(&text);

@@ -1,10 +1,10 @@
-//! Patroni's values: bytes from the store in, facts or a plain word of what is wrong with them out.
+//! Parsers for the keys and values that Patroni keeps in etcd.
 
 use pg_leader_proxy_core::{ClusterConfig, MemberName, ServerAddr, SystemId};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A key below the cluster's prefix that says something about routing.
+/// A key below the cluster's prefix that affects routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Leader,
@@ -32,7 +32,7 @@ impl Key {
     }
 }
 
-/// What is wrong with a value.
+/// Why a value is invalid.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ValueError {
     #[error("it is not UTF-8")]
@@ -49,7 +49,7 @@ pub(super) enum ValueError {
     Url,
 }
 
-/// What a member publishes of itself, before the address map.
+/// What a member publishes about itself, before the address map is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Published {
     pub(super) conn: ServerAddr,
@@ -71,17 +71,17 @@ struct Tags {
     noloadbalance: Value,
 }
 
-/// Reads `members/<name>`.
+/// Parses `members/<name>`.
 pub(super) fn member(value: &[u8]) -> Result<Published, ValueError> {
     let member: MemberJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
     let conn = server_addr(&member.conn_url.ok_or(ValueError::NoUrl)?).ok_or(ValueError::Url)?;
-    // A pooler's URL that makes no sense must not cost the cluster a member.
+    // An invalid URL of a pooler must not hide the member.
     let proxy = member.proxy_url.and_then(|url| server_addr(&url));
     let no_load_balance = member.tags.is_some_and(|tags| truth(&tags.noloadbalance));
     Ok(Published { conn, proxy, no_load_balance })
 }
 
-/// Reads `leader`: the bare name of a member.
+/// Parses `leader`: the name of a member.
 pub(super) fn leader(value: &[u8]) -> Result<MemberName, ValueError> {
     match text(value)? {
         "" => Err(ValueError::Empty),
@@ -99,7 +99,7 @@ struct ConfigJson {
     standby_cluster: Value,
 }
 
-/// Reads `config`.
+/// Parses `config`.
 pub(super) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
     let config: ConfigJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
     Ok(ClusterConfig {
@@ -109,10 +109,10 @@ pub(super) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
     })
 }
 
-/// Reads `failover`: whether a change of leader is about to happen.
+/// Parses `failover`: whether a switchover is about to happen.
 ///
-/// One that is scheduled for later is not announced: it may be hours away, and the request is written again, without a
-/// date, by nobody. Its first sign is then the deletion of the leader key.
+/// A switchover that is scheduled for later does not count: it may be hours away, and Patroni does not rewrite the request
+/// without its date when the time comes. Its first sign is the deletion of the leader key.
 pub(super) fn switchover(value: &[u8]) -> bool {
     match serde_json::from_slice::<Value>(value) {
         Ok(Value::Object(request)) => {
@@ -120,13 +120,13 @@ pub(super) fn switchover(value: &[u8]) -> bool {
             (named("leader") || named("member") || named("candidate")) && !named("scheduled_at")
         }
         Ok(_) => false,
-        // Before JSON there was `leader:candidate`, either of which may be missing.
+        // Older versions write `leader:candidate`, either of which may be missing.
         Err(_) => std::str::from_utf8(value)
             .is_ok_and(|text| text.contains(':') && !text.trim().trim_matches(':').is_empty()),
     }
 }
 
-/// Reads `initialize`; `None` while the cluster is being created.
+/// Parses `initialize`; `None` while the cluster is being created.
 pub(super) fn initialize(value: &[u8]) -> Result<Option<SystemId>, ValueError> {
     match text(value)? {
         "" => Ok(None),
@@ -142,7 +142,7 @@ fn is_blank(value: &Value) -> bool {
     value.is_null() || value.as_str().is_some_and(str::is_empty)
 }
 
-/// Patroni's own notion of a true value in its configuration.
+/// Whether Patroni takes a value of its configuration as true.
 fn truth(value: &Value) -> bool {
     match value {
         Value::Bool(truth) => *truth,
@@ -152,7 +152,7 @@ fn truth(value: &Value) -> bool {
     }
 }
 
-/// The first server of a PostgreSQL URL. `None` for a socket directory and for anything that is no such URL.
+/// The first server of a PostgreSQL URL. `None` for a socket directory and for anything that is not such a URL.
 fn server_addr(url: &str) -> Option<ServerAddr> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn members_that_cannot_be_read_say_why() {
+    fn an_invalid_member_has_a_reason() {
         for (value, why) in [
             (&b"\xff\xfe"[..], "it is not the JSON that Patroni writes"),
             (b"{", "it is not the JSON that Patroni writes"),

@@ -1,4 +1,4 @@
-//! The hall of a worker: where clients arrive, and where they are brought from to the relays.
+//! The accept loop of a worker: accepts clients, runs their start-ups, and passes their sessions to the event loop.
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -24,29 +24,29 @@ use super::{EventLoop, PoolHandle, RelayedSession, WorkerCommand};
 use crate::route::RouteKind;
 use crate::session::{Shared, StartupContext};
 
-/// How long a worker waits after the operating system refused a connection, for lack of descriptors as a rule.
+/// How long a worker waits after a failed accept, which usually means that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How many clients are accepted before others get their turn.
+/// How many clients to accept before running anything else.
 const ACCEPTED_AT_ONCE: usize = 64;
-/// How often tokio is woken while clients arrive: more often than any bound of a login is due.
+/// The interval of a timer that runs during start-ups. It is shorter than any timeout of a start-up.
 ///
-/// tokio lets a thread wake itself, with a write to an eventfd and an `epoll_wait` that ends at once, whenever a timer is
-/// registered that is due before all others of the thread. Every login has timers for its bounds, and hardly any of them
-/// is ever due; without this one several of them are the next one at their time.
+/// When a timer is registered that is due before all others of its thread, tokio wakes that thread: with a write to an
+/// eventfd and an `epoll_wait` that returns at once. Every start-up registers timers for its timeouts, which hardly ever
+/// fire. With this timer they are never the next one due.
 const TICK: Duration = Duration::from_millis(50);
 
-/// A worker's thread.
+/// The accept loop, which runs a worker's thread.
 pub(super) struct AcceptLoop {
     event_loop: EventLoop,
     inbox: mpsc::Receiver<WorkerCommand>,
-    /// Nobody can give orders any more.
+    /// The command channel is closed: the worker ends with its last session.
     leaving: bool,
     acceptors: Acceptors,
-    /// Until when nobody is accepted.
+    /// Until when no client is accepted.
     pause: Option<Instant>,
     handle: PoolHandle,
     startup_context: Rc<StartupContext>,
-    /// Those who arrive now. One that panics was logged, and ends alone.
+    /// The start-ups that are running. The panic of one was logged and affects no other.
     startups: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<RelayedSession>>>>,
 }
 
@@ -69,7 +69,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Serves until nobody can give orders any more and the last session has ended.
+    /// Runs until the command channel is closed and the last session has ended.
     pub(super) fn run(mut self, runtime: &Runtime) {
         let mut tick = {
             let _entered = runtime.enter();
@@ -84,12 +84,13 @@ impl AcceptLoop {
         }
     }
 
-    /// How long everybody may wait.
+    /// How long epoll may wait.
     fn timeout(&self) -> Option<Duration> {
         self.next_ready().into_iter().chain(self.event_loop.next_settles()).min()
     }
 
-    /// How long those may wait whom nothing else will call, if there are any. The beat is soon enough for what settles.
+    /// Time until work that no epoll event will announce; `None` if there is none. Settling sessions are not included,
+    /// because the tick is soon enough for them.
     fn next_ready(&self) -> Option<Duration> {
         let pause =
             || self.pause.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
@@ -97,7 +98,7 @@ impl AcceptLoop {
         clients.into_iter().chain(self.event_loop.next_ready()).min()
     }
 
-    /// Lets the relays advance, follows orders, and accepts.
+    /// Runs the event loop once, then commands, then accepts clients.
     fn advance(&mut self, timeout: Option<Duration>) {
         let ready = self.event_loop.advance(timeout);
         self.transfer_settled();
@@ -112,12 +113,12 @@ impl AcceptLoop {
         }
     }
 
-    /// Has tokio bring the clients to their servers, and serves the relays beside them.
+    /// Runs the start-ups on tokio, and the event loop beside them.
     async fn run_startups(&mut self, mut tick: Pin<&mut Sleep>) {
-        // Not kept, because epoll would tell the other epoll of every message.
+        // Created anew each time: if it stayed registered, every message of a relay would also wake tokio's epoll.
         #[expect(
             deprecated,
-            reason = "what replaces it is unsafe for descriptors that may close; the event loop outlives this"
+            reason = "its replacement is unsafe for descriptors that may close; the event loop outlives this"
         )]
         let ready = match AsyncFd::with_interest(self.event_loop.descriptor(), Interest::READABLE) {
             Ok(ready) => ready,
@@ -133,7 +134,7 @@ impl AcceptLoop {
                     }
                     continue;
                 }
-                // Cleared before the look, so that nothing can come between the two.
+                // Cleared before the event loop runs, so that an event in between is not missed.
                 readable = ready.readable() => readable.into_iter().for_each(|mut readable| readable.clear_ready()),
                 () = tick.as_mut() => tick.as_mut().reset(tokio::time::Instant::now() + TICK),
                 () = wait(next_ready), if next_ready.is_some() => {}
@@ -162,7 +163,7 @@ impl AcceptLoop {
         }
     }
 
-    /// Accepts whoever is there, but for no longer than is fair.
+    /// Accepts the clients that are waiting, up to a limit.
     fn accept(&mut self) {
         self.pause = None;
         for _ in 0..ACCEPTED_AT_ONCE {
@@ -187,12 +188,12 @@ impl AcceptLoop {
     fn start_client(&self, route: RouteKind, client: Client) {
         let load = self.handle.add_client();
         let startup = Rc::clone(&self.startup_context).start(route, client);
-        // Not an async block, which would keep room for the start-up twice.
+        // Not an async block, which would store the start-up twice.
         let startup = startup.map(|session| session.map(|session| RelayedSession { session, load }));
         self.startups.push(AssertUnwindSafe(startup).catch_unwind().boxed_local());
     }
 
-    /// Hands sessions that have settled to workers that have clearly fewer.
+    /// Transfers settled sessions to workers that clearly have fewer.
     fn transfer_settled(&mut self) {
         for key in self.event_loop.take_settled() {
             let Some(transfer_permit) = self.handle.transfer_permit() else { return };
@@ -203,7 +204,7 @@ impl AcceptLoop {
     }
 }
 
-/// Lets others do something for that long; nothing may mean not at all.
+/// Yields to the start-ups for this long; zero yields once.
 async fn wait(time: Option<Duration>) {
     match time {
         Some(Duration::ZERO) => yield_now().await,

@@ -1,4 +1,4 @@
-//! Acceptors: the listening sockets of one worker, from which it takes clients in turn.
+//! Acceptors: the listening sockets of one worker, from which it accepts clients in turn.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use crate::net::SocketOptions;
 use crate::route::RouteKind;
 use crate::session::SessionSettings;
 
-/// A connection, and where it comes from.
+/// A client's connection and address.
 pub(super) type Client = (TcpStream, SocketAddr);
 
 /// The listening sockets of one worker.
@@ -21,27 +21,27 @@ pub(super) type Client = (TcpStream, SocketAddr);
 pub(super) struct Acceptors {
     settings: watch::Receiver<SessionSettings>,
     sockets: Vec<Acceptor>,
-    /// How many there have been.
+    /// How many were ever added, for their tokens.
     adopted: usize,
-    /// Where the next look begins: none of the sockets shall starve because another one is never empty.
+    /// The socket to try first next time, so that a busy socket cannot starve the others.
     next: usize,
 }
 
 #[derive(Debug)]
 struct Acceptor {
     token: Token,
-    /// Epoll says so once, however many there are.
+    /// Epoll is edge-triggered: it announces waiting clients once, however many there are.
     may_have_clients: bool,
     route: RouteKind,
     addr: SocketAddr,
     socket: TcpListener,
     owner: ListenerOwner,
-    /// What the socket was prepared for, and so everybody who is accepted from it.
+    /// The options set on the socket, which accepted connections inherit.
     options: SocketOptions,
 }
 
 impl Acceptor {
-    /// The next client, if there is one.
+    /// Accepts the next client, if one is waiting.
     fn accept(&mut self, options: SocketOptions) -> Option<io::Result<Client>> {
         match self.socket.accept() {
             Ok((client, peer)) => {
@@ -53,12 +53,12 @@ impl Acceptor {
         }
     }
 
-    /// Makes a client what these settings want.
+    /// Sets the present options on a client that was accepted with others.
     fn apply(&mut self, client: &TcpStream, options: SocketOptions) -> io::Result<()> {
         if self.options == options {
             return Ok(());
         }
-        // All clients to come get it from the socket; this one came before.
+        // Later clients inherit the options from the listening socket; this one was accepted before.
         options.apply(&self.socket)?;
         self.options = options;
         options.apply(client)
@@ -70,7 +70,7 @@ impl Acceptors {
         Self { settings, sockets: Vec::new(), adopted: 0, next: 0 }
     }
 
-    /// Accepts from this socket as well.
+    /// Adds a listening socket.
     pub(super) fn add(&mut self, listener: Listener, registry: &Registry) {
         let Listener { route, addr, socket, owner } = listener;
         let options = self.settings.borrow().socket;
@@ -89,25 +89,25 @@ impl Acceptors {
         }
     }
 
-    /// Takes note that epoll has called one of the sockets.
+    /// Records that epoll announced clients on a socket.
     pub(super) fn mark_ready(&mut self, token: Token) {
         for acceptor in self.sockets.iter_mut().filter(|acceptor| acceptor.token == token) {
             acceptor.may_have_clients = true;
         }
     }
 
-    /// Whether somebody may wait on one of the sockets.
+    /// Whether a client may be waiting on one of the sockets.
     pub(super) fn may_have_clients(&self) -> bool {
         self.sockets.iter().any(|acceptor| acceptor.may_have_clients)
     }
 
-    /// Where it accepts.
+    /// The routes and addresses of the sockets.
     pub(super) fn addresses(&self) -> Vec<(RouteKind, SocketAddr)> {
         self.sockets.iter().map(|acceptor| (acceptor.route, acceptor.addr)).collect()
     }
 
-    /// Lets go of the sockets of this address. Clients in a backlog that nobody keeps have a connection already: they
-    /// are given out, to be served and not reset.
+    /// Removes the sockets of this address. Returns the clients in the backlogs that only this process owns, because
+    /// closing these sockets would reset them.
     pub(super) fn unlisten(
         &mut self,
         route: RouteKind,
@@ -117,9 +117,9 @@ impl Acceptors {
         let options = self.settings.borrow().socket;
         let mut clients = Vec::new();
         for mut acceptor in self.sockets.extract_if(.., |known| (known.route, known.addr) == (route, addr)) {
-            // Closing it does not: another process may hold the socket as well, and epoll would go on speaking of its clients.
+            // Closing the socket is not enough: while another process has it open too, epoll would keep reporting it.
             if let Err(error) = registry.deregister(&mut acceptor.socket) {
-                warn!(%addr, %error, "cannot cease to watch a listening socket");
+                warn!(%addr, %error, "cannot stop watching a listening socket");
             }
             match acceptor.owner {
                 ListenerOwner::Supervisor => {}
@@ -139,7 +139,7 @@ impl Acceptors {
         clients
     }
 
-    /// The next client of any of the sockets; nothing when all are empty.
+    /// Accepts the next client from any of the sockets; `None` if no client is waiting.
     pub(super) fn next(&mut self) -> Option<(RouteKind, io::Result<Client>)> {
         let options = self.settings.borrow().socket;
         for step in 0..self.sockets.len() {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_accepted_is_watched_over_as_the_settings_say_at_that_moment() {
+    fn accepted_clients_get_the_present_socket_options() {
         let (settings, mut acceptors, poll) = acceptors();
         let listener = listener(ListenerOwner::Process);
         let addr = listener.addr;
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_that_nobody_keeps_is_emptied() {
+    fn a_backlog_that_only_this_process_owns_is_emptied() {
         let (_settings, mut acceptors, poll) = acceptors();
         let listener = listener(ListenerOwner::Process);
         let addr = listener.addr;
@@ -224,14 +224,14 @@ mod tests {
         let _clients = connect(addr);
         assert_eq!(acceptors.unlisten(RouteKind::Read, addr, poll.registry()).len(), 0, "another route");
         assert_eq!(acceptors.unlisten(RouteKind::Write, addr, poll.registry()).len(), CLIENTS);
-        assert!(TcpStream::connect(addr).is_err(), "nobody listens any more");
+        assert!(TcpStream::connect(addr).is_err(), "the socket is closed");
     }
 
     #[test]
-    fn a_backlog_that_a_holder_keeps_is_left_to_it_and_epoll_speaks_no_more_of_it() {
+    fn a_backlog_that_the_supervisor_owns_is_left_to_it_and_no_longer_watched() {
         let (_settings, mut acceptors, mut poll) = acceptors();
         let listener = listener(ListenerOwner::Supervisor);
-        let (addr, holder) = (listener.addr, listener.socket.try_clone().unwrap());
+        let (addr, supervisor) = (listener.addr, listener.socket.try_clone().unwrap());
         acceptors.add(listener, poll.registry());
         let _clients = connect(addr);
         let mut events = Events::with_capacity(1);
@@ -241,12 +241,12 @@ mod tests {
         let _latecomers = connect(addr);
         poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
         assert!(events.is_empty());
-        let accepted_by_holder = std::iter::from_fn(|| holder.accept().ok()).count();
-        assert_eq!(accepted_by_holder, 2 * CLIENTS, "those who came before and after");
+        let left = std::iter::from_fn(|| supervisor.accept().ok()).count();
+        assert_eq!(left, 2 * CLIENTS, "those from before and after");
     }
 
     #[test]
-    fn no_socket_starves_beside_one_that_is_never_empty() {
+    fn a_busy_socket_does_not_starve_another() {
         let (_settings, mut acceptors, poll) = acceptors();
         let (busy, other) = (listener(ListenerOwner::Process), listener(ListenerOwner::Process));
         let (busy_addr, other_addr) = (busy.addr, other.addr);

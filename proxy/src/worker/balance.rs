@@ -1,6 +1,8 @@
-//! Balance: which worker relays a session. One of them accepts all clients and brings them to a server, since a thread that
-//! finds more to do at each look spends less on it. Of the sessions that have settled it hands over until all have equally many;
-//! those that come and go in a moment stay.
+//! Balance: which worker relays a session.
+//!
+//! One worker accepts all clients and runs their start-ups, because a thread that finds more to do at each wake-up spends
+//! less on each. It transfers settled sessions until all workers have equally many. Sessions that end within moments
+//! never move.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -11,10 +13,10 @@ use tokio::sync::mpsc;
 use super::{LoopWaker, WorkerCommand};
 use crate::session::{End, Session};
 
-/// All workers, in their order.
+/// All workers, ordered by index.
 pub(super) type Pool = Arc<[Peer]>;
 
-/// How many clients a worker has, those on their way to it included.
+/// How many clients a worker has, including those that are being transferred to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Load(Arc<AtomicUsize>);
 
@@ -29,7 +31,7 @@ impl Load {
     }
 }
 
-/// One client of a worker, until this is dropped.
+/// Counts one client of a worker until it is dropped.
 #[derive(Debug)]
 pub(super) struct LoadGuard(Arc<AtomicUsize>);
 
@@ -39,14 +41,14 @@ impl Drop for LoadGuard {
     }
 }
 
-/// A session that a worker relays, and its share of the worker's load.
+/// A session that a worker relays, with the guard that counts it.
 pub(super) struct RelayedSession {
     pub(super) session: Session,
     pub(super) load: LoadGuard,
 }
 
 impl RelayedSession {
-    /// Ends the session; the worker's load counts it until then.
+    /// Ends the session, and stops counting it.
     pub(super) fn end(self, end: &End) {
         let Self { session, load } = self;
         session.end(end);
@@ -54,11 +56,11 @@ impl RelayedSession {
     }
 }
 
-/// A worker as the others see it.
+/// What the other workers know about a worker.
 #[derive(Debug)]
 pub(super) struct Peer {
     load: Load,
-    /// Weak, because a worker ends when nobody can give it orders any more.
+    /// Weak, because a worker ends when its command channel closes.
     commands: mpsc::WeakSender<WorkerCommand>,
     waker: Arc<LoopWaker>,
 }
@@ -73,7 +75,7 @@ impl Peer {
     }
 }
 
-/// A place for a session with a worker that has fewer.
+/// The permission to transfer one session to a certain worker.
 #[derive(Debug)]
 pub(super) struct TransferPermit {
     load: LoadGuard,
@@ -82,7 +84,7 @@ pub(super) struct TransferPermit {
 }
 
 impl TransferPermit {
-    /// Fills it.
+    /// Transfers the session.
     pub(super) fn transfer(self, mut relayed: Box<RelayedSession>) {
         relayed.load = self.load;
         self.command.send(WorkerCommand::Relay(relayed));
@@ -90,7 +92,7 @@ impl TransferPermit {
     }
 }
 
-/// A worker's place among the others.
+/// A worker's own handle on the pool.
 #[derive(Debug)]
 pub(super) struct PoolHandle {
     index: usize,
@@ -111,18 +113,18 @@ impl PoolHandle {
         &self.pool[self.index].load
     }
 
-    /// A seat for a client that this worker has accepted.
+    /// Counts a client that this worker has accepted.
     pub(super) fn add_client(&self) -> LoadGuard {
         self.load().add()
     }
 
-    /// A place with the worker that has the fewest sessions, if it would not have more than this one then.
+    /// A permit for the worker with the fewest clients, if it would not have more than this one afterwards.
     pub(super) fn transfer_permit(&self) -> Option<TransferPermit> {
         let other = self.pool.iter().min_by_key(|other| other.load.count())?;
         if self.load().count() <= other.load.count() + 1 {
             return None;
         }
-        // One whose queue is full, or who is gone, is not less busy.
+        // A worker with a full queue, or one that has exited, cannot take it.
         let command = other.commands.upgrade()?.try_reserve_owned().ok()?;
         Some(TransferPermit { load: other.load.add(), command, waker: Arc::clone(&other.waker) })
     }
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_become_even_wherever_they_arrived_and_ended_ones_count_no_more() {
+    fn transfers_make_the_workers_even_and_ended_sessions_no_longer_count() {
         let (pool, _inboxes) = pool(2, 8);
         let handles = [0, 1].map(|index| PoolHandle::new(index, Arc::clone(&pool)));
         let mut here = clients(&handles[0], 4);
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_handed_to_a_worker_that_is_gone_or_has_too_much_to_do() {
+    fn nothing_is_transferred_to_a_worker_that_is_gone_or_whose_queue_is_full() {
         let (pool, mut inboxes) = pool(2, 1);
         let handle = PoolHandle::new(0, Arc::clone(&pool));
         let _here = clients(&handle, 9);

@@ -1,4 +1,4 @@
-//! The rota: whose turn it is. The relays of one worker, and the loop around epoll in which each advances when it can.
+//! The event loop of a worker: waits for epoll, and advances the relays whose sockets are ready.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,11 +20,11 @@ use crate::admission::Grant;
 use crate::clock;
 use crate::session::{End, Progress, Scratch, Side};
 
-/// How many sockets epoll may speak of at once.
+/// How many events to take from epoll at once.
 const EVENTS: usize = 256;
-/// How long a session waits for control to decide about a pass that has run out; control does so at that very moment.
+/// How long a session with an expired grant waits for control to extend or revoke it. Control is due at the same moment.
 const GRANT_WAIT: Duration = Duration::from_secs(2);
-/// How often it looks meanwhile.
+/// How often to check the grant meanwhile.
 const GRANT_POLL: Duration = Duration::from_millis(5);
 
 /// The relays of one worker.
@@ -35,40 +35,40 @@ pub(super) struct EventLoop {
     sessions: Slab<Box<RelayedSession>>,
     scratch: Scratch,
     grants: Vec<WatchedGrant>,
-    /// Epoll had more to say than was asked at once.
+    /// Epoll filled the event buffer, so there may be more events.
     events_left: bool,
-    /// Sessions that have more to do than was fair.
+    /// Sessions that used up their rounds and have more to do.
     unfinished: Vec<usize>,
-    /// When sessions will have settled, some of which have ended since.
+    /// When sessions settle, in order. Some of them may have ended.
     settling: VecDeque<(Instant, usize)>,
-    /// Sessions that have settled and may be handed over.
+    /// Sessions that have settled and may be transferred.
     settled: Vec<usize>,
-    /// Sessions whose pass has run out, and until when they wait.
+    /// Sessions whose grant has expired, and until when they wait.
     suspended: Vec<(Instant, usize)>,
 }
 
-/// A pass that sessions here hold.
+/// A grant of sessions of this worker.
 struct WatchedGrant {
     grant: Arc<Grant>,
-    /// Rings the bell, as long as it is kept.
+    /// Wakes the worker on revocation, as long as it is not dropped.
     _revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-/// For what else than relays epoll has called.
+/// What epoll reported besides the sockets of relays.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
-    /// There may be orders.
+    /// The worker was woken: there may be commands.
     pub(super) woken: bool,
-    /// Listening sockets on which clients wait.
+    /// Listening sockets with waiting clients.
     pub(super) listeners: Vec<Token>,
 }
 
-/// What epoll calls the sockets of the session with this key: its client's and its server's.
+/// The epoll tokens of a session's sockets: its client's and its server's.
 const fn tokens(key: usize) -> [Token; 2] {
     [Token(2 * key), Token(2 * key + 1)]
 }
 
-/// The opposite.
+/// The session and the side that a token belongs to.
 const fn session(Token(token): Token) -> (usize, Side) {
     (token / 2, if token & 1 == 0 { Side::Client } else { Side::Server })
 }
@@ -90,12 +90,12 @@ impl EventLoop {
         }
     }
 
-    /// Where further sockets are watched.
+    /// Registers further sockets with epoll.
     pub(super) fn registry(&self) -> &Registry {
         self.poll.registry()
     }
 
-    /// What is readable when a socket is ready.
+    /// The epoll descriptor, which is readable when a socket is ready.
     pub(super) fn descriptor(&self) -> RawFd {
         self.poll.as_raw_fd()
     }
@@ -104,7 +104,7 @@ impl EventLoop {
         self.sessions.is_empty()
     }
 
-    /// How long those may wait whom no socket will call, if there are any.
+    /// Time until work that no epoll event will announce; `None` if there is none.
     pub(super) fn next_ready(&self) -> Option<Duration> {
         if self.events_left || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
@@ -112,12 +112,12 @@ impl EventLoop {
         (!self.suspended.is_empty()).then_some(GRANT_POLL)
     }
 
-    /// How long until the next session has settled.
+    /// Time until the next session settles.
     pub(super) fn next_settles(&self) -> Option<Duration> {
         self.settling.front().map(|(until, _)| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits until a socket is ready or the patience is over, and gives everybody their turn.
+    /// Waits for epoll events for at most `timeout`, and runs the sessions that have something to do.
     pub(super) fn advance(&mut self, timeout: Option<Duration>) -> Ready {
         let mut ready = Ready::default();
         match self.poll.poll(&mut self.events, timeout) {
@@ -125,7 +125,7 @@ impl EventLoop {
             Err(error) => panic!("epoll has failed: {error}"),
             Ok(()) => {}
         }
-        // Taken out, because whoever has the turn may change everything else.
+        // Taken out of `self`, which the sessions need mutably.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let mut count = 0;
         for event in &events {
@@ -145,8 +145,8 @@ impl EventLoop {
         ready
     }
 
-    /// Takes a session in and gives it its first turn. Never while epoll's events are looked at: they may speak of a session
-    /// that has ended, and whose place is given away here.
+    /// Adds a session and runs it for the first time. Must not be called while epoll's events are processed: the session
+    /// may get the key of one that has just ended, to which later events still refer.
     pub(super) fn add(&mut self, mut relayed: Box<RelayedSession>) {
         let key = self.sessions.vacant_key();
         let relay = &mut relayed.session.relay;
@@ -160,22 +160,22 @@ impl EventLoop {
             self.settling.push_back((at, key));
         }
         self.sessions.insert(relayed);
-        // It looks at the pass after it is watched, so no revocation can come between the two.
+        // It checks the grant after it is watched, so that a revocation in between is not missed.
         self.run(key);
     }
 
-    /// Those who have settled since this was last asked.
+    /// The sessions that have settled since the last call.
     pub(super) fn take_settled(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.settled)
     }
 
-    /// Gives a session away.
+    /// Removes a session without ending it, so that another worker can relay it.
     pub(super) fn remove_for_transfer(&mut self, key: usize) -> Option<Box<RelayedSession>> {
         let mut relayed = self.remove(key)?;
         match relayed.session.relay.deregister(self.poll.registry()) {
             Ok(()) => Some(relayed),
             Err(error) => {
-                warn!(%error, "cannot cease to watch a session");
+                warn!(%error, "cannot stop watching a session");
                 None
             }
         }
@@ -189,7 +189,7 @@ impl EventLoop {
         }
     }
 
-    /// Gives a session its turn.
+    /// Advances a session and acts on the result.
     fn run(&mut self, key: usize) {
         let Some(relayed) = self.sessions.get_mut(key) else { return };
         let (relay, scratch) = (&mut relayed.session.relay, &mut self.scratch);
@@ -203,7 +203,7 @@ impl EventLoop {
             Ok(Progress::Unfinished) => self.unfinished.push(key),
             Ok(Progress::GrantExpired) => self.suspend(key),
             Ok(Progress::Ended(end)) => self.end(key, &end),
-            // It was logged, and ends alone.
+            // The panic was logged, and ends only this session.
             Err(_) => drop(self.remove(key)),
         }
     }
@@ -225,7 +225,7 @@ impl EventLoop {
         self.sessions.try_remove(key)
     }
 
-    /// Has the end of a pass ring the bell.
+    /// Makes the revocation of a grant wake this worker.
     fn watch_grant(&mut self, grant: &Arc<Grant>) {
         if self.grants.iter().any(|known| Arc::ptr_eq(&known.grant, grant)) {
             return;
@@ -239,7 +239,7 @@ impl EventLoop {
         }
     }
 
-    /// Ends the sessions whose pass was revoked.
+    /// Ends the sessions whose grant was revoked.
     fn end_revoked(&mut self) {
         if self.grants.extract_if(.., |watched| watched.grant.is_revoked()).count() == 0 {
             return;
@@ -251,7 +251,7 @@ impl EventLoop {
         }
     }
 
-    /// Gives their turn to those whom no socket calls.
+    /// Runs the sessions that have something to do without an event.
     fn run_pending(&mut self) {
         for key in std::mem::take(&mut self.unfinished) {
             self.run(key);
@@ -274,7 +274,7 @@ impl EventLoop {
     fn settle(&mut self, now: Instant) {
         let due = self.settling.partition_point(|(at, _)| *at <= now);
         for (at, key) in self.settling.drain(..due) {
-            // Another session may have the place by now, which has its own time.
+            // The key may belong to another session by now, which settles at another time.
             let relay = self.sessions.get_mut(key).map(|relayed| &mut relayed.session.relay);
             if let Some(relay) = relay.filter(|relay| relay.settles_at() == Some(at)) {
                 relay.settle();
@@ -282,7 +282,7 @@ impl EventLoop {
             }
         }
         if self.settling.is_empty() {
-            // After a rush it would keep room for all who came.
+            // After a burst of clients the queue would keep its memory.
             self.settling.shrink_to(EVENTS);
         }
     }

@@ -1,9 +1,9 @@
-//! Workers: the threads that serve clients. The first one accepts them all, and hands sessions that have settled to others
-//! (`balance`).
+//! Workers: the threads that serve clients. The first worker accepts all clients, and transfers settled sessions to the
+//! others (`balance`).
 //!
-//! A worker spends nearly all its time on relays, so these have a loop of their own around epoll (`rota`), which costs
-//! less for each message than a runtime's. What happens before a relay, first packets and waiting and the way to a server,
-//! is told better as futures: while there are arrivals, tokio drives them and the relays beside them (`hall`).
+//! Relays are nearly all of the work, so they have their own epoll loop (`event_loop`), which costs less per message than
+//! a runtime. What happens before (first packet, waiting, connecting) is easier to write as futures. While there are
+//! such start-ups, tokio runs them, and runs the event loop beside them (`accept`).
 
 mod accept;
 mod acceptors;
@@ -27,44 +27,43 @@ use self::event_loop::EventLoop;
 use crate::route::RouteKind;
 use crate::session::Shared;
 
-/// How many orders may wait for a worker: one per listening socket and reload, and sessions that others hand over to it.
+/// The size of a worker's command queue: one command per listening socket and reload, and the transferred sessions.
 const COMMANDS: usize = 64;
-/// What epoll calls the bell; the sockets of sessions count from 0.
+/// The epoll token of the waker. Those of sessions' sockets count up from 0.
 const WAKE: Token = Token(usize::MAX);
-/// What epoll calls the listening sockets.
+/// The epoll tokens of listening sockets.
 const LISTENERS: Range<usize> = usize::MAX / 2..WAKE.0;
 
 /// A listening socket for one route.
 #[derive(Debug)]
 pub struct Listener {
-    /// What its clients want.
+    /// The route of its clients.
     pub route: RouteKind,
     /// Where it listens.
     pub addr: SocketAddr,
-    /// The socket itself.
+    /// The socket, in non-blocking mode.
     pub socket: std::net::TcpListener,
-    /// Who is left with the clients in its backlog when this process stops listening.
+    /// Who owns its backlog when this process stops listening.
     pub owner: ListenerOwner,
 }
 
-/// Who keeps a listening socket open when the worker lets go of it.
+/// Who keeps a listening socket open when the worker stops listening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListenerOwner {
-    /// Nobody: clients in its backlog would be reset.
+    /// Only this process: closing the socket would reset the clients in its backlog.
     Process,
-    /// Whoever handed it in: clients in its backlog wait for the next process.
+    /// The supervisor too: the clients in its backlog wait for the next process.
     Supervisor,
 }
 
-/// What a worker is told.
+/// A command to a worker.
 enum WorkerCommand {
     Listen(Listener),
     Unlisten(RouteKind, SocketAddr),
     Relay(Box<RelayedSession>),
 }
 
-/// The workers, which keep their sessions balanced. The first of them accepts. Dropping them lets each thread end once its
-/// sessions have.
+/// The workers. The first of them accepts clients. After this is dropped, each thread ends with its last session.
 #[derive(Debug)]
 pub struct Workers(Vec<Worker>);
 
@@ -72,11 +71,11 @@ pub struct Workers(Vec<Worker>);
 struct Worker {
     commands: mpsc::Sender<WorkerCommand>,
     load: Load,
-    // Behind the orders, so that the worker finds them closed when it is called.
+    // Declared after `commands`, so that the channel is already closed when this wakes the worker.
     waker: WakeOnDrop,
 }
 
-/// Calls a worker out of its wait: there are orders, or a pass was revoked.
+/// Wakes a worker from epoll, because there are commands or a grant was revoked.
 #[derive(Debug)]
 struct LoopWaker(Waker);
 
@@ -92,7 +91,7 @@ impl Wake for LoopWaker {
     }
 }
 
-/// A bell that also rings when it is dropped.
+/// A waker that also wakes the worker when it is dropped.
 #[derive(Debug)]
 struct WakeOnDrop(Arc<LoopWaker>);
 
@@ -103,10 +102,10 @@ impl Drop for WakeOnDrop {
 }
 
 impl Workers {
-    /// Starts so many of them.
+    /// Starts this many workers.
     ///
     /// # Errors
-    /// When the operating system has no thread or no descriptor left.
+    /// If a thread cannot be started, or no file descriptor is left.
     pub fn start(workers: usize, shared: Shared) -> io::Result<Self> {
         let shared = Arc::new(shared);
         let polls: Vec<Poll> = (0..workers).map(|_| Poll::new()).collect::<io::Result<_>>()?;
@@ -128,31 +127,31 @@ impl Workers {
         Ok(Self(started))
     }
 
-    /// Begins to accept clients.
+    /// Starts to accept clients on a socket.
     pub async fn listen(&self, listener: Listener) {
         self.tell_first(WorkerCommand::Listen(listener)).await;
     }
 
-    /// Ceases to accept clients; sessions go on.
+    /// Stops accepting clients on an address. Open sessions continue.
     pub async fn unlisten(&self, route: RouteKind, addr: SocketAddr) {
         self.tell_first(WorkerCommand::Unlisten(route, addr)).await;
     }
 
-    /// How many clients they have.
+    /// How many clients the workers have.
     pub fn sessions(&self) -> usize {
         self.0.iter().map(|worker| worker.load.count()).sum()
     }
 
     async fn tell_first(&self, command: WorkerCommand) {
         if let Some(first) = self.0.first() {
-            // A worker that is gone has panicked, which was logged.
+            // A worker that is gone has panicked, and the panic was logged.
             let _ = first.commands.send(command).await;
             first.waker.0.wake_by_ref();
         }
     }
 }
 
-/// Starts the thread of a worker, and returns when it runs.
+/// Starts the thread of a worker, and returns once it runs.
 fn start_thread(
     shared: Arc<Shared>,
     event_loop: EventLoop,
@@ -170,6 +169,6 @@ fn start_thread(
             Err(error) => drop(told.send(error)),
         }
     })?;
-    // Nothing comes when all is well.
+    // Without an error the sender is dropped.
     started.recv().map_or(Ok(()), Err)
 }

@@ -167,7 +167,7 @@ async fn a_socket_that_no_route_wants_is_refused_by_name() {
     let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
     assert_eq!(
         refused.unwrap_err().to_string(),
-        format!("a listening socket was handed in for {addr}, where no route listens")
+        format!("no route listens on {addr}, the address of an inherited socket")
     );
     assert!(is_up.await.is_err(), "a process that does not start is not up");
 }
@@ -210,7 +210,7 @@ async fn a_client_whose_first_packet_comes_after_the_end_is_told_so() {
     assert!(last_words(&mut open).await.contains("57P01"));
     late.write_all(STARTUP).await.unwrap();
     let told = last_words(&mut late).await;
-    assert!(told.contains("57P03") && told.contains("the proxy is being stopped"), "{told}");
+    assert!(told.contains("57P03") && told.contains("the proxy is shutting down"), "{told}");
     run.ended().await;
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// The longest pause between two rounds; a life that lasted longer counts as a success.
+/// The longest pause between two rounds. A watch session that lasted longer counts as a success.
 pub(super) const LONGEST: Duration = Duration::from_secs(2);
 
-/// Pauses that double, with the first retry at once. Each is shortened at random so that many proxies spread out.
+/// Pauses that double, with an immediate first retry. Each is shortened at random, so that many proxies spread out.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     next: Duration,
@@ -23,7 +23,7 @@ impl Backoff {
         pause - pause.mul_f64(f64::from(u32::try_from(jitter).unwrap_or_default()) / 1000.0)
     }
 
-    /// Begins anew.
+    /// Starts again with an immediate retry.
     pub(super) fn reset(&mut self) {
         self.next = Duration::ZERO;
     }

@@ -1,4 +1,4 @@
-//! A one-time look at one endpoint, for people who set things up.
+//! A one-time check of an endpoint, for `pg-leader-proxy check`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,32 +11,32 @@ use super::read::read;
 use super::snapshot::{Snapshot, Values};
 use crate::config;
 
-/// Any lease will do to find out whether leases may be read.
+/// Reading any lease, even one that does not exist, shows whether leases may be read.
 const NO_LEASE: i64 = 1;
 
-/// What an endpoint of etcd can do for the proxy.
+/// What a check of an endpoint found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointReport {
-    /// Its URL, without credentials.
+    /// The endpoint's URL, without credentials.
     pub endpoint: String,
-    /// The version of etcd, where it tells.
+    /// The version of etcd, if it could be read.
     pub version: Option<String>,
-    /// Whether this version may answer a wrong time to live after an election (etcd#17506): older than 3.4.32, or
-    /// 3.5 before 3.5.13.
+    /// Whether this version may return a wrong time to live after an election (etcd#17506): before 3.4.32, or 3.5 before
+    /// 3.5.13.
     pub outdated: bool,
     /// The keys of the cluster, without the prefix.
     pub keys: BTreeSet<String>,
-    /// Who holds the leader key.
+    /// The holder of the leader key.
     pub leader: Option<MemberName>,
-    /// How long the lease of the leader key lasts.
+    /// The remaining lease of the leader key.
     pub lease: Option<Duration>,
 }
 
-/// Does once at `endpoint`, one of the configured ones, everything that the proxy will do there: connect, log in, read
-/// linearizably, read a lease, open the watch.
+/// Does everything once at `endpoint` that the proxy will do there: connect, log in, read the keys, read a lease, open
+/// the watch.
 ///
 /// # Errors
-/// [`EtcdError`], which says which of these failed and why.
+/// [`EtcdError`], which says what failed and why.
 pub async fn check_endpoint(config: &config::Etcd, endpoint: &str) -> Result<EndpointReport, EtcdError> {
     let endpoint = Endpoint::connect(config, endpoint).await?;
     let found = read(endpoint.clone(), config.prefix.clone()).await?;
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_whose_leases_may_be_wrong() {
+    fn outdated_versions_are_recognized() {
         for outdated in ["3.3.27", "3.4.23", "3.4.31", "3.5.0", "3.5.12", "3.5.12-rc.1"] {
             assert!(is_outdated(outdated), "{outdated}");
         }

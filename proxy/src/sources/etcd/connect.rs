@@ -1,4 +1,4 @@
-//! One endpoint of etcd: how to reach it, and every question asked of it, each with its limit.
+//! An endpoint of etcd: connecting to it, and the requests to it, each with a timeout.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +13,12 @@ use tokio::time::timeout;
 use super::error::{EtcdError, shown};
 use crate::config;
 
-/// Between two pings. etcd hangs up on clients that ping more often than every 5 s (`--grpc-keepalive-min-time`).
+/// The interval of HTTP/2 pings. etcd disconnects clients that ping more often than every 5 s
+/// (`--grpc-keepalive-min-time`).
 const PING_INTERVAL: Duration = Duration::from_secs(6);
 
-/// The history of a cluster that was promoted thousands of times must not keep the proxy from its leader. Without this
-/// the limit is 4 MB.
+/// The largest answer to accept, in bytes. The default of 4 MB is too small for a cluster whose `history` key lists
+/// thousands of promotions.
 const LARGEST_ANSWER: usize = 64 << 20;
 
 /// A connection to one endpoint.
@@ -29,13 +30,13 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reaches `url` and logs in.
+    /// Connects to `url` and logs in.
     ///
-    /// The requests themselves open the TCP connection, so success says little when there is no login.
+    /// Without a login the TCP connection is only opened by the first request.
     pub(super) async fn connect(config: &config::Etcd, url: &str) -> Result<Self, EtcdError> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(config.timeout)
-            // While the watch is open the connection is never idle. Pings without a stream would count against us.
+            // Pings without an open stream would count against the client. The watch is always open.
             .with_keep_alive(PING_INTERVAL, config.timeout)
             .with_tcp_keepalive(PING_INTERVAL)
             .with_require_leader(true)
@@ -48,7 +49,7 @@ impl Endpoint {
         }
         let operation = if config.login.is_some() { "log in" } else { "connect" };
         let endpoint = shown(url);
-        // Boxed because the client's future is as large as all its services together.
+        // Boxed, because the future is as large as all services of the client together.
         let connecting = Box::pin(Client::connect([url], Some(options)));
         let client = match timeout(config.timeout, connecting).await {
             Ok(Ok(client)) => client,
@@ -60,25 +61,25 @@ impl Endpoint {
         Ok(Self { client: Arc::new(client), url: endpoint, limit: config.timeout })
     }
 
-    /// The URL, as it may be shown.
+    /// The URL, without credentials.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// A linearizable read of everything below `prefix`.
+    /// Reads everything below `prefix` linearizably.
     pub(super) async fn range(&self, prefix: &str) -> Result<GetResponse, EtcdError> {
         let mut client = self.client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
         let options = GetOptions::new().with_prefix();
         self.limited("read the cluster's keys", client.get(prefix, Some(options))).await
     }
 
-    /// How long the lease still lasts.
+    /// Reads the remaining time to live of a lease.
     pub(super) async fn time_to_live(&self, lease: i64) -> Result<LeaseTimeToLiveResponse, EtcdError> {
         let mut client = self.client.lease_client();
         self.limited("read the leader's lease", client.time_to_live(lease, None)).await
     }
 
-    /// A watch of everything below `prefix` that happened from `revision` on.
+    /// Watches everything below `prefix` from `revision` on.
     pub(super) async fn watch(&self, prefix: &str, revision: i64) -> Result<WatchStream, EtcdError> {
         let mut client = self.client.watch_client().max_decoding_message_size(LARGEST_ANSWER);
         let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_progress_notify();
@@ -92,7 +93,7 @@ impl Endpoint {
         Ok(status.version().to_owned())
     }
 
-    /// Bounds `answer` by the limit and says what it was about when it fails.
+    /// Adds the timeout to a request, and the operation to its error.
     async fn limited<T>(
         &self,
         operation: &'static str,
@@ -105,13 +106,13 @@ impl Endpoint {
         }
     }
 
-    /// An error of this endpoint.
+    /// An error of this endpoint during `operation`.
     pub(super) fn failed(&self, operation: &'static str, error: etcd_client::Error) -> EtcdError {
         EtcdError::RequestFailed { endpoint: self.url.clone(), operation, source: error.into() }
     }
 }
 
-/// Reads the certificates anew for each connection, so that renewed ones are taken up without a restart.
+/// Reads the certificates again for each connection, so that renewed ones are used without a restart.
 async fn tls(config: &config::EtcdTls) -> Result<TlsOptions, EtcdError> {
     let mut tls = TlsOptions::new();
     tls = match &config.ca_file {

@@ -1,4 +1,4 @@
-//! What can go wrong with etcd, said so that a person knows what to do.
+//! Errors of the etcd source.
 
 use std::error::Error;
 use std::fmt;
@@ -7,81 +7,81 @@ use std::time::Duration;
 
 use super::super::chain;
 
-/// Why an endpoint of etcd did not give what it was asked for.
+/// Why the etcd source failed.
 #[derive(Debug, thiserror::Error)]
 pub enum EtcdError {
     /// A file with a certificate or a key cannot be read.
     #[error("cannot read {} for TLS with etcd", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
-    /// The endpoint refused, or gave an error.
+    /// A request to the endpoint failed.
     #[error("{endpoint}: cannot {operation}")]
     RequestFailed {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
-        /// What we were doing.
+        /// What the request was for.
         operation: &'static str,
-        /// What it said.
+        /// The cause.
         #[source]
         source: EtcdCause,
     },
-    /// The endpoint said nothing.
+    /// The endpoint did not answer.
     #[error("{endpoint}: no answer within {limit:?} while trying to {operation}")]
     Timeout {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
-        /// What we were doing.
+        /// What the request was for.
         operation: &'static str,
-        /// How long we waited.
+        /// The timeout.
         limit: Duration,
     },
     /// The endpoint ended the watch.
     #[error("{endpoint}: the watch was ended: {reason}")]
     WatchEnded {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
-        /// Its reason.
+        /// etcd's reason.
         reason: String,
     },
-    /// The history that the watch needed is compacted away.
-    #[error("{endpoint}: the history up to revision {revision} is compacted")]
+    /// The revisions that the watch needs are compacted.
+    #[error("{endpoint}: the revisions before {revision} are compacted")]
     Compacted {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
-        /// The oldest revision that is left.
+        /// The oldest revision that is still available.
         revision: i64,
     },
     /// The watch did not deliver a change that a read showed.
     #[error("{endpoint}: the watch missed a change after revision {revision}")]
     WatchMissed {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
-        /// The last revision that it delivered.
+        /// The last revision that the watch delivered.
         revision: i64,
     },
-    /// The endpoint now belongs to another etcd cluster, or its store was set back.
-    #[error("{endpoint}: the store is not the one that was read before")]
+    /// The endpoint now belongs to another etcd cluster.
+    #[error("{endpoint}: the answer is from another etcd cluster than before")]
     OtherStore {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
     },
-    /// An answer had no header.
+    /// An answer has no header.
     #[error("{endpoint}: an answer without a header")]
     NoHeader {
-        /// Whom we asked, without credentials.
+        /// The endpoint, without credentials.
         endpoint: String,
     },
-    /// Nobody takes observations any more: the proxy is stopping.
-    #[error("nobody takes the observations of etcd")]
+    /// The receiver of observations is gone: the proxy is shutting down.
+    #[error("the receiver of etcd's observations is gone")]
     ReceiverGone,
 }
 
-/// What etcd or the way to it said. The client's own error keeps its causes to itself, so they are written out here.
+/// An error of the etcd client, with its causes in its text, because the client's own error does not show them.
 #[derive(Debug)]
 pub struct EtcdCause(etcd_client::Error);
 
@@ -109,7 +109,7 @@ impl fmt::Display for EtcdCause {
 
 impl Error for EtcdCause {}
 
-/// An endpoint's URL as it may be shown: without a user or password.
+/// An endpoint's URL without user and password.
 pub(super) fn shown(endpoint: &str) -> String {
     let (scheme, rest) = endpoint.split_once("://").map_or((None, endpoint), |(s, rest)| (Some(s), rest));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -1,7 +1,7 @@
-//! The leader key, the members and the cluster's configuration, pushed by etcd and confirmed at intervals.
+//! The etcd source: Patroni's keys, pushed by a watch and confirmed by regular reads.
 //!
-//! The source lives through one life after another, each with one endpoint; whatever goes wrong ends the
-//! life, and the next one begins with a complete read at the next endpoint. Observations leave in the store's order.
+//! The source runs one watch session after another. Each session uses one endpoint and begins with a complete read. Any
+//! failure ends it, and the next session uses the next endpoint. Observations are sent in the store's order.
 
 use std::convert::Infallible;
 
@@ -30,7 +30,7 @@ use observation_sender::ObservationSender;
 use snapshot::Values;
 use watch_session::WatchSession;
 
-/// The source of everything that the store says.
+/// The etcd source.
 #[derive(Debug)]
 pub struct EtcdSource {
     config: config::Etcd,
@@ -38,15 +38,15 @@ pub struct EtcdSource {
 }
 
 impl EtcdSource {
-    /// A source that will send to `observations` what it reads according to `config`.
+    /// A source that sends to `observations`.
     pub fn new(config: config::Etcd, observations: mpsc::Sender<Observation>) -> Self {
         Self { config, sender: ObservationSender::new(observations) }
     }
 
-    /// Follows the store for ever.
+    /// Runs for ever.
     ///
     /// # Errors
-    /// [`EtcdError::Unheard`] when nobody takes the observations any more.
+    /// [`EtcdError::ReceiverGone`] if the receiver of observations is gone.
     pub async fn run(self) -> Result<Infallible, EtcdError> {
         let limit = self.config.refresh_interval + self.config.timeout;
         let endpoints = EndpointLoop {
@@ -66,17 +66,17 @@ impl EtcdSource {
     }
 }
 
-/// One life after another, round and round over the endpoints.
+/// Runs one watch session after another, round robin over the endpoints.
 struct EndpointLoop<'a> {
     config: &'a config::Etcd,
     sender: &'a ObservationSender,
     values: Values,
-    /// Whose turn it is; an endpoint that works keeps it.
+    /// The index of the endpoint to use.
     current: usize,
-    /// How many endpoints in a row did not even answer the first read.
+    /// How many endpoints in a row did not answer their first read.
     failed: usize,
     backoff: Backoff,
-    /// The last failure that was logged as news.
+    /// The last error that was logged as a warning.
     last_error: Option<String>,
 }
 
@@ -104,7 +104,7 @@ impl EndpointLoop<'_> {
         }
     }
 
-    /// Returns whether the first read was answered, and why the life ended.
+    /// Runs one session. Returns whether its first read was answered, and why it ended.
     async fn one_session(&mut self) -> (bool, EtcdError) {
         let url = &self.config.endpoints[self.current];
         match WatchSession::open(self.config, self.sender, &mut self.values, url).await {
@@ -119,7 +119,7 @@ impl EndpointLoop<'_> {
         }
     }
 
-    /// Says once what goes wrong, and repeats only at the debug level.
+    /// Logs an error as a warning, and repetitions of it at debug level.
     fn log_error(&mut self, error: &EtcdError) {
         let text = chain(error);
         if self.last_error.as_ref() == Some(&text) {

@@ -1,4 +1,4 @@
-//! The outlet: the one way out for observations of the store, which also notices when the store falls silent.
+//! Sends the observations of the store, and reports when the store is silent.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tracing::warn;
 use super::error::EtcdError;
 use crate::clock;
 
-/// Where observations of the store go, in its order.
+/// The sender of the store's observations.
 #[derive(Debug)]
 pub(super) struct ObservationSender {
     observations: mpsc::Sender<Observation>,
@@ -19,9 +19,9 @@ pub(super) struct ObservationSender {
 
 #[derive(Clone, Copy, Debug)]
 struct Liveness {
-    /// When the last linearizable answer came, or when waiting for one began.
+    /// When the last linearizable answer arrived, or the source started.
     answered: Instant,
-    /// Whether the silence since then was observed, and nothing that contradicts it.
+    /// Whether the silence since then was reported, and no leader key was sent after that.
     observed: bool,
     /// Whether the silence since then was logged.
     logged: bool,
@@ -33,24 +33,24 @@ impl ObservationSender {
         Self { observations, liveness: watch::Sender::new(liveness) }
     }
 
-    /// Notes a linearizable answer. Returns whether it ended a silence that was logged.
+    /// Records a linearizable answer. Returns whether it ended a silence that was logged.
     pub(super) fn record_answer(&self) -> bool {
         let before =
             self.liveness.send_replace(Liveness { answered: Instant::now(), observed: false, logged: false });
         before.logged
     }
 
-    /// Passes an observation on.
+    /// Sends an observation.
     pub(super) async fn send(&self, observation: Observation) -> Result<(), EtcdError> {
-        // The router takes a leader key for a sign that the store answers. When only the watch speaks while reads
-        // fail, the silence has to be said again after it.
+        // To the router a leader key means that the store answers. If it came from the watch while reads fail, the
+        // silence must be reported again afterwards.
         if matches!(observation, Observation::LeaderKey { .. }) {
             self.liveness.send_if_modified(|liveness| std::mem::take(&mut liveness.observed));
         }
         self.observations.send(observation).await.map_err(|_| EtcdError::ReceiverGone)
     }
 
-    /// Says that the store is silent, unless that was said.
+    /// Reports that the store is silent, unless that was already reported.
     pub(super) async fn report_silence(&self) -> Result<(), EtcdError> {
         let mut logged = true;
         let news = self.liveness.send_if_modified(|liveness| {
@@ -58,7 +58,7 @@ impl ObservationSender {
             !std::mem::replace(&mut liveness.observed, true)
         });
         if !logged {
-            warn!("no endpoint of etcd gives a linearizable answer");
+            warn!("no endpoint of etcd answers linearizable reads");
         }
         if news {
             let silence = Observation::DcsSilent { since: clock::now() };
@@ -67,7 +67,7 @@ impl ObservationSender {
         Ok(())
     }
 
-    /// Says that the store is silent whenever no linearizable answer has come for `limit`. Never finishes.
+    /// Reports silence whenever no linearizable answer has arrived for `limit`. Runs for ever.
     pub(super) async fn watch_for_silence(
         &self,
         limit: Duration,

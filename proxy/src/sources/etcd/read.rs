@@ -1,4 +1,4 @@
-//! A read: all keys of the cluster and how long the leader's lease still lasts, confirmed by a quorum.
+//! Linearizable reads of all keys of the cluster and of the leader's lease.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use super::connect::Endpoint;
 use super::error::EtcdError;
 use crate::clock;
 
-/// How often a lease is asked for again when its answer does not fit the read, before the read goes without.
+/// How many times to read when the lease's answer does not match the keys, before the read is returned without a lease.
 const ATTEMPTS: usize = 3;
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) struct ReadResult {
     pub(super) cluster: u64,
     pub(super) revision: i64,
     pub(super) kvs: Vec<KeyValue>,
-    /// How long the lease of the leader key still lasts, stamped with when the read was sent.
+    /// The remaining lease of the leader key, stamped with when the read was sent.
     pub(super) lease: Option<Stamped<Duration>>,
-    /// When the answer was complete.
+    /// When the last answer arrived.
     pub(super) seen: Moment,
 }
 
-/// Reads everything below `prefix`, and the time to live of the lease that the key `leader` there hangs on.
+/// Reads everything below `prefix`, and the time to live of the lease of the key `leader`.
 ///
-/// The stamp is taken before the first of the two questions, and the answers count together only when both came in
-/// the same raft term: after an election the time to live may be a wrong one (etcd#17506).
+/// The stamp is from before the first of the two requests. The lease only counts if both answers are from the same raft
+/// term, because after an election the time to live may be wrong (etcd#17506).
 pub(super) async fn read(endpoint: Endpoint, prefix: String) -> Result<ReadResult, EtcdError> {
     let leader = format!("{prefix}leader");
     let mut attempt = 1;
@@ -53,23 +53,23 @@ pub(super) async fn read(endpoint: Endpoint, prefix: String) -> Result<ReadResul
     }
 }
 
-/// The lease of the leader key, if there is such a key and it hangs on one.
+/// The lease of the leader key, if the key exists and has one.
 fn lease_of(range: &GetResponse, leader: &[u8]) -> Option<i64> {
     let kv = range.kvs().iter().find(|kv| kv.key() == leader)?;
     (kv.lease() != 0).then_some(kv.lease())
 }
 
-/// The time to live, if the answer fits the read of the keys.
+/// The remaining time to live, if the answer matches the read of the keys.
 ///
-/// etcd cuts it to whole seconds (`int64(remaining.Seconds())`), which errs to the safe side. A member that has just
-/// lost its leadership may say "for ever"; no lease lasts longer than what it was granted.
+/// etcd truncates it to whole seconds (`int64(remaining.Seconds())`), which is on the safe side. An etcd member that has
+/// just lost its raft leadership may return "for ever", so it is capped at the granted time.
 fn confirmed(read: &ResponseHeader, answer: &LeaseTimeToLiveResponse) -> Option<Duration> {
     let same_term = answer.header().is_some_and(|header| header.raft_term() == read.raft_term());
     remaining(same_term, answer.ttl(), answer.granted_ttl())
 }
 
 fn remaining(same_term: bool, ttl: i64, granted: i64) -> Option<Duration> {
-    // A negative time says that the lease is gone, so the key must be gone as well: read again.
+    // A negative time means that the lease is gone, and so the key must be gone too: read again.
     let seconds = u64::try_from(ttl.min(granted)).ok()?;
     same_term.then(|| Duration::from_secs(seconds))
 }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_to_live_counts_only_in_the_term_of_the_read_and_never_beyond_the_grant() {
+    fn a_time_to_live_counts_only_in_the_term_of_the_read_and_is_capped_at_the_granted_time() {
         assert_eq!(remaining(true, 29, 30), Some(Duration::from_secs(29)));
         assert_eq!(remaining(true, 0, 30), Some(Duration::ZERO));
         assert_eq!(remaining(true, 9_223_372_036, 30), Some(Duration::from_secs(30)));

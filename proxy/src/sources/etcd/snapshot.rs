@@ -1,4 +1,4 @@
-//! The cluster as the store has it, key by key, and the observations that a change of it amounts to.
+//! Snapshots: what the store says about the cluster, and the observations that follow from its changes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use tracing::warn;
 use super::super::patroni::{self, Key, ValueError};
 use crate::config;
 
-/// How much of a value that makes no sense is shown in the log.
+/// How much of an invalid value to log, in bytes.
 const SHOWN_BYTES: usize = 80;
 
-/// The leader key with the lease it hangs on.
+/// The leader key and the ID of its lease; 0 if it has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HeldKey {
     pub(super) key: LeaderKey,
     pub(super) lease: i64,
 }
 
-/// Everything that the store says about the cluster, at one revision.
+/// What the store says about the cluster at one revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Snapshot {
-    /// The store's revision up to which everything is in here.
+    /// The revision up to which all changes are included.
     pub(super) revision: i64,
     pub(super) leader: Option<HeldKey>,
     members: BTreeMap<MemberName, Member>,
@@ -35,21 +35,21 @@ pub(super) struct Snapshot {
     initialize: Option<SystemId>,
 }
 
-/// What an event of the watch did to the snapshot.
+/// How an event of the watch changed the snapshot.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Nothing that matters to routing.
+    /// Not in a way that matters for routing.
     Nothing,
-    /// This is to be observed.
+    /// Send this observation.
     Observe(Observation),
-    /// The leader key is there, new or on another lease: observe it, and read the lease.
+    /// The leader key was put, by a new holder or with another lease: send it, and read the lease.
     LeaderPut(HeldKey),
-    /// The leader key is gone.
+    /// The leader key was deleted.
     LeaderDeleted,
 }
 
 impl Snapshot {
-    /// The snapshot that a read of the prefix amounts to.
+    /// The snapshot from a read of all keys.
     pub(super) fn of(values: &mut Values, kvs: &[KeyValue], revision: i64) -> Self {
         let mut snapshot = Self { revision, ..Self::default() };
         for kv in kvs {
@@ -69,7 +69,7 @@ impl Snapshot {
         snapshot
     }
 
-    /// Takes in an event of the watch. One that a read already showed changes nothing.
+    /// Applies an event of the watch. An event that a read has already shown changes nothing.
     pub(super) fn apply(&mut self, values: &mut Values, event: &Event) -> Change {
         let Some(kv) = event.kv().filter(|kv| kv.mod_revision() > self.revision) else {
             return Change::Nothing;
@@ -100,7 +100,7 @@ impl Snapshot {
         }
     }
 
-    /// Notes that everything up to `revision` is in here.
+    /// Records that all changes up to `revision` are included.
     pub(super) fn advance_revision(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
@@ -113,12 +113,12 @@ impl Snapshot {
         leader.map_or(Change::LeaderDeleted, Change::LeaderPut)
     }
 
-    /// Whether `other` says the same of the cluster, at whatever revision.
+    /// Whether `other` says the same about the cluster, even at another revision.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         Self { revision: other.revision, ..self.clone() } == *other
     }
 
-    /// Everything but the leader key, as observations; where `known` is given, only what differs from it.
+    /// Everything except the leader key, as observations. With `known`, only what differs from it.
     pub(super) fn observations(&self, known: Option<&Self>) -> Vec<Observation> {
         let differs = |same: fn(&Self, &Self) -> bool| known.is_none_or(|known| !same(self, known));
         let mut observations = Vec::new();
@@ -157,7 +157,7 @@ fn replace<T: Copy + PartialEq>(known: &mut T, new: T, send_change: impl FnOnce(
     }
 }
 
-/// Turns keys and values into facts, and complains once about each value that makes no sense.
+/// Parses keys and values, and logs each invalid value once.
 #[derive(Debug)]
 pub(super) struct Values {
     prefix: String,
@@ -202,7 +202,7 @@ impl Values {
         self.parsed_or_warn(kv, patroni::initialize(kv.value())).flatten()
     }
 
-    /// The fact, or a complaint in the log unless it was said before of the same bytes.
+    /// The parsed value, or a warning in the log, unless the same bytes were already logged.
     fn parsed_or_warn<T>(&mut self, kv: &KeyValue, parsed: Result<T, ValueError>) -> Option<T> {
         match parsed {
             Ok(fact) => {
@@ -215,7 +215,7 @@ impl Values {
                     let key = String::from_utf8_lossy(kv.key());
                     let shown = &kv.value()[..kv.value().len().min(SHOWN_BYTES)];
                     let value = shown.escape_ascii();
-                    warn!(%key, %value, error = super::chain(&error), "ignored a value in etcd that makes no sense");
+                    warn!(%key, %value, error = super::chain(&error), "ignoring an invalid value in etcd");
                 }
                 None
             }

@@ -1,4 +1,4 @@
-//! One life with one endpoint: read everything, watch what changes, and read again at intervals.
+//! A watch session with one endpoint: read everything, watch changes, and read again at intervals.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -15,10 +15,10 @@ use super::read::{ReadResult, read};
 use super::snapshot::{Change, HeldKey, Snapshot, Values};
 use crate::{clock, config};
 
-/// A read that is under way beside the watch, so that a slow answer never holds up an event.
+/// A read that runs beside the watch, so that a slow answer never delays an event.
 type PendingRead = Pin<Box<dyn Future<Output = Result<ReadResult, EtcdError>> + Send>>;
 
-/// A life after its first read.
+/// A watch session after its first read.
 pub(super) struct WatchSession<'a> {
     config: &'a config::Etcd,
     sender: &'a ObservationSender,
@@ -27,9 +27,9 @@ pub(super) struct WatchSession<'a> {
     cluster: u64,
     snapshot: Snapshot,
     pending_read: Option<PendingRead>,
-    /// A change that a read showed before the watch did: the watch must deliver it too, by then.
+    /// Set when a read showed a change before the watch did: the watch must deliver it before the deadline.
     expected_event: Option<ExpectedEvent>,
-    /// Whether a sign of life was asked for and nothing has come through the watch since.
+    /// Whether a progress notification was requested, and nothing has arrived through the watch since.
     progress_pending: bool,
 }
 
@@ -41,8 +41,8 @@ struct ExpectedEvent {
 }
 
 impl<'a> WatchSession<'a> {
-    /// Connects to `url` and reads everything. What a first read says is true, whatever was known before: a store
-    /// that was restored from a backup has lower revisions.
+    /// Connects to `url` and reads everything. The first read counts whatever was known before, because a store that
+    /// was restored from a backup has lower revisions.
     pub(super) async fn open(
         config: &'a config::Etcd,
         sender: &'a ObservationSender,
@@ -75,12 +75,12 @@ impl<'a> WatchSession<'a> {
         Ok(session)
     }
 
-    /// The endpoint, as it may be shown.
+    /// The endpoint's URL, without credentials.
     pub(super) fn url(&self) -> &str {
         self.endpoint.url()
     }
 
-    /// Follows the store until the endpoint fails.
+    /// Runs until the endpoint fails.
     pub(super) async fn run(mut self) -> Result<Infallible, EtcdError> {
         let mut watch = self.endpoint.watch(&self.config.prefix, self.snapshot.revision + 1).await?;
         let mut refresh = ticks(self.config.refresh_interval);
@@ -101,7 +101,7 @@ impl<'a> WatchSession<'a> {
         }
     }
 
-    /// A message of the watch.
+    /// Handles a message of the watch.
     async fn handle_message(
         &mut self,
         message: Result<Option<WatchResponse>, etcd_client::Error>,
@@ -135,8 +135,8 @@ impl<'a> WatchSession<'a> {
             self.send_change(change).await?;
             last = last.max(revision);
         }
-        // Only after all events, because those of one transaction share a revision. The revision of a message without
-        // events proves nothing: older servers send it ahead of events (etcd#15220).
+        // After all events, because those of one transaction share a revision. The revision of a message without events
+        // proves nothing, because older servers send it before events (etcd#15220).
         self.snapshot.advance_revision(last);
         Ok(())
     }
@@ -153,13 +153,13 @@ impl<'a> WatchSession<'a> {
                 Ok(())
             }
             Change::LeaderDeleted => {
-                debug!("the leader key is gone");
+                debug!("the leader key was deleted");
                 self.sender.send(self.snapshot.observe_leader(None, clock::now())).await
             }
         }
     }
 
-    /// The answer of a read that went beside the watch.
+    /// Handles the answer of a read.
     async fn handle_read(&mut self, answer: ReadResult) -> Result<(), EtcdError> {
         self.pending_read = None;
         if answer.cluster != self.cluster {
@@ -168,7 +168,7 @@ impl<'a> WatchSession<'a> {
         self.sender.record_answer();
         let snapshot = Snapshot::of(self.values, &answer.kvs, answer.revision);
         if answer.revision < self.snapshot.revision {
-            // The watch was faster. The lease still counts if it is that of the present leadership.
+            // The watch is ahead of the read. The lease still counts if it belongs to the present leadership.
             if answer.lease.is_some() && snapshot.leader == self.snapshot.leader {
                 self.sender.send(self.snapshot.observe_leader(answer.lease, answer.seen)).await?;
             }
@@ -195,9 +195,10 @@ impl<'a> WatchSession<'a> {
         }
     }
 
-    /// Asks the watch itself for a sign of life: a stream may hang while TCP and other requests are fine.
+    /// Asks the watch for a progress notification, because a stream may hang while TCP and other requests work. Fails if
+    /// the last one was not answered.
     async fn request_progress(&mut self, watch: &mut WatchStream) -> Result<(), EtcdError> {
-        let operation = "hear from the watch";
+        let operation = "get a progress notification";
         if self.progress_pending {
             let (endpoint, limit) = (self.endpoint.url().to_owned(), self.config.timeout);
             return Err(EtcdError::Timeout { endpoint, operation, limit });
@@ -212,15 +213,15 @@ impl<'a> WatchSession<'a> {
         EtcdError::WatchMissed { endpoint: self.endpoint.url().to_owned(), revision }
     }
 
-    /// Patroni always hangs the key on a lease. A key put by hand never ends, so nothing bounds its leadership.
+    /// Warns about a leader key without a lease, which never expires and so proves nothing. Patroni always uses a lease.
     fn warn_without_lease(&self) {
         if let Some(HeldKey { key, lease: 0 }) = &self.snapshot.leader {
-            warn!(holder = %key.holder, "the leader key hangs on no lease, so it proves nothing: was it put by hand?");
+            warn!(holder = %key.holder, "the leader key has no lease, so it proves nothing; was it put by hand?");
         }
     }
 }
 
-/// Ticks that begin one `period` from now.
+/// Ticks of which the first comes one `period` from now.
 fn ticks(period: std::time::Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.reset();

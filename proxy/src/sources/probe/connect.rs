@@ -1,4 +1,4 @@
-//! Connections to servers, and the asking over one of them.
+//! Connections of probes to servers.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::query::{QUERY, parse_reply};
 use super::tls;
 use crate::config::{self, SslMode};
 
-/// Makes connections as the configuration wants them.
+/// Makes connections according to the configuration.
 pub(super) struct Connector {
     pub(super) config: config::Probe,
     postgres: Config,
@@ -31,7 +31,7 @@ impl Connector {
             .user(&config.user)
             .dbname(&config.database)
             .application_name("pg-leader-proxy probe")
-            // Should this side vanish, the server must not go on with the question.
+            // If the proxy disappears, the server must not continue the query.
             .options(format!("-c statement_timeout={}", config.timeout.as_millis().max(1)))
             .ssl_mode(match config.sslmode {
                 SslMode::Disable => tokio_postgres::config::SslMode::Disable,
@@ -46,7 +46,7 @@ impl Connector {
         Ok(Self { config, postgres, tls })
     }
 
-    /// How long anything may take.
+    /// The timeout of each step.
     pub(super) const fn limit(&self) -> Duration {
         self.config.timeout
     }
@@ -102,26 +102,26 @@ impl Connector {
 pub(super) struct Connection {
     addr: ServerAddr,
     client: Client,
-    /// The one worker that moves the bytes; it dies with this.
+    /// The task that drives the connection; dropping this aborts it.
     driver: JoinSet<Result<(), tokio_postgres::Error>>,
 }
 
 impl Connection {
-    /// Asks the question.
+    /// Sends the query and parses the reply.
     pub(super) async fn query(&mut self, limit: Duration) -> Result<ProbeReply, ProbeError> {
         let addr = || self.addr.clone();
         match timeout(limit, self.client.simple_query(QUERY)).await {
             Ok(Ok(messages)) => {
                 parse_reply(&messages).map_err(|what| ProbeError::InvalidReply { addr: addr(), what })
             }
-            // What the server said before it hung up, the driver knows.
+            // The driver knows the server's error from before it closed the connection.
             Ok(Err(error)) if error.is_closed() => Err(self.ended().await),
             Ok(Err(source)) => Err(ProbeError::Query { addr: addr(), source }),
-            Err(_) => Err(ProbeError::Timeout { addr: addr(), operation: "get its word", limit }),
+            Err(_) => Err(ProbeError::Timeout { addr: addr(), operation: "get its reply", limit }),
         }
     }
 
-    /// Waits until the server ends the connection, and returns why.
+    /// Waits until the server closes the connection, and returns why.
     pub(super) async fn ended(&mut self) -> ProbeError {
         match self.driver.join_next().await {
             Some(Ok(Err(source))) if !source.is_closed() => {
@@ -131,11 +131,11 @@ impl Connection {
         }
     }
 
-    /// Says good-bye, so that the server does not have to notice.
+    /// Closes the connection with a Terminate message, so that the server does not log a broken connection.
     pub(super) async fn close(self, limit: Duration) {
         let Self { client, mut driver, .. } = self;
         drop(client);
-        // A server that does not take a good-bye gets none.
+        // If the server does not take it in time, the connection is just dropped.
         let _ = timeout(limit, driver.join_next()).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Why a server gave no word: for people as an error, for the router as one of seven failures.
+//! Errors of probes, for people, and the failure that each one means to the router.
 
 use std::error::Error;
 use std::io;
@@ -7,89 +7,89 @@ use std::time::Duration;
 use pg_leader_proxy_core::{ProbeFailure, ServerAddr};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
-/// Why a server gave no word.
+/// Why a probe got no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// There is no authority to verify certificates with.
-    #[error("no certificate of an authority in {place}")]
+    /// There is no CA certificate to verify servers with.
+    #[error("no CA certificate in {place}")]
     NoCaCertificate {
-        /// Where it was looked for.
+        /// The file or store that was searched.
         place: String,
     },
-    /// rustls refuses the settings.
+    /// rustls rejects the settings.
     #[error("cannot set up TLS for probes")]
     Tls(#[source] rustls::Error),
-    /// The name server does not know the host, or does not answer.
-    #[error("cannot find the address of {addr}")]
+    /// The host name cannot be resolved.
+    #[error("cannot resolve the host name of {addr}")]
     Unresolved {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// No TCP connection came about.
-    #[error("cannot reach {addr}")]
+    /// The TCP connection failed.
+    #[error("cannot connect to {addr}")]
     Unreachable {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The server was silent for too long.
+    /// The server did not answer in time.
     #[error("no answer from {addr} within {limit:?} while trying to {operation}")]
     Timeout {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
-        /// What we were doing.
+        /// What the probe was doing.
         operation: &'static str,
-        /// How long we waited.
+        /// The timeout.
         limit: Duration,
     },
-    /// The server or the library ended the attempt to log in.
+    /// The login failed.
     #[error("cannot log in to {addr}: {}", advice(source))]
     Login {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// The server answered the question with an error, or hung up.
-    #[error("cannot ask {addr} whether it is in recovery")]
+    /// The server answered the query with an error, or closed the connection.
+    #[error("the probe's query to {addr} failed")]
     Query {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
-        /// Why.
+        /// The cause.
         #[source]
         source: tokio_postgres::Error,
     },
-    /// The connection is gone and the server did not say why.
+    /// The server closed the connection without an error.
     #[error("{addr} closed the connection")]
     Closed {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
     },
-    /// The answer is not what PostgreSQL answers.
-    #[error("{addr} gave an answer that makes no sense: {what}")]
+    /// The reply is not what PostgreSQL returns.
+    #[error("{addr} sent an invalid reply: {what}")]
     InvalidReply {
-        /// Which server.
+        /// The server.
         addr: ServerAddr,
         /// What is wrong with it.
         what: String,
     },
-    /// Nobody takes observations any more: the proxy is stopping.
-    #[error("nobody takes the observations of the servers")]
+    /// The receiver of observations is gone: the proxy is shutting down.
+    #[error("the receiver of the probes' observations is gone")]
     ReceiverGone,
 }
 
 impl ProbeError {
-    /// What this means to the router.
+    /// What this error means to the router.
     ///
-    /// "Refused" contradicts an earlier word, so it is kept for proof that nobody serves there: a refused, reset or
-    /// closed connection. An unreachable host or a name that cannot be looked up proves nothing about the server,
-    /// which may be alive behind a broken network, and counts like silence.
+    /// [`ProbeFailure::Refused`] discards an earlier reply, so it requires proof that no server runs there: a refused,
+    /// reset or closed connection. An unreachable host or an unresolvable name proves nothing about the server, which may
+    /// run behind a broken network, and counts like a time-out.
     pub fn failure(&self) -> ProbeFailure {
         match self {
             Self::Timeout { .. } | Self::Unresolved { .. } => ProbeFailure::TimedOut,
@@ -102,7 +102,7 @@ impl ProbeError {
         }
     }
 
-    /// Whether the connection can be asked again: the server refused one statement, not the session.
+    /// Whether the connection can still be used: the server rejected one query, but not the session.
     pub(super) fn keeps_connection(&self) -> bool {
         match self {
             Self::Query { source, .. } => {
@@ -148,7 +148,7 @@ fn classify_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
     if error.is_closed() {
         return ProbeFailure::Refused;
     }
-    if is_denial(error) {
+    if LoginError::of(error) == Some(LoginError::Authentication) {
         return ProbeFailure::Denied;
     }
     let mut cause = error.source();
@@ -166,8 +166,8 @@ fn classify_sqlstate(error: &DbError) -> ProbeFailure {
     if code == &SqlState::ADMIN_SHUTDOWN {
         ProbeFailure::ShuttingDown
     } else if code == &SqlState::CANNOT_CONNECT_NOW {
-        // One SQLSTATE for starting up, recovering and shutting down; only the text, which may be translated, tells
-        // them apart. Both contradict an earlier word, so a wrong guess changes no decision.
+        // PostgreSQL uses one SQLSTATE for starting up, recovering and shutting down. Only its message, which may be
+        // translated, tells them apart. Both failures have the same effect on routing, so this only chooses the text.
         if error.message().contains("shutting down") {
             ProbeFailure::ShuttingDown
         } else {
@@ -187,20 +187,35 @@ fn classify_sqlstate(error: &DbError) -> ProbeFailure {
     }
 }
 
-/// Class 28, an unknown database, or a database that the user may not connect to.
+/// SQLSTATE class 28, an unknown database, or a database that the user may not connect to.
 fn is_denied(code: &SqlState) -> bool {
     code.code().starts_with("28")
         || code == &SqlState::UNDEFINED_DATABASE
         || code == &SqlState::INSUFFICIENT_PRIVILEGE
 }
 
-/// Whether the library gave up the login by itself: a password is missing, or SCRAM failed.
-fn is_denial(error: &tokio_postgres::Error) -> bool {
-    let text = error.to_string();
-    text == "authentication error" || text == "invalid configuration"
+/// What kind of error the client library itself raised during a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LoginError {
+    /// A password is missing, or the authentication failed.
+    Authentication,
+    /// The TLS handshake failed.
+    Tls,
 }
 
-/// What a person can do about a failed login.
+impl LoginError {
+    /// tokio-postgres keeps the kind of an error private, so only its text tells. The tests below fail when a release
+    /// of the library changes these texts.
+    fn of(error: &tokio_postgres::Error) -> Option<Self> {
+        match error.to_string().as_str() {
+            "authentication error" | "invalid configuration" => Some(Self::Authentication),
+            "error performing TLS handshake" => Some(Self::Tls),
+            _ => None,
+        }
+    }
+}
+
+/// What may be wrong when a login fails.
 fn advice(error: &tokio_postgres::Error) -> &'static str {
     match error.code() {
         Some(code) if code == &SqlState::INVALID_PASSWORD => "the user or the password is wrong",
@@ -215,11 +230,62 @@ fn advice(error: &tokio_postgres::Error) -> &'static str {
             "no connection is left for the monitoring user"
         }
         Some(code) if code == &SqlState::CANNOT_CONNECT_NOW => "the server is starting up or shutting down",
-        Some(_) => "the server refused",
-        None if error.to_string() == "error performing TLS handshake" => {
-            "TLS failed: compare sslmode and ca_file with the server's settings"
-        }
-        None if is_denial(error) => "the server wants a password, or the one given is wrong",
-        None => "the connection broke",
+        Some(_) => "the server rejected the login",
+        None => match LoginError::of(error) {
+            Some(LoginError::Tls) => "TLS failed: compare sslmode and ca_file with the server's settings",
+            Some(LoginError::Authentication) => "the server wants a password, or the one given is wrong",
+            None => "the connection broke",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio_postgres::config::SslMode;
+    use tokio_postgres::{Config, NoTls};
+
+    use super::*;
+
+    /// How a login fails when the server answers the client's first packet with `answer`.
+    async fn login(config: &Config, answer: &[u8]) -> tokio_postgres::Error {
+        let (client, mut server) = duplex(1024);
+        let serve = async {
+            server.read(&mut [0; 1024]).await.unwrap();
+            server.write_all(answer).await.unwrap();
+            // Returned, so that it stays open and the client fails because of the answer.
+            server
+        };
+        let (connected, _server) = tokio::join!(config.connect_raw(client, NoTls), serve);
+        connected.map(drop).unwrap_err()
+    }
+
+    fn user(sslmode: SslMode) -> Config {
+        let mut config = Config::new();
+        config.user("monitor").ssl_mode(sslmode);
+        config
+    }
+
+    #[tokio::test]
+    async fn a_login_without_the_password_that_the_server_wants_is_denied() {
+        let cleartext_password = b"R\0\0\0\x08\0\0\0\x03";
+        let error = login(&user(SslMode::Disable), cleartext_password).await;
+        assert_eq!(LoginError::of(&error), Some(LoginError::Authentication), "{error}");
+        assert_eq!(classify_postgres(&error), ProbeFailure::Denied);
+    }
+
+    #[tokio::test]
+    async fn a_login_by_an_unknown_method_is_denied() {
+        let sasl_by_x = b"R\0\0\0\x0b\0\0\0\x0aX\0\0";
+        let error = login(user(SslMode::Disable).password("secret"), sasl_by_x).await;
+        assert_eq!(LoginError::of(&error), Some(LoginError::Authentication), "{error}");
+        assert_eq!(classify_postgres(&error), ProbeFailure::Denied);
+    }
+
+    #[tokio::test]
+    async fn a_failed_negotiation_of_tls_is_recognized() {
+        let error = login(&user(SslMode::Require), b"N").await;
+        assert_eq!(LoginError::of(&error), Some(LoginError::Tls), "{error}");
+        assert!(advice(&error).contains("sslmode"));
     }
 }

@@ -1,4 +1,4 @@
-//! The worker of one member: a kept connection, a fresh one beside it now and then, and what is said of both.
+//! The probe of one member: a persistent connection, and a new one at intervals.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::error::ProbeError;
 use super::persistent::PersistentProbe;
 use crate::clock;
 
-/// Asks one member where it is.
+/// The probe of one member.
 pub(super) struct MemberProbe {
     pub(super) member: MemberName,
     pub(super) addr: ServerAddr,
@@ -24,7 +24,7 @@ pub(super) struct MemberProbe {
 }
 
 impl MemberProbe {
-    /// Asks for ever, or until nobody listens.
+    /// Runs until the receiver of observations is gone.
     pub(super) async fn run(
         self,
         probe_plan: watch::Receiver<Arc<ProbePlan>>,
@@ -37,7 +37,7 @@ impl MemberProbe {
         }
     }
 
-    /// Connects, asks and hangs up at intervals: only that shows whether the server still takes connections.
+    /// Connects, queries and disconnects at intervals, which shows whether the server still accepts connections.
     async fn probe_new_connections(&self) -> ProbeError {
         let config = &self.connector.config;
         let mut log = ProbeLog::new(ProbeConnection::New);
@@ -62,7 +62,7 @@ impl MemberProbe {
         }
     }
 
-    /// Observes an outcome, and logs it where it is news.
+    /// Sends an outcome as an observation, and logs changes.
     pub(super) async fn report(
         &self,
         log: &mut ProbeLog,
@@ -81,7 +81,7 @@ impl MemberProbe {
     }
 }
 
-/// What was last logged of one path to a member.
+/// What was last logged about one kind of connection to a member.
 pub(super) struct ProbeLog {
     connection: ProbeConnection,
     last_failure: Option<ProbeFailure>,
@@ -97,7 +97,7 @@ impl ProbeLog {
         match outcome {
             Ok(_) => {
                 if self.last_failure.take().is_some() {
-                    info!(%member, %addr, ?connection, "the server answers again");
+                    info!(%member, %addr, ?connection, "the server replies again");
                 }
             }
             Err(error) => {
@@ -107,17 +107,17 @@ impl ProbeLog {
                 let error = chain(error);
                 match failure {
                     _ if !news => {
-                        debug!(%member, %addr, ?connection, code, error, "the server gave no word again")
+                        debug!(%member, %addr, ?connection, code, error, "the probe failed again")
                     }
                     ProbeFailure::Denied | ProbeFailure::Failed => {
-                        warn!(%member, %addr, ?connection, code, error, "the server gave no word");
+                        warn!(%member, %addr, ?connection, code, error, "the probe failed");
                     }
                     ProbeFailure::Refused
                     | ProbeFailure::TimedOut
                     | ProbeFailure::StartingUp
                     | ProbeFailure::ShuttingDown
                     | ProbeFailure::TooManyConnections => {
-                        info!(%member, %addr, ?connection, code, error, "the server gave no word");
+                        info!(%member, %addr, ?connection, code, error, "the probe failed");
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! The servers' own word: each member is asked over a kept connection, and now and then over a fresh one.
+//! The probes: query each member over a persistent connection, and at intervals over a new one.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -24,13 +24,13 @@ pub use error::ProbeError;
 use connect::Connector;
 use member::MemberProbe;
 
-/// Asks every member of the inquiry for ever, and sends what comes of it to `observations`.
+/// Probes every member of the plan for ever, and sends the outcomes to `observations`.
 ///
-/// A name in `wake` has its member asked at once: a relay saw a connection to it break.
+/// A member whose name arrives through `wake` is probed at once, because a session's connection to it broke.
 ///
 /// # Errors
-/// [`ProbeError`] when the authority's certificates cannot be read, and [`ProbeError::Unheard`] when nobody inquires
-/// or takes the observations any more.
+/// [`ProbeError`] if there is no CA certificate to verify servers with, and [`ProbeError::ReceiverGone`] if the sender of
+/// plans or the receiver of observations is gone.
 pub async fn run(
     config: config::Probe,
     probe_plan: watch::Receiver<Arc<ProbePlan>>,
@@ -43,10 +43,10 @@ pub async fn run(
     probes.run(wake).await
 }
 
-/// Asks the server at `addr` once, over a connection of its own.
+/// Probes the server at `addr` once, over a new connection.
 ///
 /// # Errors
-/// [`ProbeError`] that says what to do about it.
+/// [`ProbeError`], which says what may be wrong.
 pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<ProbeReply, ProbeError> {
     let connector = Connector::new(config.clone())?;
     let mut connection = connector.connect(addr).await?;
@@ -61,7 +61,7 @@ struct Probes {
     members: BTreeMap<MemberName, RunningProbe>,
 }
 
-/// A member that is being asked.
+/// The running probe of a member.
 struct RunningProbe {
     addr: ServerAddr,
     wake: mpsc::Sender<()>,
@@ -85,7 +85,7 @@ impl Probes {
                         None => relays = false,
                     },
                     Some(end) = self.tasks.join_next() => {
-                        // An aborted worker belongs to a member that left.
+                        // A probe is aborted when its member left or moved.
                         if let Ok(error) = end {
                             return Err(error);
                         }
@@ -95,7 +95,7 @@ impl Probes {
         }
     }
 
-    /// Starts a worker for each new member, and stops those of members that left or moved.
+    /// Starts a probe for each new member, and aborts those of members that left or moved.
     fn sync_members(&mut self, probe_plan: &ProbePlan) {
         self.members.retain(|name, asked| {
             let stays = probe_plan.members.get(name) == Some(&asked.addr);
@@ -113,7 +113,7 @@ impl Probes {
     }
 
     fn start(&mut self, member: &MemberName, addr: &ServerAddr) -> RunningProbe {
-        // One waiting wake-up says all there is to say.
+        // One pending wake-up is enough.
         let (wake, woken) = mpsc::channel(1);
         let probe = MemberProbe {
             member: member.clone(),
@@ -127,7 +127,7 @@ impl Probes {
 
     fn wake(&self, name: &MemberName) {
         if let Some(asked) = self.members.get(name) {
-            // A full channel means that the worker will wake up anyway.
+            // If the channel is full, the probe will wake up anyway.
             let _ = asked.wake.try_send(());
         }
     }

@@ -1,4 +1,4 @@
-//! The kept connection of one member: asked again and again, as urgently as the router wants it.
+//! The persistent connection to a member, which is queried as often as the probe plan says.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use super::member::{MemberProbe, ProbeLog};
 use super::urgency::{MemberUrgency, SHORTEST_RECONNECT};
 use crate::clock;
 
-/// Keeps a connection to one member, and asks.
+/// Probes a member over a persistent connection.
 pub(super) struct PersistentProbe<'a> {
     probe: &'a MemberProbe,
     probe_plan: watch::Receiver<Arc<ProbePlan>>,
     woken: mpsc::Receiver<()>,
     log: ProbeLog,
-    /// How urgent the word was when the member was last asked.
+    /// The urgency when the last interval was computed.
     urgency: MemberUrgency,
 }
 
-/// When the member was last asked or connected to, and what came of it when.
+/// The last query, or attempt to connect.
 #[derive(Clone, Copy)]
 enum LastUse {
     Query { asked: Instant, answered: Instant },
@@ -49,7 +49,7 @@ impl<'a> PersistentProbe<'a> {
         }
     }
 
-    /// One connection, from the attempt to make it until the next attempt is due.
+    /// Runs one connection, from the attempt to connect until the next attempt is due.
     async fn run_connection(&mut self) -> Result<(), ProbeError> {
         let began = Instant::now();
         let sent = clock::now();
@@ -61,17 +61,17 @@ impl<'a> PersistentProbe<'a> {
             }
         };
         if served {
-            // It worked, so what broke is only the connection: make another at once.
+            // The connection worked before it broke: try a new one at once.
             sleep_until(began + SHORTEST_RECONNECT).await;
             return Ok(());
         }
         self.pause(LastUse::Attempt { began }, None).await.map(drop)
     }
 
-    /// Asks over `conversation` until it ends. Returns whether there was any answer.
+    /// Queries over `connection` until it closes. Returns whether there was any reply.
     ///
-    /// The end of a connection that has served is no word of the server: an administrator or a firewall may have ended
-    /// this one alone. The next attempt follows at once and tells within a round trip what the server is.
+    /// The end of a connection that has worked is not reported: an administrator or a firewall may have closed just this
+    /// one. A new attempt follows at once, and shows within a round trip whether the server is down.
     async fn query_until_closed(&mut self, mut connection: Connection) -> Result<bool, ProbeError> {
         let mut served = false;
         loop {
@@ -84,7 +84,7 @@ impl<'a> PersistentProbe<'a> {
             }
             served |= outcome.is_ok();
             if outcome.as_ref().is_err_and(|error| error.failure().contradicts()) {
-                // A connection that never served ends: that is true from when it is seen.
+                // The connection never worked, so its end says something about the server, as of now.
                 sent = clock::now();
             }
             self.report(sent, outcome).await?;
@@ -109,7 +109,7 @@ impl<'a> PersistentProbe<'a> {
         self.probe.report(&mut self.log, sent, outcome).await
     }
 
-    /// Waits until the member has to be asked again, or until the conversation ends, and then returns why.
+    /// Waits until the member must be probed again, or until the connection closes, and then returns why it closed.
     async fn pause(
         &mut self,
         last: LastUse,
@@ -130,7 +130,7 @@ impl<'a> PersistentProbe<'a> {
         }
     }
 
-    /// When to ask again. A word that has become more urgent since it was asked for is due at once.
+    /// When to probe again: at once if the urgency has risen, otherwise after the interval.
     fn due(&mut self, last: LastUse) -> Instant {
         let urgency = MemberUrgency::of(&self.probe_plan.borrow_and_update().attention, &self.probe.member);
         let rose = urgency > std::mem::replace(&mut self.urgency, urgency);
@@ -145,7 +145,7 @@ impl<'a> PersistentProbe<'a> {
         }
     }
 
-    /// The earliest moment at which the member may be bothered again.
+    /// The earliest moment at which the member may be probed again.
     fn earliest(&self, last: LastUse) -> Instant {
         match last {
             LastUse::Query { answered, .. } => answered + self.probe.connector.config.fast_interval,

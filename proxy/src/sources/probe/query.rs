@@ -1,12 +1,12 @@
-//! The one question a server is asked, and how its answer is read.
+//! The query of a probe, and the parser of its reply.
 
 use pg_leader_proxy_core::{Lsn, ProbeReply, Role, SystemId, Timeline};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
-/// Needs no privilege, on PostgreSQL 13 and later.
+/// The query. It needs no privilege on PostgreSQL 13 and later.
 ///
-/// Whether the server is in recovery is asked exactly once: a promotion between two calls would make the functions
-/// that need a primary raise an error. A primary never re-enters recovery within a session. Who may not see the
+/// It calls `pg_is_in_recovery()` exactly once, because after a promotion between two calls the functions that need a
+/// primary or a replica would fail. A primary never goes back into recovery within a session. A user who may not see the
 /// columns of `pg_stat_wal_receiver` still sees its row.
 pub(super) const QUERY: &str = "\
 WITH server AS MATERIALIZED (SELECT pg_catalog.pg_is_in_recovery() AS recovers) \
@@ -22,7 +22,7 @@ CASE WHEN recovers THEN pg_catalog.pg_last_wal_replay_lsn()::text END AS replaye
 EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)::text AS streaming \
 FROM server";
 
-/// Reads the answer; an error says what is wrong with it.
+/// Parses the reply. The error says what is wrong with it.
 pub(super) fn parse_reply(messages: &[SimpleQueryMessage]) -> Result<ProbeReply, String> {
     let row = messages
         .iter()
@@ -62,7 +62,7 @@ fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<ProbeReply, 
     Ok(ProbeReply { system_id, role })
 }
 
-/// PostgreSQL shows the unsigned identifier as a signed `bigint`.
+/// Parses the system identifier, which is unsigned but shown as a signed `bigint`.
 fn parse_system_id(text: &str) -> Option<SystemId> {
     text.parse::<i64>().ok().map(|id| SystemId(id.cast_unsigned()))
 }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_named() {
+    fn an_invalid_field_is_named() {
         assert_eq!(answer(&[("system_id", "x")]), Err("system_id is Some(\"x\")".to_owned()));
         assert_eq!(answer(&[("system_id", "1")]), Err("recovers is None".to_owned()));
         let word = answer(&[("system_id", "1"), ("recovers", "false"), ("timeline", "00000001")]);

@@ -1,4 +1,4 @@
-//! TLS with the servers, as strict as `sslmode` wants it.
+//! TLS between probes and servers, as strict as `sslmode` says.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::error::ProbeError;
 use crate::config::{self, SslMode};
 
-/// The connector for `config`. Without an authority's file the system's authorities count, as with libpq's
+/// The TLS connector for `config`. Without a CA file it uses the system's CA certificates, like libpq with
 /// `sslrootcert=system`.
 pub(super) fn connector(config: &config::Probe) -> Result<MakeRustlsConnect, ProbeError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -47,7 +47,7 @@ fn chain(
             file.path.display().to_string()
         }
         None => {
-            // Once, before the first probe.
+            // This blocks, but only once before the first probe.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             "the system's store".to_owned()
         }
@@ -57,7 +57,7 @@ fn chain(
         .map_err(|_| ProbeError::NoCaCertificate { place })
 }
 
-/// Accepts any name in a certificate, and without a chain to verify any certificate.
+/// Accepts any host name in a certificate; without `chain`, any certificate.
 #[derive(Debug)]
 struct Lenient {
     chain: Option<Arc<WebPkiServerVerifier>>,
@@ -75,7 +75,7 @@ impl ServerCertVerifier for Lenient {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // The name is checked last, after the chain.
+            // rustls checks the name last, after the chain.
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -1,4 +1,4 @@
-//! The pace: how soon to ask a member again, from how urgent its word is.
+//! Urgency: how soon to probe a member again.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use pg_leader_proxy_core::{MemberName, ProbeUrgency};
 
 use crate::config;
 
-/// The shortest pauses between two attempts to connect, which cost a server much more than a question.
+/// The shortest pauses between two attempts to connect, which cost a server much more than a query.
 const RECONNECT_BURST: Duration = Duration::from_millis(20);
 const RECONNECT_WATCHFUL: Duration = Duration::from_millis(100);
 
-/// How urgent the word of one member is.
+/// How urgently a member must be probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MemberUrgency {
     Normal,
@@ -27,7 +27,7 @@ impl MemberUrgency {
         }
     }
 
-    /// How long after a question the next one is due; in a burst, how long after the answer.
+    /// How long after a query the next one is due; in a burst, how long after its reply.
     pub(super) fn pause(self, config: &config::Probe) -> Duration {
         match self {
             Self::Normal => config.interval,
@@ -47,5 +47,5 @@ impl MemberUrgency {
     }
 }
 
-/// The pause that holds even for a member whose connections break by the thousand.
+/// The shortest pause between two attempts to connect in any case, even if every connection breaks.
 pub(super) const SHORTEST_RECONNECT: Duration = RECONNECT_BURST;
