@@ -111,15 +111,15 @@ impl Outputs {
         read_gate: Gate,
         counters: Arc<Counters>,
     ) -> (Self, watch::Receiver<Arc<Targets>>, watch::Receiver<Arc<ProbePlan>>) {
-        let nobody = Targets { write: Err(Reason::Starting), read: Err(Reason::Starting) };
-        let nothing =
+        let no_targets = Targets { write: Err(Reason::Starting), read: Err(Reason::Starting) };
+        let no_members =
             ProbePlan { members: BTreeMap::new(), attention: pg_leader_proxy_core::ProbeUrgency::Elevated };
-        let (targets, targets_seen) = watch::channel(Arc::new(nobody));
-        let (probe_plan, inquiry_seen) = watch::channel(Arc::new(nothing));
+        let (targets, targets_receiver) = watch::channel(Arc::new(no_targets));
+        let (probe_plan, probe_plan_receiver) = watch::channel(Arc::new(no_members));
         (
             Self { targets, probe_plan, write_gate, read_gate, counters, events: Outbox::default() },
-            targets_seen,
-            inquiry_seen,
+            targets_receiver,
+            probe_plan_receiver,
         )
     }
 }
@@ -243,7 +243,7 @@ impl Control {
 
     fn publish_probe_plan(&self, routing: &Routing) {
         let known = self.router.evidence().servers();
-        let members = known.iter().map(|(name, testimony)| (name.clone(), testimony.addr.clone())).collect();
+        let members = known.iter().map(|(name, server)| (name.clone(), server.addr.clone())).collect();
         let probe_plan = ProbePlan { members, attention: routing.probe_urgency.clone() };
         self.outputs.probe_plan.send_if_modified(|asked| {
             let other = **asked != probe_plan;
@@ -347,9 +347,9 @@ impl Control {
             return;
         }
         let counters = Arc::clone(&self.outputs.counters);
-        for told in self.notifier.advance(clock::now(), |from, to| counters.impact(from, to)) {
-            events::log(&told);
-            self.outputs.events.send(EventRecord::from(&told));
+        for event in self.notifier.advance(clock::now(), |from, to| counters.impact(from, to)) {
+            events::log(&event);
+            self.outputs.events.send(EventRecord::from(&event));
         }
     }
 }

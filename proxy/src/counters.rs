@@ -43,7 +43,7 @@ impl Counter {
     }
 }
 
-/// Why a client was turned away, as the client is told; the label of `proxy_refusals_total`.
+/// Why a client was rejected: a label of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectionKind {
     /// There was no server within the hold timeout.

@@ -70,18 +70,18 @@ impl Ticket {
     pub fn try_permit(&mut self) -> Option<Permit> {
         match self.permit.as_mut()?.try_recv() {
             Err(TryRecvError::Empty) => None,
-            told => {
+            result => {
                 self.permit = None;
-                told.ok()
+                result.ok()
             }
         }
     }
 
     /// Waits for the permit; `None` if the gate was closed for good. It is cancel safe.
     pub async fn permit(&mut self) -> Option<Permit> {
-        let told = self.permit.as_mut()?.await;
+        let result = self.permit.as_mut()?.await;
         self.permit = None;
-        told.ok()
+        result.ok()
     }
 }
 

@@ -85,9 +85,9 @@ impl Grant {
     /// Waits until the grant is revoked.
     pub async fn revoked(&self) {
         // Created before the check, so that a revocation in between is not missed.
-        let told = pin!(self.revocation.notified());
+        let notified = pin!(self.revocation.notified());
         if !self.is_revoked() {
-            told.await;
+            notified.await;
         }
     }
 }

@@ -145,23 +145,23 @@ impl App {
             Outputs::new(write_gate.clone(), read_gate.clone(), Arc::clone(&counters));
         outputs.events = Outbox::new(events);
         let (control, handle) = Control::new(config.policy, observed, outputs);
-        let (settings, settings_seen) = watch::channel(settings(&config));
+        let (settings, settings_receiver) = watch::channel(settings(&config));
         let (recheck, rechecks) = mpsc::channel(RECHECKS);
         let shared = Shared {
             targets,
-            settings: settings_seen,
+            settings: settings_receiver,
             write_gate,
             read_gate,
             counters: Arc::clone(&counters),
             recheck,
         };
         let workers = Workers::start(config.session.workers, shared).context("cannot start the workers")?;
-        let (etcd, etcd_seen) = watch::channel(etcd_config(&config));
-        let (probe, probe_seen) = watch::channel(config.probe.clone());
+        let (etcd, etcd_receiver) = watch::channel(etcd_config(&config));
+        let (probe, probe_receiver) = watch::channel(config.probe.clone());
         let mut parts = JoinSet::new();
         parts.spawn(control.run());
-        parts.spawn(follow_etcd(etcd_seen, observations.clone()));
-        parts.spawn(ask_servers(probe_seen, probe_plan, observations.clone(), rechecks));
+        parts.spawn(follow_etcd(etcd_receiver, observations.clone()));
+        parts.spawn(ask_servers(probe_receiver, probe_plan, observations.clone(), rechecks));
         let mut app = Self {
             inherited_addrs,
             control: handle,

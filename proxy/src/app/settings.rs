@@ -106,7 +106,7 @@ mod tests {
             (_, Kind::Size) => two("1MiB", "2MiB"),
             (_, Kind::Count(..)) => two("3", "4"),
             (_, Kind::Boolean) => two("false", "true"),
-            (_, Kind::Choice(words)) => two(words[0], words[1]),
+            (_, Kind::Choice(choices)) => two(choices[0], choices[1]),
             (_, Kind::Address) => two("127.0.0.1:9433", "127.0.0.1:9434"),
             ("write.listen", _) => two("127.0.0.1:5433", "127.0.0.1:5435"),
             (_, Kind::Addresses) => two("127.0.0.1:5434", "127.0.0.1:5436"),

@@ -44,7 +44,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finished => f.write_str("closed by the server"),
-            Self::Terminated => f.write_str("severed"),
+            Self::Terminated => f.write_str("terminated"),
             Self::ClientFailed(error) => write!(f, "the client's connection broke: {error}"),
             Self::ServerFailed(error) => write!(f, "the server's connection broke: {error}"),
         }
@@ -259,7 +259,7 @@ impl Relay {
             .grant
             .disconnect_reason()
             .map_or_else(|| "its lease has expired".to_owned(), ToString::to_string);
-        let told = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
+        let informed = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
             let error = wire::fatal(
                 SqlState::AdminShutdown,
                 "terminating connection: the server is no longer the leader",
@@ -267,7 +267,7 @@ impl Relay {
             );
             (&self.client).write(&error).is_ok_and(|written| written == error.len())
         };
-        if !told {
+        if !informed {
             net::reset_on_close(&self.client);
         }
     }

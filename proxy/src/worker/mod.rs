@@ -158,15 +158,15 @@ fn start_thread(
     inbox: mpsc::Receiver<WorkerCommand>,
     handle: PoolHandle,
 ) -> io::Result<()> {
-    let (told, started) = std::sync::mpsc::sync_channel(1);
+    let (error_sender, started) = std::sync::mpsc::sync_channel(1);
     let name = format!("worker-{}", handle.index());
     std::thread::Builder::new().name(name).spawn(move || {
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                drop(told);
+                drop(error_sender);
                 AcceptLoop::new(shared, event_loop, inbox, handle).run(&runtime);
             }
-            Err(error) => drop(told.send(error)),
+            Err(error) => drop(error_sender.send(error)),
         }
     })?;
     // Without an error the sender is dropped.

@@ -84,21 +84,21 @@ impl EndpointLoop<'_> {
     async fn run(mut self) -> Result<Infallible, EtcdError> {
         loop {
             let began = Instant::now();
-            let (heard, error) = self.one_session().await;
+            let (answered, error) = self.one_session().await;
             if matches!(error, EtcdError::ReceiverGone) {
                 return Err(error);
             }
             self.log_error(&error);
             self.current = (self.current + 1) % self.config.endpoints.len();
-            self.failed = if heard { 0 } else { self.failed + 1 };
+            self.failed = if answered { 0 } else { self.failed + 1 };
             let round_failed = self.failed >= self.config.endpoints.len();
             if round_failed {
                 self.failed = 0;
                 self.sender.report_silence().await?;
             }
-            if heard && began.elapsed() > backoff::LONGEST {
+            if answered && began.elapsed() > backoff::LONGEST {
                 self.backoff.reset();
-            } else if heard || round_failed {
+            } else if answered || round_failed {
                 sleep(self.backoff.pause()).await;
             }
         }

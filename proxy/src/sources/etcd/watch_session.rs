@@ -221,7 +221,7 @@ impl<'a> WatchSession<'a> {
     }
 }
 
-/// Ticks of which the first comes one `period` from now.
+/// Ticks; the first one comes one `period` from now.
 fn ticks(period: std::time::Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.reset();

@@ -251,7 +251,7 @@ mod tests {
     async fn login(config: &Config, answer: &[u8]) -> tokio_postgres::Error {
         let (client, mut server) = duplex(1024);
         let serve = async {
-            server.read(&mut [0; 1024]).await.unwrap();
+            assert!(server.read(&mut [0; 1024]).await.unwrap() > 0);
             server.write_all(answer).await.unwrap();
             // Returned, so that it stays open and the client fails because of the answer.
             server

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_primary() {
-        let word = answer(&[
+        let reply = answer(&[
             ("recovers", "false"),
             ("system_id", "7412345678901234567"),
             ("timeline", "0000001A"),
@@ -91,23 +91,23 @@ mod tests {
             ("streaming", "false"),
         ]);
         let role = Role::Primary { timeline: Timeline(26), written: Lsn(0x1_0300_0060) };
-        assert_eq!(word, Ok(ProbeReply { system_id: SystemId(7_412_345_678_901_234_567), role }));
+        assert_eq!(reply, Ok(ProbeReply { system_id: SystemId(7_412_345_678_901_234_567), role }));
     }
 
     #[test]
     fn a_replica_that_never_received_anything() {
-        let word =
+        let reply =
             answer(&[("recovers", "true"), ("system_id", "-1"), ("timeline", "3"), ("streaming", "false")]);
         let role =
             Role::Replica { timeline: Some(Timeline(3)), received: None, replayed: None, streaming: false };
-        assert_eq!(word, Ok(ProbeReply { system_id: SystemId(u64::MAX), role }));
+        assert_eq!(reply, Ok(ProbeReply { system_id: SystemId(u64::MAX), role }));
     }
 
     #[test]
     fn an_invalid_field_is_named() {
         assert_eq!(answer(&[("system_id", "x")]), Err("system_id is Some(\"x\")".to_owned()));
         assert_eq!(answer(&[("system_id", "1")]), Err("recovers is None".to_owned()));
-        let word = answer(&[("system_id", "1"), ("recovers", "false"), ("timeline", "00000001")]);
-        assert_eq!(word, Err("written is None".to_owned()));
+        let reply = answer(&[("system_id", "1"), ("recovers", "false"), ("timeline", "00000001")]);
+        assert_eq!(reply, Err("written is None".to_owned()));
     }
 }
