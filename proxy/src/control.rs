@@ -113,7 +113,7 @@ impl Outputs {
     ) -> (Self, watch::Receiver<Arc<Targets>>, watch::Receiver<Arc<ProbePlan>>) {
         let no_targets = Targets { write: Err(Reason::Starting), read: Err(Reason::Starting) };
         let no_members =
-            ProbePlan { members: BTreeMap::new(), attention: pg_leader_proxy_core::ProbeUrgency::Elevated };
+            ProbePlan { members: BTreeMap::new(), urgency: pg_leader_proxy_core::ProbeUrgency::Elevated };
         let (targets, targets_receiver) = watch::channel(Arc::new(no_targets));
         let (probe_plan, probe_plan_receiver) = watch::channel(Arc::new(no_members));
         (
@@ -244,7 +244,7 @@ impl Control {
     fn publish_probe_plan(&self, routing: &Routing) {
         let known = self.router.evidence().servers();
         let members = known.iter().map(|(name, server)| (name.clone(), server.addr.clone())).collect();
-        let probe_plan = ProbePlan { members, attention: routing.probe_urgency.clone() };
+        let probe_plan = ProbePlan { members, urgency: routing.probe_urgency.clone() };
         self.outputs.probe_plan.send_if_modified(|asked| {
             let other = **asked != probe_plan;
             if other {

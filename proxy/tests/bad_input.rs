@@ -1,4 +1,4 @@
-//! Bad input to the whole program, in front of a real cluster: each gives its error, and the proxy goes on.
+//! Bad input to the whole program, in front of a real cluster: each leads to a clear error, and the proxy keeps working.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Beyond anything that a healthy step takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
-/// How many connections that send nothing are opened.
+/// How many connections that send nothing to open.
 const SILENT: usize = 10_000;
 
 async fn lone_member() -> Cluster {
@@ -32,7 +32,7 @@ fn write_addr(cluster: &Cluster) -> SocketAddr {
     cluster.proxy_addresses("proxy").unwrap().write
 }
 
-/// One session through the proxy, from connecting to the answer.
+/// Runs one query through the proxy in a new session.
 async fn serves(cluster: &Cluster) {
     let session = Session::open_within(&cluster.app_config(write_addr(cluster)), SOON).await.unwrap();
     let answer = session.query_one("select 6 * 7", &[]).await.unwrap();
@@ -59,7 +59,7 @@ async fn wait_for_leader(proxy: &Proxy) {
     }
 }
 
-/// Resident memory of a process in KiB, as the kernel tells it.
+/// Resident memory of a process, in KiB.
 fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -67,7 +67,7 @@ fn resident_kib(pid: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hostile_clients_hurt_nobody() {
+async fn hostile_clients_do_not_affect_other_clients() {
     let cluster = lone_member().await;
     let proxy = Proxy::start(&config(&cluster, "[session]\nstartup_timeout = \"8s\"")).await.unwrap();
     serves(&cluster).await;
@@ -92,8 +92,9 @@ async fn ten_thousand_that_say_nothing(cluster: &Cluster, proxy: &Proxy) {
     for mut client in silent {
         ends.spawn(async move {
             let mut last = Vec::new();
-            // The error and the end of the connection; a reset would be an end as well.
-            let _ = tokio::time::timeout(SOON, client.read_to_end(&mut last)).await.expect("never cut off");
+            // The error and the end of the connection; a reset is an end too.
+            let _ =
+                tokio::time::timeout(SOON, client.read_to_end(&mut last)).await.expect("never disconnected");
         });
     }
     ends.join_all().await;
@@ -116,11 +117,11 @@ async fn some_that_speak_slowly(cluster: &Cluster) {
     }
     serves(cluster).await;
     for took in ends.join_all().await {
-        assert!(took < SOON, "a client that sends a byte every half second was never cut off");
+        assert!(took < SOON, "a client that sends a byte every half second was never disconnected");
     }
 }
 
-/// First packets of every length with every kind of first byte; the numbers follow no pattern that a parser could like.
+/// Sends random first packets of every length with every first byte.
 async fn some_that_speak_nonsense(cluster: &Cluster) {
     let mut seed = 0x9E37_79B9_u32;
     for round in 0..1000 {
@@ -131,7 +132,7 @@ async fn some_that_speak_nonsense(cluster: &Cluster) {
                 (seed >> 24) as u8
             })
             .collect();
-        // The proxy may have answered and closed before the last byte; both are right.
+        // The proxy may have answered and closed before the last byte, which is fine.
         let _ = client.write_all(&bytes).await;
         let _ = client.shutdown().await;
         let mut answer = Vec::new();
@@ -140,7 +141,7 @@ async fn some_that_speak_nonsense(cluster: &Cluster) {
 }
 
 #[tokio::test]
-async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
+async fn a_wrong_monitoring_password_is_reported_and_can_be_fixed_by_a_reload() {
     let cluster = lone_member().await;
     let mut proxy = config(&cluster, "");
     let right = proxy.environment[0].1.clone();
@@ -168,7 +169,7 @@ async fn a_wrong_monitoring_password_is_named_and_can_be_mended_by_a_reload() {
 }
 
 #[tokio::test]
-async fn a_member_of_another_cluster_at_the_address_is_never_routed_to() {
+async fn a_server_of_another_cluster_at_a_members_address_is_never_forwarded_to() {
     let (cluster, other) = tokio::join!(lone_member(), lone_member());
     let (own, stranger) = (cluster.member("a").unwrap().postgres, other.member("a").unwrap().postgres);
     let map = |text: &str| {
@@ -188,17 +189,17 @@ async fn a_member_of_another_cluster_at_the_address_is_never_routed_to() {
     serves(&cluster).await;
 }
 
-/// Its admin page answers, whatever it has to say.
+/// Waits until the admin address answers, with any status.
 async fn wait_until_listening(proxy: &Proxy) {
     let began = Instant::now();
     while proxy.get("/live").await.is_err() {
-        assert!(began.elapsed() < SOON, "never up: {}", proxy.log().unwrap());
+        assert!(began.elapsed() < SOON, "never listening: {}", proxy.log().unwrap());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[test]
-fn an_unknown_key_is_refused_with_the_nearest_known_name() {
+fn an_unknown_key_is_rejected_with_the_nearest_known_name() {
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("unknown-key.toml");
     std::fs::write(&file, "[etcd]\nendpoint = [\"http://127.0.0.1:2379\"]\n").unwrap();
     let run = Command::new(env!("CARGO_BIN_EXE_pg-leader-proxy"))

@@ -1,4 +1,4 @@
-//! The etcd source against real etcd servers: one and three of them, killed, frozen, wiped, with passwords and TLS.
+//! The etcd source against real etcd servers: one or three, killed, frozen, wiped, with passwords and with TLS.
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::unwrap_in_result)]
 
@@ -23,21 +23,21 @@ use patroni::{PREFIX, Patroni, Source, config};
 use server::{Certificates, Etcd};
 
 #[tokio::test]
-async fn the_first_read_brings_everything_and_the_leader_with_its_lease_last() {
+async fn the_first_read_sends_everything_and_the_leader_key_with_its_lease_last() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     patroni.bootstrap(30).await;
     let began = clock::now();
     let mut source = Source::start(config(vec![etcd.url()]));
 
-    let Observation::Members(members) = source.next().await else { panic!("{:?}", source.said) };
+    let Observation::Members(members) = source.next().await else { panic!("{:?}", source.received) };
     let addrs: Vec<String> = members.values().map(|member| member.addr.to_string()).collect();
     assert_eq!(addrs, ["10.0.0.1:5432", "10.0.0.2:5432"]);
     assert_eq!(source.next().await, Observation::Config(ClusterConfig::default()));
     assert_eq!(source.next().await, Observation::Switchover { announced: false });
     assert_eq!(source.next().await, Observation::Initialize(Some(SystemId(7_412_345_678_901_234_567))));
     let Observation::LeaderKey { key: Some(key), lease: Some(lease), seen } = source.next().await else {
-        panic!("{:?}", source.said)
+        panic!("{:?}", source.received)
     };
     assert_eq!(key.holder, MemberName::new("a"));
     assert!(lease.fact <= Duration::from_secs(30) && lease.fact >= Duration::from_secs(20), "{lease:?}");
@@ -49,39 +49,39 @@ async fn puts_and_deletions_are_pushed_and_a_lease_is_confirmed_at_once() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     let first = patroni.bootstrap(30).await;
-    // Only the watch can be this fast.
+    // Only the watch is this fast.
     let mut slow = config(vec![etcd.url()]);
     slow.refresh_interval = Duration::from_secs(3600);
     let mut source = Source::start(slow);
     let (before, _) = source.lease("a").await;
 
     patroni.put("failover", r#"{"leader":"a","member":"b"}"#).await;
-    source.hear("the switchover", announced(true)).await;
+    source.wait_for("the switchover", announced(true)).await;
     patroni.delete("leader").await;
-    source.vacant().await;
+    source.wait_for_no_leader().await;
     patroni.delete("failover").await;
-    source.hear("its end", announced(false)).await;
+    source.wait_for("its end", announced(false)).await;
     let second = patroni.grant(30).await;
-    patroni.lead("b", second).await;
+    patroni.put_leader("b", second).await;
     let (pushed, lease, _) = source.leader("b").await;
     assert_eq!(lease, None);
     let (confirmed, _) = source.lease("b").await;
     assert_eq!(pushed, confirmed);
     assert!(confirmed.create_revision > before.create_revision);
 
-    patroni.lead("b", first).await;
+    patroni.put_leader("b", first).await;
     let (moved, lease, _) = source.leader("b").await;
-    assert_eq!((&moved, lease), (&confirmed, None), "another lease begins no leadership");
+    assert_eq!((&moved, lease), (&confirmed, None), "another lease does not begin a new leadership");
     source.lease("b").await;
 
     patroni.put("config", r#"{"pause":true,"standby_cluster":{"host":"x"}}"#).await;
     let paused = ClusterConfig { paused: true, standby_cluster: true, failsafe_mode: false };
-    source.hear("the pause", |seen| (*seen == Observation::Config(paused)).then_some(())).await;
+    source.wait_for("the pause", |seen| (*seen == Observation::Config(paused)).then_some(())).await;
     patroni.delete("members/a").await;
     let left = |seen: &Observation| matches!(seen, Observation::Members(all) if all.len() == 1).then_some(());
-    source.hear("that a left", left).await;
+    source.wait_for("that a left", left).await;
     patroni.delete("initialize").await;
-    source.hear("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
+    source.wait_for("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
 }
 
 fn announced(wanted: bool) -> impl Fn(&Observation) -> Option<()> {
@@ -89,15 +89,15 @@ fn announced(wanted: bool) -> impl Fn(&Observation) -> Option<()> {
 }
 
 #[tokio::test]
-async fn a_lease_that_is_not_renewed_ends_no_later_than_its_evidence_said() {
+async fn a_lease_that_is_not_renewed_lasts_at_least_as_long_as_reported() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     patroni.bootstrap(5).await;
     let mut source = Source::start(config(vec![etcd.url()]));
     source.lease("a").await;
-    source.vacant().await;
+    source.wait_for_no_leader().await;
     let gone = clock::now();
-    for observation in &source.said {
+    for observation in &source.received {
         if let Observation::LeaderKey { lease: Some(lease), .. } = observation {
             assert!(lease.sent + lease.fact <= gone, "{lease:?} was too long: it was gone at {gone}");
         }
@@ -105,34 +105,34 @@ async fn a_lease_that_is_not_renewed_ends_no_later_than_its_evidence_said() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_compacted_meanwhile_is_read_anew() {
+async fn a_compacted_store_is_read_again() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     patroni.bootstrap(60).await;
     let mut source = Source::start(config(vec![etcd.url()]));
     source.lease("a").await;
     etcd.kill();
-    source.silence().await;
+    source.wait_for_silence().await;
 
-    // The same store, where the source does not look.
+    // The same store, at an address that the source does not know.
     let aside = loopback::own_address();
     etcd.start_at(aside);
     let url = format!("http://{aside}:2379");
     let mut patroni = Patroni(etcd.client_at(&url, ConnectOptions::new()).await);
     patroni.delete("leader").await;
     let lease = patroni.grant(60).await;
-    patroni.lead("b", lease).await;
+    patroni.put_leader("b", lease).await;
     let revision = patroni.0.get("x", None).await.unwrap().header().unwrap().revision();
     patroni.0.compact(revision, Some(CompactionOptions::new().with_physical())).await.unwrap();
     etcd.kill();
     etcd.start();
 
     let (_, lease, _) = source.leader("b").await;
-    assert!(lease.is_some(), "after a silence the key comes with its lease");
+    assert!(lease.is_some(), "after a silence the key arrives with its lease");
 }
 
 #[tokio::test]
-async fn a_store_that_was_lost_or_restored_is_believed() {
+async fn a_lost_or_restored_store_counts_whatever_was_known_before() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     for _ in 0..20 {
@@ -142,17 +142,17 @@ async fn a_store_that_was_lost_or_restored_is_believed() {
     let mut source = Source::start(config(vec![etcd.url()]));
     let (before, _) = source.lease("a").await;
     etcd.wipe();
-    source.silence().await;
+    source.wait_for_silence().await;
     etcd.start();
     let mut patroni = Patroni(etcd.client().await);
-    source.vacant().await;
+    source.wait_for_no_leader().await;
     patroni.bootstrap(60).await;
     let (after, _) = source.lease("a").await;
     assert!(after.create_revision < before.create_revision);
 }
 
 #[tokio::test]
-async fn a_frozen_endpoint_is_left_for_the_next_one() {
+async fn a_frozen_endpoint_is_replaced_by_the_next_one() {
     let mut cluster = Etcd::cluster();
     for etcd in &mut cluster {
         etcd.client().await;
@@ -164,21 +164,21 @@ async fn a_frozen_endpoint_is_left_for_the_next_one() {
     cluster[0].freeze();
     let frozen = clock::now();
     source
-        .hear("a read at the next endpoint", |seen| match seen {
+        .wait_for("a read at the next endpoint", |seen| match seen {
             Observation::LeaderKey { lease: Some(lease), .. } if lease.sent > frozen => Some(()),
             _ => None,
         })
         .await;
     let took = clock::now().since(frozen);
-    let silent = source.said.iter().any(|seen| matches!(seen, Observation::DcsSilent { .. }));
-    assert!(!silent || took > Duration::from_millis(1500), "silent too early: {:?}", source.said);
+    let silent = source.received.iter().any(|seen| matches!(seen, Observation::DcsSilent { .. }));
+    assert!(!silent || took > Duration::from_millis(1500), "silent too early: {:?}", source.received);
     patroni.delete("leader").await;
-    source.vacant().await;
+    source.wait_for_no_leader().await;
     cluster[0].thaw();
 }
 
 #[tokio::test]
-async fn without_a_quorum_the_store_is_silent_and_with_it_the_lease_is_back_in_one_observation() {
+async fn without_a_quorum_the_store_is_silent_and_afterwards_key_and_lease_arrive_together() {
     let mut cluster = Etcd::cluster();
     for etcd in &mut cluster {
         etcd.client().await;
@@ -189,23 +189,25 @@ async fn without_a_quorum_the_store_is_silent_and_with_it_the_lease_is_back_in_o
     source.lease("a").await;
     cluster[1].freeze();
     cluster[2].freeze();
-    source.silence().await;
-    let silent_at = source.said.len();
+    source.wait_for_silence().await;
+    let silent_at = source.received.len();
     cluster[1].thaw();
     cluster[2].thaw();
     let (key, lease_seen, _) = source.leader("a").await;
     assert!(lease_seen.is_some(), "{key:?} came back without its lease");
-    let silences =
-        source.said[silent_at..].iter().filter(|seen| matches!(seen, Observation::DcsSilent { .. })).count();
-    assert_eq!(silences, 0, "a silence is said once");
-    // And it is followed again.
+    let silences = source.received[silent_at..]
+        .iter()
+        .filter(|seen| matches!(seen, Observation::DcsSilent { .. }))
+        .count();
+    assert_eq!(silences, 0, "a silence is reported once");
+    // And the watch works again.
     let mut patroni = Patroni(cluster[0].client().await);
     patroni.0.lease_revoke(lease).await.unwrap();
-    source.vacant().await;
+    source.wait_for_no_leader().await;
 }
 
 #[tokio::test]
-async fn values_that_make_no_sense_cost_only_themselves() {
+async fn an_invalid_value_affects_only_itself() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     patroni.bootstrap(60).await;
@@ -216,7 +218,7 @@ async fn values_that_make_no_sense_cost_only_themselves() {
     map.address_map.insert(ServerAddr::new("fd00::4", 5433), ServerAddr::new("nat.example", 15433));
     let mut source = Source::start(map);
     let members = source
-        .hear("the members", |seen| match seen {
+        .wait_for("the members", |seen| match seen {
             Observation::Members(members) => Some(members.clone()),
             _ => None,
         })
@@ -225,16 +227,16 @@ async fn values_that_make_no_sense_cost_only_themselves() {
     assert_eq!(members[&MemberName::new("d")].addr, ServerAddr::new("nat.example", 15433));
     source.lease("a").await;
     patroni.put("initialize", "soon").await;
-    source.hear("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
+    source.wait_for("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
     let lease = patroni.grant(60).await;
-    patroni.lead("", lease).await;
-    source.vacant().await;
-    patroni.lead("b", lease).await;
+    patroni.put_leader("", lease).await;
+    source.wait_for_no_leader().await;
+    patroni.put_leader("b", lease).await;
     source.lease("b").await;
 }
 
 #[tokio::test]
-async fn a_user_logs_in_and_logs_in_again_when_the_token_has_run_out() {
+async fn a_user_logs_in_and_again_when_the_token_has_expired() {
     let mut etcd = Etcd::alone(&["--auth-token-ttl", "1"]);
     let mut patroni = Patroni(etcd.client().await);
     patroni.bootstrap(60).await;
@@ -251,7 +253,7 @@ async fn a_user_logs_in_and_logs_in_again_when_the_token_has_run_out() {
     let (_, second) = source.lease("a").await;
     assert!(second.sent > first.sent);
     patroni.delete("leader").await;
-    source.vacant().await;
+    source.wait_for_no_leader().await;
 
     let report = check_endpoint(&right, &etcd.url()).await.unwrap();
     assert!(report.keys.contains("members/a") && report.leader.is_none());
@@ -318,7 +320,7 @@ fn certificates(directory: &Path) -> Certificates {
     let ca_cert = ca.self_signed(&ca_key).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
-    // Any address that a server of this test may get.
+    // Every address that a server of this test may get.
     params.subject_alt_names =
         loopback::addresses().map(|address| SanType::IpAddress(address.into())).collect();
     let cert = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
@@ -330,7 +332,7 @@ fn certificates(directory: &Path) -> Certificates {
 }
 
 #[tokio::test]
-async fn a_check_says_what_it_found_and_what_is_wrong() {
+async fn a_check_reports_what_it_found_and_what_is_wrong() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
     patroni.bootstrap(60).await;

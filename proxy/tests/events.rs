@@ -1,4 +1,4 @@
-//! News of a real cluster: one sentence for a switchover, whose numbers are those that clients felt.
+//! Events of a real cluster: one for a switchover, with the numbers that its clients experienced.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -12,9 +12,9 @@ use pg_leader_proxy::config::{Config, Origins};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Beyond anything that a healthy step takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
-/// Longer than it takes to tell what there is to tell.
+/// Longer than the notifier delays an event.
 const A_WHILE: Duration = Duration::from_secs(5);
 const SESSIONS: usize = 3;
 
@@ -26,7 +26,7 @@ fn config(cluster: &Cluster) -> Config {
 }
 
 async fn next(events: &mut mpsc::Receiver<EventRecord>) -> EventRecord {
-    timeout(SOON, events.recv()).await.expect("nothing was told").expect("the proxy ended")
+    timeout(SOON, events.recv()).await.expect("no event").expect("the proxy ended")
 }
 
 fn number(events: &EventRecord, fact: &str) -> u64 {
@@ -34,7 +34,7 @@ fn number(events: &EventRecord, fact: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_switchover_is_one_sentence_with_its_cost() {
+async fn a_switchover_is_one_event_with_its_impact() {
     let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let (config, write) = (config(&cluster), cluster.proxy_addresses("proxy").unwrap().write);
     let (commands, supervisor_command) = mpsc::channel(1);
@@ -64,7 +64,7 @@ async fn a_switchover_is_one_sentence_with_its_cost() {
     assert_eq!((change.kind.as_str(), change.annotations["member"].as_str()), ("leader_change", "b"));
     assert!(number(&change, "terminated") >= SESSIONS as u64, "{change}");
     assert!(number(&change, "held") > 0 && number(&change, "downtime_ms") > 0, "{change}");
-    assert!(timeout(A_WHILE, events.recv()).await.is_err(), "there is no more to tell");
+    assert!(timeout(A_WHILE, events.recv()).await.is_err(), "there is no further event");
 
     let clients = new_clients.stop().await;
     assert!(clients.iter().any(|client| client.result.is_ok()), "{clients:?}");

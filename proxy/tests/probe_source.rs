@@ -30,56 +30,56 @@ fn burst() -> ProbeUrgency {
 }
 
 #[tokio::test]
-async fn a_user_without_privileges_learns_everything_from_a_primary() {
+async fn a_user_without_privileges_gets_a_complete_reply_from_a_primary() {
     let server = Postgres::primary(&[]).await;
-    let word = check_member(&config(), &server.addr()).await.unwrap();
+    let reply = check_member(&config(), &server.addr()).await.unwrap();
     let id = server.value("(pg_control_system()).system_identifier").await;
-    assert_eq!(word.system_id, SystemId(id.parse().unwrap()));
-    let Role::Primary { timeline, written } = word.role else { panic!("{word:?}") };
+    assert_eq!(reply.system_id, SystemId(id.parse().unwrap()));
+    let Role::Primary { timeline, written } = reply.role else { panic!("{reply:?}") };
     assert_eq!(timeline, Timeline(1));
     let behind = server.value(&format!("pg_current_wal_lsn() - '{written}'")).await;
     assert!(behind.parse::<i64>().unwrap() >= 0 && written.0 > 0x0100_0000, "{written} is {behind} behind");
 }
 
 #[tokio::test]
-async fn a_user_without_privileges_learns_everything_from_a_replica_and_sees_its_promotion() {
+async fn a_user_without_privileges_gets_a_complete_reply_from_a_replica_and_sees_its_promotion() {
     let mut primary = Postgres::primary(&[]).await;
     let replica = Postgres::replica(&mut primary).await;
     let mut probes = Probes::of_one(config(), replica.addr(), burst());
-    let streams = probes
-        .hear("a streaming replica", |heard| {
-            heard.outcome.is_ok_and(|word| matches!(word.role, Role::Replica { streaming: true, .. }))
+    let streaming_reply = probes
+        .wait_for("a streaming replica", |probe| {
+            probe.outcome.is_ok_and(|reply| matches!(reply.role, Role::Replica { streaming: true, .. }))
         })
         .await;
-    let Ok(word) = streams.outcome else { panic!("{streams:?}") };
-    let Role::Replica { timeline, received, replayed, .. } = word.role else { panic!("{word:?}") };
+    let Ok(reply) = streaming_reply.outcome else { panic!("{streaming_reply:?}") };
+    let Role::Replica { timeline, received, replayed, .. } = reply.role else { panic!("{reply:?}") };
     assert_eq!(timeline, Some(Timeline(1)));
     assert!(received.is_some() && replayed.is_some());
-    assert_eq!(word.system_id, check_member(&config(), &primary.addr()).await.unwrap().system_id);
+    assert_eq!(reply.system_id, check_member(&config(), &primary.addr()).await.unwrap().system_id);
 
     replica.execute("SELECT pg_promote(wait => false)").await;
-    let promoted = probes.hear("the promotion", probes::Heard::is_primary).await;
+    let promoted = probes.wait_for("the promotion", probes::ProbeOutcome::is_primary).await;
     let Role::Primary { timeline, .. } = promoted.outcome.unwrap().role else { unreachable!() };
     assert_eq!(timeline, Timeline(2));
-    let last_before = probes.said.iter().rev().find(|heard| heard.is_replica()).unwrap().sent;
+    let last_before = probes.received.iter().rev().find(|probe| probe.is_replica()).unwrap().sent;
     let gap = promoted.sent.since(last_before);
-    assert!(gap < Duration::from_millis(500), "asked only every {gap:?} in a burst");
+    assert!(gap < Duration::from_millis(500), "probed only every {gap:?} in a burst");
 }
 
 #[tokio::test]
-async fn a_server_in_recovery_that_streams_from_nobody_says_so() {
+async fn a_replica_that_does_not_stream_reports_it() {
     let mut server = Postgres::primary(&[]).await;
     server.signal(Signal::INT);
     server.wait().await;
     std::fs::write(server.data().join("standby.signal"), "").unwrap();
     server.start().await;
-    let word = check_member(&config(), &server.addr()).await.unwrap();
-    let Role::Replica { timeline, streaming, .. } = word.role else { panic!("{word:?}") };
+    let reply = check_member(&config(), &server.addr()).await.unwrap();
+    let Role::Replica { timeline, streaming, .. } = reply.role else { panic!("{reply:?}") };
     assert_eq!((timeline, streaming), (Some(Timeline(1)), false));
 }
 
 #[tokio::test]
-async fn what_keeps_a_user_out_is_said_so_that_it_can_be_mended() {
+async fn a_rejected_login_says_what_may_be_wrong() {
     let server = Postgres::primary(&[]).await;
     let addr = server.addr();
     let mut wrong = config();
@@ -115,69 +115,77 @@ fn denied(error: &ProbeError, advice: &str) {
 }
 
 #[tokio::test]
-async fn the_end_of_the_kept_connection_is_evidence_at_once() {
+async fn the_end_of_the_persistent_connection_is_noticed_at_once() {
     let mut server = Postgres::primary(&[]).await;
-    // Steady, so the next question would come in an hour.
+    // At normal urgency the next query would follow in an hour.
     let mut probes = Probes::of_one(config(), server.addr(), ProbeUrgency::Normal);
-    probes.hear("its word", probes::Heard::is_primary).await;
+    probes.wait_for("its word", probes::ProbeOutcome::is_primary).await;
     server.signal(Signal::INT);
     let first = probes.next().await.outcome;
-    // A server that has nobody else to end may be gone before it is asked again.
+    // A server with no other session may be gone before it is probed again.
     assert!(
         matches!(first, Err(ProbeFailure::ShuttingDown | ProbeFailure::Refused)),
         "the first word after the end: {first:?}"
     );
     server.wait().await;
 
-    // A postmaster that is killed takes its backends with it, without a word.
+    // When a postmaster is killed, its backends exit without an error message.
     server.start().await;
     probes.probe_plan.send_replace(probe_plan(&[("a", server.addr())], burst()));
-    probes.hear("its word", probes::Heard::is_primary).await;
+    probes.wait_for("its word", probes::ProbeOutcome::is_primary).await;
     server.signal(Signal::KILL);
     probes.failure(ProbeFailure::Refused).await;
     server.wait().await;
     server.start().await;
-    probes.hear("its word after the crash", probes::Heard::is_primary).await;
+    probes.wait_for("its word after the crash", probes::ProbeOutcome::is_primary).await;
 }
 
 #[tokio::test]
-async fn a_frozen_server_times_out_and_is_heard_again_when_it_thaws() {
+async fn a_frozen_server_times_out_and_replies_again_when_it_continues() {
     let server = Postgres::primary(&[]).await;
     let mut probes = Probes::of_one(config(), server.addr(), burst());
-    probes.hear("its word", probes::Heard::is_primary).await;
+    probes.wait_for("its word", probes::ProbeOutcome::is_primary).await;
     server.signal_all(Signal::STOP);
     let silent = probes.failure(ProbeFailure::TimedOut).await;
-    assert!(clock::now().since(silent.sent) >= Duration::from_secs(2), "stamped with when it was asked");
+    assert!(
+        clock::now().since(silent.sent) >= Duration::from_secs(2),
+        "stamped with when the probe was sent"
+    );
     server.signal_all(Signal::CONT);
-    probes.hear("its word", probes::Heard::is_primary).await;
+    probes.wait_for("its word", probes::ProbeOutcome::is_primary).await;
 }
 
 #[tokio::test]
-async fn a_hung_postmaster_shows_only_over_a_fresh_connection() {
+async fn a_hung_postmaster_shows_only_over_a_new_connection() {
     let server = Postgres::primary(&[]).await;
     let mut both = config();
     both.connect_interval = Duration::from_millis(100);
     let mut probes = Probes::of_one(both, server.addr(), burst());
-    probes.hear("a fresh word", |heard| heard.connection == ProbeConnection::New && heard.is_primary()).await;
+    probes
+        .wait_for("a fresh word", |probe| probe.connection == ProbeConnection::New && probe.is_primary())
+        .await;
     server.signal(Signal::STOP);
-    probes.hear("its silence", |heard| heard.outcome == Err(ProbeFailure::TimedOut)).await;
-    let silent = probes.said.last().unwrap().clone();
+    probes.wait_for("its silence", |probe| probe.outcome == Err(ProbeFailure::TimedOut)).await;
+    let silent = probes.received.last().unwrap().clone();
     assert_eq!(silent.connection, ProbeConnection::New);
-    let meanwhile = probes.said.iter().filter(|heard| heard.sent > silent.sent && heard.is_primary()).count();
+    let meanwhile =
+        probes.received.iter().filter(|probe| probe.sent > silent.sent && probe.is_primary()).count();
     assert!(meanwhile > 20, "the kept connection was delayed: {meanwhile} words in two seconds");
     server.signal(Signal::CONT);
-    probes.hear("a fresh word", |heard| heard.connection == ProbeConnection::New && heard.is_primary()).await;
+    probes
+        .wait_for("a fresh word", |probe| probe.connection == ProbeConnection::New && probe.is_primary())
+        .await;
 }
 
 #[tokio::test]
-async fn a_full_server_and_one_that_starts_are_told_apart() {
+async fn a_full_server_and_a_starting_one_fail_differently() {
     let mut server = Postgres::primary(&["max_connections = 5", "superuser_reserved_connections = 3"]).await;
     let mut keeping = [
         Probes::of_one(config(), server.addr(), ProbeUrgency::Normal),
         Probes::of_one(config(), server.addr(), ProbeUrgency::Normal),
     ];
     for probes in &mut keeping {
-        probes.hear("its word", probes::Heard::is_primary).await;
+        probes.wait_for("its word", probes::ProbeOutcome::is_primary).await;
     }
     let error = check_member(&config(), &server.addr()).await.unwrap_err();
     assert_eq!(error.failure(), ProbeFailure::TooManyConnections, "{error:?}");
@@ -185,7 +193,7 @@ async fn a_full_server_and_one_that_starts_are_told_apart() {
     server.signal(Signal::INT);
     server.wait().await;
 
-    // A replica that does not admit readers answers as one that starts.
+    // A replica without hot standby answers like a server that is starting.
     server.set("hot_standby = off");
     std::fs::write(server.data().join("standby.signal"), "").unwrap();
     server.launch();
@@ -194,7 +202,7 @@ async fn a_full_server_and_one_that_starts_are_told_apart() {
 }
 
 #[tokio::test]
-async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
+async fn a_wake_up_probes_at_once_and_so_does_a_change_of_urgency() {
     let server = Postgres::primary(&[]).await;
     let mut probes = Probes::of_one(config(), server.addr(), ProbeUrgency::Normal);
     let first = probes.next().await;
@@ -213,7 +221,7 @@ async fn waking_asks_at_once_and_so_does_a_change_of_attention() {
 }
 
 #[tokio::test]
-async fn members_come_move_and_leave() {
+async fn members_are_added_move_and_are_removed() {
     let server = Postgres::primary(&["listen_addresses = '*'"]).await;
     let elsewhere = ServerAddr::new("127.0.0.1", 1);
     let mut probes = Probes::start(config(), probe_plan(&[], ProbeUrgency::Normal));
@@ -235,7 +243,7 @@ async fn members_come_move_and_leave() {
 }
 
 #[tokio::test]
-async fn tls_is_as_strict_as_it_is_asked_to_be() {
+async fn tls_is_as_strict_as_sslmode_says() {
     let mut server = Postgres::initialized(&["ssl = on"]);
     let ca_file = certificates(&server, &["db.example", &server.address.to_string()]);
     server.start().await;
@@ -273,7 +281,7 @@ async fn tls_is_as_strict_as_it_is_asked_to_be() {
     assert!(matches!(error, ProbeError::NoCaCertificate { .. }), "{error}");
 }
 
-/// Gives `server` a certificate for `names`, and returns the file of the authority that signed it.
+/// Gives `server` a certificate for `names`, and returns the CA certificate that signed it.
 fn certificates(server: &Postgres, names: &[&str]) -> PemFile {
     let owner = std::fs::metadata(server.data()).unwrap();
     let write = |name: &str, pem: String| {

@@ -1,11 +1,11 @@
-//! The process in front of a real server: it drains, it aborts, and a successor takes over without a failed connect.
+//! The process in front of a real server: draining, stopping at once, reloading, and a successor that takes over.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::time::{Duration, Instant};
 
 use lab::{Cluster, ClusterOptions, Failure, NewClients, Proxy, Session};
 
-/// Beyond anything that a healthy step takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn lone_member() -> Cluster {
@@ -23,7 +23,7 @@ async fn answers(session: &Session) -> bool {
 }
 
 #[tokio::test]
-async fn a_successor_takes_over_and_no_connect_fails() {
+async fn a_successor_takes_over_and_no_connection_fails() {
     let cluster = lone_member().await;
     let setup = cluster.proxy_command("proxy").unwrap();
     let first = Proxy::start(&setup).await.unwrap();
@@ -36,34 +36,34 @@ async fn a_successor_takes_over_and_no_connect_fails() {
     first.terminate();
     wait_for_log(&first, "draining").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(answers(&open).await, "the open session goes on in the first process");
+    assert!(answers(&open).await, "the open session continues in the first process");
     drop(open);
     assert!(first.wait_end(SOON).await.unwrap().success());
 
     let clients = new_clients.stop().await;
-    assert!(clients.len() > 50, "only {} clients arrived", clients.len());
+    assert!(clients.len() > 50, "only {} clients connected", clients.len());
     let failed: Vec<_> = clients.iter().filter(|client| client.result.is_err()).collect();
     assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), clients.len());
     drop(second);
 }
 
 #[tokio::test]
-async fn the_first_signal_drains_and_the_second_aborts() {
+async fn the_first_signal_drains_and_the_second_stops_at_once() {
     let cluster = lone_member().await;
     let proxy = Proxy::start(&cluster.proxy_command("proxy").unwrap()).await.unwrap();
     let open = session(&cluster).await;
     proxy.terminate();
     wait_for_log(&proxy, "draining").await;
-    assert!(answers(&open).await, "a draining proxy lets sessions go on");
+    assert!(answers(&open).await, "a draining proxy lets sessions continue");
     let write = cluster.proxy_addresses("proxy").unwrap().write;
     let began = Instant::now();
     while tokio::net::TcpStream::connect(write).await.is_ok() {
-        assert!(began.elapsed() < SOON, "a draining proxy goes on listening");
+        assert!(began.elapsed() < SOON, "a draining proxy keeps listening");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     proxy.terminate();
     assert!(proxy.wait_end(SOON).await.unwrap().success());
-    assert!(!answers(&open).await, "the session was severed");
+    assert!(!answers(&open).await, "the session was terminated");
 }
 
 #[tokio::test]
@@ -91,14 +91,14 @@ async fn a_reload_moves_the_listener_and_keeps_the_sessions() {
     let refused = new_clients.stop().await;
     assert!(!refused.is_empty());
     for client in refused {
-        assert_eq!(client.result.unwrap_err().0, Failure::Refused, "nobody listens there any more");
+        assert_eq!(client.result.unwrap_err().0, Failure::Refused, "the old address is closed");
     }
 }
 
-async fn wait_for_log(proxy: &Proxy, words: &str) {
+async fn wait_for_log(proxy: &Proxy, text: &str) {
     let began = Instant::now();
-    while !proxy.log().unwrap().contains(words) {
-        assert!(began.elapsed() < SOON, "never logged {words:?}: {}", proxy.log().unwrap());
+    while !proxy.log().unwrap().contains(text) {
+        assert!(began.elapsed() < SOON, "never logged {text:?}: {}", proxy.log().unwrap());
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

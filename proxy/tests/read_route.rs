@@ -1,4 +1,4 @@
-//! The read route on a real cluster: readers reach the replica, leave it when it falls behind or dies, and come back.
+//! The read route on a real cluster: new readers go to the replica, elsewhere when it lags or dies, and back again.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::net::IpAddr;
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use lab::{Cluster, ClusterOptions, Proxy, ProxyArguments, Session};
 
-/// Beyond anything that a healthy step takes on a busy machine.
+/// Longer than any step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(90);
 
-/// A cluster and a proxy whose readers may be 256 kB behind, and read from the leader when no replica will do.
-async fn stage() -> (Cluster, Proxy) {
+/// A cluster and a proxy whose replicas may lag by 256 kB, with the leader as the fallback.
+async fn start() -> (Cluster, Proxy) {
     let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let mut proxy = cluster.proxy_command("proxy").unwrap();
     let read = format!("listen = [\"{}\"]", cluster.proxy_addresses("proxy").unwrap().read);
@@ -27,7 +27,7 @@ async fn reader(cluster: &Cluster) -> Session {
     Session::open_within(&cluster.app_config(read), SOON).await.unwrap()
 }
 
-/// The member that a session is on.
+/// The member that a session is connected to.
 async fn member_of(cluster: &Cluster, session: &Session) -> Option<String> {
     let asked =
         tokio::time::timeout(SOON, session.query_one("select inet_server_addr()", &[])).await.unwrap();
@@ -36,7 +36,7 @@ async fn member_of(cluster: &Cluster, session: &Session) -> Option<String> {
     member.map(|member| member.name.clone())
 }
 
-/// Waits until a new reader lands on this member.
+/// Waits until a new reader is connected to this member.
 async fn wait_for_readers_on(cluster: &Cluster, proxy: &Proxy, member: &str) -> Session {
     let began = Instant::now();
     loop {
@@ -50,8 +50,8 @@ async fn wait_for_readers_on(cluster: &Cluster, proxy: &Proxy, member: &str) -> 
 }
 
 #[tokio::test]
-async fn readers_follow_the_fitness_of_the_replica() {
-    let (cluster, proxy) = stage().await;
+async fn new_readers_go_to_the_replica_only_while_it_keeps_up() {
+    let (cluster, proxy) = start().await;
     let early = wait_for_readers_on(&cluster, &proxy, "b").await;
     let in_recovery: bool = early.query_one("select pg_is_in_recovery()", &[]).await.unwrap().get(0);
     assert!(in_recovery);
@@ -63,7 +63,7 @@ async fn readers_follow_the_fitness_of_the_replica() {
         .await
         .unwrap();
     let _on_leader = wait_for_readers_on(&cluster, &proxy, "a").await;
-    assert_eq!(member_of(&cluster, &early).await.as_deref(), Some("b"), "an open session stays where it is");
+    assert_eq!(member_of(&cluster, &early).await.as_deref(), Some("b"), "an open session stays");
 
     cluster.resume_replay("b").await.unwrap();
     let back = wait_for_readers_on(&cluster, &proxy, "b").await;
@@ -71,7 +71,7 @@ async fn readers_follow_the_fitness_of_the_replica() {
     cluster.kill_member("b").unwrap();
     let began = Instant::now();
     while member_of(&cluster, &back).await.is_some() {
-        assert!(began.elapsed() < SOON, "the session on the dead replica lives");
+        assert!(began.elapsed() < SOON, "the session on the dead replica did not end");
     }
     let _on_leader = wait_for_readers_on(&cluster, &proxy, "a").await;
     cluster.start_member("b").unwrap();

@@ -15,7 +15,7 @@ pub struct ProbePlan {
     /// Every member and its address.
     pub members: BTreeMap<MemberName, ServerAddr>,
     /// How often.
-    pub attention: ProbeUrgency,
+    pub urgency: ProbeUrgency,
 }
 
 /// An error and its causes, as one line for the log.

@@ -1,4 +1,4 @@
-//! What Patroni would write, and what the source makes of it.
+//! A client that writes keys like Patroni, and a running source with its observations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 pub(crate) const PREFIX: &str = "/service/test/";
 
-/// No step of a test takes longer than this unless something is broken.
+/// Longer than any step of a test takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn config(endpoints: Vec<String>) -> config::Etcd {
@@ -29,7 +29,7 @@ pub(crate) fn config(endpoints: Vec<String>) -> config::Etcd {
     }
 }
 
-/// Writes as Patroni does.
+/// Writes keys like Patroni.
 pub(crate) struct Patroni(pub(crate) Client);
 
 impl Patroni {
@@ -41,7 +41,7 @@ impl Patroni {
         self.0.lease_grant(ttl, None).await.unwrap().id()
     }
 
-    pub(crate) async fn lead(&mut self, name: &str, lease: i64) {
+    pub(crate) async fn put_leader(&mut self, name: &str, lease: i64) {
         let options = PutOptions::new().with_lease(lease);
         self.0.put(format!("{PREFIX}leader"), name, Some(options)).await.unwrap();
     }
@@ -57,7 +57,7 @@ impl Patroni {
         self.put(&format!("members/{name}"), &value).await;
     }
 
-    /// A cluster of two members, led by `a`.
+    /// Writes the keys of a cluster of two members whose leader is `a`.
     pub(crate) async fn bootstrap(&mut self, ttl: i64) -> i64 {
         self.put("config", r#"{"ttl":30,"loop_wait":10,"retry_timeout":10}"#).await;
         self.put("initialize", "7412345678901234567").await;
@@ -65,15 +65,15 @@ impl Patroni {
         self.publish("a", "10.0.0.1").await;
         self.publish("b", "10.0.0.2").await;
         let lease = self.grant(ttl).await;
-        self.lead("a", lease).await;
+        self.put_leader("a", lease).await;
         lease
     }
 }
 
-/// A running source, and what it said.
+/// A running source and its observations.
 pub(crate) struct Source {
     observations: mpsc::Receiver<Observation>,
-    pub(crate) said: Vec<Observation>,
+    pub(crate) received: Vec<Observation>,
     _running: JoinSet<()>,
 }
 
@@ -85,21 +85,21 @@ impl Source {
             let error = EtcdSource::new(config, sender).run().await.unwrap_err();
             panic!("the source ended: {error}");
         });
-        Self { observations, said: Vec::new(), _running: running }
+        Self { observations, received: Vec::new(), _running: running }
     }
 
     pub(crate) async fn next(&mut self) -> Observation {
         let Ok(observation) = timeout(PATIENCE, self.observations.recv()).await else {
-            panic!("the source said nothing more; before: {:#?}", self.said);
+            panic!("no further observation; before: {:#?}", self.received);
         };
         let observation = observation.expect("the source ended");
-        self.said.push(observation.clone());
+        self.received.push(observation.clone());
         observation
     }
 
-    /// Listens until `wanted` gives something, and returns it.
-    pub(crate) async fn hear<T>(&mut self, what: &str, wanted: impl Fn(&Observation) -> Option<T>) -> T {
-        let already = self.said.len();
+    /// Waits for an observation for which `wanted` returns something, and returns that.
+    pub(crate) async fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(&Observation) -> Option<T>) -> T {
+        let already = self.received.len();
         let search = async {
             loop {
                 if let Some(found) = wanted(&self.next().await) {
@@ -109,13 +109,13 @@ impl Source {
         };
         match timeout(PATIENCE, search).await {
             Ok(found) => found,
-            Err(_) => panic!("never heard {what}, but: {:#?}", &self.said[already..]),
+            Err(_) => panic!("never received {what}, but: {:#?}", &self.received[already..]),
         }
     }
 
-    /// Listens until the leader key is observed with `holder` as its value.
+    /// Waits for a leader key with this holder.
     pub(crate) async fn leader(&mut self, holder: &str) -> (LeaderKey, Option<Stamped<Duration>>, Moment) {
-        self.hear(holder, |observation| match observation {
+        self.wait_for(holder, |observation| match observation {
             Observation::LeaderKey { key: Some(key), lease, seen } if key.holder.as_str() == holder => {
                 Some((key.clone(), *lease, *seen))
             }
@@ -124,7 +124,7 @@ impl Source {
         .await
     }
 
-    /// Listens until the lease of `holder` is confirmed.
+    /// Waits for a leader key with this holder and a confirmed lease.
     pub(crate) async fn lease(&mut self, holder: &str) -> (LeaderKey, Stamped<Duration>) {
         loop {
             if let (key, Some(lease), _) = self.leader(holder).await {
@@ -133,15 +133,15 @@ impl Source {
         }
     }
 
-    pub(crate) async fn vacant(&mut self) {
-        self.hear("a vacant leader key", |observation| {
+    pub(crate) async fn wait_for_no_leader(&mut self) {
+        self.wait_for("a vacant leader key", |observation| {
             matches!(observation, Observation::LeaderKey { key: None, .. }).then_some(())
         })
         .await;
     }
 
-    pub(crate) async fn silence(&mut self) {
-        self.hear("silence", |observation| {
+    pub(crate) async fn wait_for_silence(&mut self) {
+        self.wait_for("silence", |observation| {
             matches!(observation, Observation::DcsSilent { .. }).then_some(())
         })
         .await;

@@ -1,4 +1,4 @@
-//! Real etcd servers, on loopback addresses of their own and in directories of their own.
+//! Real etcd servers, each with its own loopback address and directory.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -11,14 +11,14 @@ use tempfile::TempDir;
 
 use crate::loopback::own_address;
 
-/// Certificates for a server that speaks TLS and wants a certificate from its clients.
+/// Certificates for a server that requires TLS with a client certificate.
 pub(crate) struct Certificates {
     pub(crate) ca: String,
     pub(crate) cert: String,
     pub(crate) key: String,
 }
 
-/// One etcd server. It is killed when this is dropped, or when the thread of its test ends.
+/// An etcd server. It is killed when this is dropped or the thread of its test ends.
 pub(crate) struct Etcd {
     pub(crate) address: Ipv4Addr,
     directory: TempDir,
@@ -28,7 +28,7 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// One server that is a cluster by itself, with further arguments.
+    /// A single server, with further arguments.
     pub(crate) fn alone(more: &[&str]) -> Self {
         Self::alone_with(more, None)
     }
@@ -45,7 +45,7 @@ impl Etcd {
         etcd
     }
 
-    /// Three servers.
+    /// A cluster of three servers.
     pub(crate) fn cluster() -> [Self; 3] {
         let addresses = [own_address(), own_address(), own_address()];
         let peers = addresses.map(|address| format!("{}=http://{address}:2380", name(address))).join(",");
@@ -69,7 +69,7 @@ impl Etcd {
         self.start_at(self.address);
     }
 
-    /// Starts it where clients find it at `address`.
+    /// Starts it with this address for clients.
     pub(crate) fn start_at(&mut self, address: Ipv4Addr) {
         let url = format!("{}://{address}:2379", self.scheme);
         let log = File::options().append(true).create(true).open(self.directory.path().join("log")).unwrap();
@@ -98,13 +98,13 @@ impl Etcd {
         }
     }
 
-    /// Kills it and forgets everything it stored.
+    /// Kills it and deletes its data.
     pub(crate) fn wipe(&mut self) {
         self.kill();
         std::fs::remove_dir_all(self.directory.path().join("data")).unwrap();
     }
 
-    /// Stops it without closing anything: it takes connections and never answers.
+    /// Stops the process (SIGSTOP): the kernel still accepts connections, but it never answers.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -119,7 +119,7 @@ impl Etcd {
         kill_process(pid, signal).unwrap();
     }
 
-    /// A client, once the server answers.
+    /// Waits until the server answers, and returns a client.
     pub(crate) async fn client(&mut self) -> Client {
         let url = self.url();
         self.client_at(&url, ConnectOptions::new()).await

@@ -1,4 +1,4 @@
-//! Each fault that a cluster can meet, on a real one: what clients of the proxy see of it, and what they must never see.
+//! Faults of a real cluster: what clients of the proxy notice, and what must never happen to them.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod scene;
@@ -6,62 +6,62 @@ mod scene;
 use std::time::{Duration, Instant};
 
 use lab::{ClusterOptions, LinkMode, Patroni};
-use scene::{Kept, SOON, Scene};
+use scene::{Retained, SOON, Scene};
 
 #[tokio::test]
 async fn planned_switchover() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.switchover("b").await.unwrap();
     scene.wait_for_leader(Some("b")).await;
-    scene.end("b", Kept::All).await;
+    scene.end("b", Retained::All).await;
 }
 
 #[tokio::test]
-async fn planned_switchover_of_patroni_3_where_the_leader_is_called_master() {
-    let scene = Scene::set(ClusterOptions { patroni: Patroni::Debian, ..ClusterOptions::default() }).await;
+async fn planned_switchover_of_patroni_3_whose_role_for_a_primary_is_master() {
+    let scene = Scene::start(ClusterOptions { patroni: Patroni::Debian, ..ClusterOptions::default() }).await;
     scene.cluster.switchover("b").await.unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     scene.cluster.wait_healthy(SOON).await.unwrap();
     scene.cluster.switchover("a").await.unwrap();
     scene.wait_for_leader(Some("a")).await;
-    scene.end("a", Kept::All).await;
+    scene.end("a", Retained::All).await;
 }
 
 #[tokio::test]
 async fn postgres_killed_and_restarted_in_place() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.kill_postgres("a").unwrap();
     scene.wait_for_leader(None).await;
     scene.wait_for_leader(Some("a")).await;
-    scene.end("a", Kept::All).await;
+    scene.end("a", Retained::All).await;
 }
 
 #[tokio::test]
 async fn whole_leader_killed_and_back() {
-    let scene = Scene::set(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await;
+    let scene = Scene::start(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await;
     scene.cluster.kill_member("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     scene.cluster.start_member("a").unwrap();
     assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
-    scene.end("b", Kept::All).await;
+    scene.end("b", Retained::All).await;
 }
 
 #[tokio::test]
 async fn patroni_killed_under_a_primary_that_stays_writable() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.kill_patroni("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     assert_eq!(scene.cluster.primaries().await, ["a", "b"], "two members take writes now");
     scene.wait_for_alarm().await;
-    scene.end("b", Kept::All).await;
+    scene.end("b", Retained::All).await;
 }
 
 #[tokio::test]
-async fn leader_frozen_and_woken_after_another_was_promoted() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+async fn leader_frozen_until_another_member_is_promoted() {
+    let scene = Scene::start(ClusterOptions::default()).await;
     let fault = Instant::now();
     scene.cluster.freeze_member("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
@@ -69,79 +69,79 @@ async fn leader_frozen_and_woken_after_another_was_promoted() {
     scene.cluster.thaw_member("a").unwrap();
     scene.writes_flow().await;
     assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
-    scene.end("b", Kept::ButTheLastBefore(fault)).await;
+    scene.end("b", Retained::ButTheLastBefore(fault)).await;
 }
 
 #[tokio::test]
 async fn leader_cut_off_from_etcd_demotes_itself() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+    let scene = Scene::start(ClusterOptions::default()).await;
     let fault = Instant::now();
     scene.cluster.cut_member_from_etcd("a", LinkMode::Paused).unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     scene.cluster.heal_member_from_etcd("a").unwrap();
     assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
-    scene.end("b", Kept::ButTheLastBefore(fault)).await;
+    scene.end("b", Retained::ButTheLastBefore(fault)).await;
 }
 
 #[tokio::test]
-async fn leader_cut_off_from_everybody() {
-    let scene = Scene::set(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await;
+async fn leader_cut_off_from_everything() {
+    let scene = Scene::start(ClusterOptions { synchronous_mode: true, ..ClusterOptions::default() }).await;
     scene.cluster.isolate_member("a", LinkMode::Paused).unwrap();
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     scene.cluster.heal_member("a").unwrap();
     assert_eq!(scene.cluster.wait_healthy(SOON).await.unwrap(), "b");
-    scene.end("b", Kept::All).await;
+    scene.end("b", Retained::All).await;
 }
 
 #[tokio::test]
-async fn proxy_cut_off_from_etcd_goes_on_by_the_all_members_rule() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+async fn proxy_cut_off_from_etcd_follows_the_all_members_rule() {
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Paused).unwrap();
     scene.wait_until_routed_by("all_members").await;
     scene.writes_flow().await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Open).unwrap();
     scene.wait_until_routed_by("lease").await;
-    scene.nobody_was_severed().await;
-    scene.end("a", Kept::All).await;
+    scene.no_session_was_terminated().await;
+    scene.end("a", Retained::All).await;
 }
 
 #[tokio::test]
-async fn proxy_cut_off_from_etcd_fences_where_the_policy_says_so() {
-    let scene = Scene::set_with(ClusterOptions::default(), "[policy]\non_dcs_loss = \"fence\"").await;
+async fn proxy_cut_off_from_etcd_fences_if_the_policy_says_so() {
+    let scene = Scene::start_with(ClusterOptions::default(), "[policy]\non_dcs_loss = \"fence\"").await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Cut).unwrap();
     scene.wait_for_leader(None).await;
     assert_eq!(scene.routing().await["write"]["reason"]["code"], "dcs_silent");
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Open).unwrap();
     scene.wait_for_leader(Some("a")).await;
-    scene.end("a", Kept::All).await;
+    scene.end("a", Retained::All).await;
 }
 
 #[tokio::test]
 async fn etcd_without_quorum_and_back() {
-    let scene = Scene::set(ClusterOptions { failsafe_mode: true, ..ClusterOptions::default() }).await;
+    let scene = Scene::start(ClusterOptions { failsafe_mode: true, ..ClusterOptions::default() }).await;
     scene.cluster.lose_etcd_quorum().unwrap();
     scene.wait_until_routed_by("all_members").await;
     scene.writes_flow().await;
     scene.cluster.start_etcd().await.unwrap();
     scene.wait_until_routed_by("lease").await;
-    scene.end("a", Kept::All).await;
+    scene.end("a", Retained::All).await;
 }
 
 #[tokio::test]
-async fn etcd_elects_another_leader_and_nobody_notices() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+async fn an_election_in_etcd_affects_no_session() {
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.move_etcd_leader().await.unwrap();
     scene.writes_flow().await;
     tokio::time::sleep(Duration::from_secs(8)).await;
-    scene.nobody_was_severed().await;
-    scene.end("a", Kept::All).await;
+    scene.no_session_was_terminated().await;
+    scene.end("a", Retained::All).await;
 }
 
 #[tokio::test]
-async fn proxy_frozen_through_a_failover_wakes_up_without_trusting_the_old_leader() {
-    let mut scene = Scene::set(ClusterOptions::default()).await;
+async fn proxy_frozen_during_a_failover_does_not_trust_the_old_leader() {
+    let mut scene = Scene::start(ClusterOptions::default()).await;
     let revision = scene.keys.history().events.iter().map(|event| event.create_revision).max().unwrap();
     scene.proxy.freeze();
     scene.cluster.kill_patroni("a").unwrap();
@@ -149,27 +149,27 @@ async fn proxy_frozen_through_a_failover_wakes_up_without_trusting_the_old_leade
     scene.cluster.wait_for_leader_to_be("b", SOON).await.unwrap();
     scene.proxy.thaw();
     scene.wait_for_leader(Some("b")).await;
-    scene.end("b", Kept::All).await;
+    scene.end("b", Retained::All).await;
 }
 
 #[tokio::test]
-async fn sessions_from_before_a_reload_are_severed_at_the_next_failover() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+async fn sessions_from_before_a_reload_are_terminated_at_the_next_failover() {
+    let scene = Scene::start(ClusterOptions::default()).await;
     let config = std::fs::read_to_string(scene.proxy.directory().join("proxy.toml")).unwrap();
     scene.proxy.write_config(&config.replace("hold_timeout = \"80s\"", "hold_timeout = \"81s\"")).unwrap();
     scene.proxy.reload();
     scene.wait_for_log("configuration reloaded").await;
-    scene.nobody_was_severed().await;
-    // The old leader's server goes on, so nobody but the proxy ends its sessions.
+    scene.no_session_was_terminated().await;
+    // The old leader's server keeps running, so only the proxy can end its sessions.
     scene.cluster.kill_patroni("a").unwrap();
     scene.wait_for_leader(Some("b")).await;
-    assert!(scene.severed().await >= 4, "each writer's session was severed");
-    scene.end("b", Kept::All).await;
+    assert!(scene.terminated().await >= 4, "each writer's session was terminated");
+    scene.end("b", Retained::All).await;
 }
 
 #[tokio::test]
-async fn maintenance_mode_without_a_leader_key_goes_on_by_the_all_members_rule() {
-    let scene = Scene::set(ClusterOptions::default()).await;
+async fn maintenance_mode_without_a_leader_key_follows_the_all_members_rule() {
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.set_pause(true).await.unwrap();
     scene.wait_until_paused().await;
     scene.cluster.kill_patroni("a").unwrap();
@@ -178,5 +178,5 @@ async fn maintenance_mode_without_a_leader_key_goes_on_by_the_all_members_rule()
     scene.cluster.start_member("a").unwrap();
     scene.wait_until_routed_by("lease").await;
     scene.cluster.set_pause(false).await.unwrap();
-    scene.end("a", Kept::All).await;
+    scene.end("a", Retained::All).await;
 }

@@ -1,4 +1,4 @@
-//! A scene: a real cluster, a proxy in front of it, writers and new clients, and the questions asked of all at the end.
+//! A scene: a real cluster, a proxy in front of it, writers and new clients, and the checks at the end.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +8,20 @@ use lab::{
 };
 use serde_json::Value;
 
-/// Beyond a lease, a promotion and a rewind on a busy machine.
+/// Longer than a lease, a promotion and a rewind take on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(90);
-/// How often a new client arrives.
+/// How often a new client connects.
 const NEW_CLIENT_EVERY: Duration = Duration::from_millis(150);
-/// How many of them there must be, however short the fault was.
+/// How many new clients there must be at least, however short the fault was.
 const MIN_NEW_CLIENTS: usize = 20;
-/// How far apart a busy machine may let two clients notice that they were cut at the same moment.
+/// How far apart two clients may notice on a busy machine that they were disconnected at the same moment.
 const TOGETHER: Duration = Duration::from_secs(1);
-/// Everybody who waited for a leader is connected at once when it comes.
+/// When a leader is confirmed, all clients that waited connect at once.
 const MAX_CONNECTIONS: u32 = 500;
 /// How long writes must flow before a fault and after it.
 const STEADY_WRITES: usize = 200;
 
-/// Everything that is on stage.
+/// The scene.
 pub(crate) struct Scene {
     pub(crate) cluster: Cluster,
     pub(crate) keys: KeyWatch,
@@ -30,33 +30,33 @@ pub(crate) struct Scene {
     new_clients: NewClients,
 }
 
-/// Which of the writes acknowledged before the end must be found on the final leader.
-pub(crate) enum Kept {
-    /// All of them: the old leader shut down in order, or never lost its place.
+/// Which acknowledged writes the final leader must have.
+pub(crate) enum Retained {
+    /// All: the old leader shut down cleanly, or never lost its role.
     All,
-    /// All but those of the last second before the fault at this moment, which the old leader took to its grave:
-    /// replication is asynchronous, and no proxy can help.
+    /// All except those of the last second before the fault at this moment: replication is asynchronous, so they may be
+    /// lost with the old leader.
     ButTheLastBefore(Instant),
 }
 
 impl Scene {
-    pub(crate) async fn set(options: ClusterOptions) -> Self {
-        Self::set_with(options, "").await
+    pub(crate) async fn start(options: ClusterOptions) -> Self {
+        Self::start_with(options, "").await
     }
 
     /// Like [`set`](Self::set), with these lines at the end of the proxy's configuration.
-    pub(crate) async fn set_with(options: ClusterOptions, more: &str) -> Self {
+    pub(crate) async fn start_with(options: ClusterOptions, more: &str) -> Self {
         let cluster =
             Cluster::start(ClusterOptions { max_connections: MAX_CONNECTIONS, ..options }).await.unwrap();
         let keys = KeyWatch::start(&cluster).await.unwrap();
         let mut proxy = cluster.proxy_command("proxy").unwrap();
-        // Longer than any downtime here, so every client that arrives meanwhile must be served.
+        // Longer than any outage here, so every client that connects meanwhile must be served.
         let config = cluster
             .proxy_config("proxy")
             .unwrap()
             .replace("hold_timeout = \"30s\"", "hold_timeout = \"80s\"");
         proxy.arguments = ProxyArguments::Config(format!("{config}\n{more}"));
-        // More than one on any machine, so that every fault meets sessions on several threads.
+        // More than one on any machine, so that every fault affects sessions on several threads.
         proxy.environment.push(("PGLP_SESSION_WORKERS".to_owned(), "2".to_owned()));
         let proxy = Proxy::start(&proxy).await.unwrap();
         let mut load = cluster.load(cluster.proxy_addresses("proxy").unwrap().write);
@@ -68,14 +68,14 @@ impl Scene {
         scene
     }
 
-    /// Waits until writes are acknowledged again, or still.
+    /// Waits until writes are acknowledged.
     pub(crate) async fn writes_flow(&self) {
         if let Err(error) = self.writers.wait_for_more(STEADY_WRITES, SOON).await {
             panic!("{error:#}\nrouting: {}\nlog: {}", self.routing().await, self.proxy.log().unwrap());
         }
     }
 
-    /// What the proxy says of its decision.
+    /// The proxy's answer to `/routing`.
     pub(crate) async fn routing(&self) -> Value {
         serde_json::from_str(&self.proxy.get("/routing").await.unwrap().body).unwrap()
     }
@@ -96,7 +96,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the proxy forwards by this rule, `lease` or `evidence`.
+    /// Waits until the proxy forwards by this rule, `lease` or `all_members`.
     pub(crate) async fn wait_until_routed_by(&self, basis: &str) {
         self.wait_until(|routing| routing["write"]["leader"]["basis"] == basis, basis).await;
     }
@@ -118,7 +118,7 @@ impl Scene {
         }
     }
 
-    /// Waits until the proxy raises the alarm that two members take writes.
+    /// Waits until the proxy reports that two members take writes.
     pub(crate) async fn wait_for_alarm(&self) {
         self.wait_until(
             |routing| routing["two_primaries"].as_array().is_some_and(|all| all.len() == 2),
@@ -136,14 +136,14 @@ impl Scene {
         }
     }
 
-    /// What must be true where a fault is none of the clients' business.
-    pub(crate) async fn nobody_was_severed(&self) {
-        let severed = self.severed().await;
-        assert_eq!(severed, 0, "sessions were severed for nothing\n{}", self.proxy.log().unwrap());
+    /// Checks that a fault affected no session.
+    pub(crate) async fn no_session_was_terminated(&self) {
+        let terminated = self.terminated().await;
+        assert_eq!(terminated, 0, "sessions were terminated for nothing\n{}", self.proxy.log().unwrap());
     }
 
-    /// How many sessions of the write route the proxy has severed so far.
-    pub(crate) async fn severed(&self) -> u64 {
+    /// How many sessions of the write route the proxy has terminated so far.
+    pub(crate) async fn terminated(&self) -> u64 {
         let metrics = self.proxy.get("/metrics").await.unwrap().body;
         let line =
             metrics.lines().find(|line| line.starts_with("proxy_sessions_severed_total{route=\"write\"}"));
@@ -151,8 +151,8 @@ impl Scene {
             .unwrap_or_else(|| panic!("no count in\n{metrics}"))
     }
 
-    /// Asks what must be true after every fault: the laws as a client sees them.
-    pub(crate) async fn end(self, leader: &str, kept: Kept) {
+    /// Checks what must be true after every fault: the laws, as clients see them.
+    pub(crate) async fn end(self, leader: &str, retained: Retained) {
         self.writes_flow().await;
         self.new_clients.wait_for(MIN_NEW_CLIENTS, SOON).await.unwrap();
         let log = self.proxy.log().unwrap();
@@ -175,7 +175,7 @@ impl Scene {
             if let Err((failure, words)) = &client.result {
                 let at = client.began + client.took;
                 assert!(
-                    cut_with_the_others(failure, at, &history),
+                    terminated_with_the_others(failure, at, &history),
                     "turned away {:?} ago after {:?}: {words}, {failure:?}\n{log}",
                     at.elapsed(),
                     client.took
@@ -184,9 +184,9 @@ impl Scene {
         }
 
         let lost = history.lost(&self.cluster, leader).await.unwrap();
-        let forgiven = |id: &i64| match kept {
-            Kept::All => false,
-            Kept::ButTheLastBefore(fault) => history.acknowledged.iter().any(|write| {
+        let forgiven = |id: &i64| match retained {
+            Retained::All => false,
+            Retained::ButTheLastBefore(fault) => history.acknowledged.iter().any(|write| {
                 write.id == *id
                     && write.acknowledged <= fault + TOLERANCE
                     && write.acknowledged + Duration::from_secs(1) > fault
@@ -201,10 +201,10 @@ impl Scene {
     }
 }
 
-/// Whether a newcomer was inside a session, or logging in, at the moment when everybody's sessions were cut.
+/// Whether a new client was in a session, or logging in, at the moment at which all sessions were terminated.
 ///
-/// One that arrived in the gap must wait instead, so a refusal is never forgiven.
-fn cut_with_the_others(failure: &Failure, at: Instant, history: &History) -> bool {
+/// A client that connects during the outage must wait, so a refused connection is never excused.
+fn terminated_with_the_others(failure: &Failure, at: Instant, history: &History) -> bool {
     let may_be = match failure {
         Failure::NoSession | Failure::Broken => true,
         Failure::Sqlstate(code) => code == "57P01",

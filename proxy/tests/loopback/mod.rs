@@ -1,4 +1,4 @@
-//! Loopback addresses for the servers of one test process, which no other process uses meanwhile.
+//! Loopback addresses for the servers of one test process, which no other process uses at the same time.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};

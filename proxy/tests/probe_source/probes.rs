@@ -1,4 +1,4 @@
-//! Running probes, and what they said.
+//! Running probes and their outcomes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// No step of a test takes longer than this unless something is broken.
+/// Longer than any step of a test takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks so seldom when steady that only an event can make it ask within a test.
+/// A configuration whose normal interval is so long that only an event causes a probe within a test.
 pub(crate) fn config() -> config::Probe {
     config::Probe {
         user: "monitor".to_owned(),
@@ -32,16 +32,16 @@ pub(crate) fn config() -> config::Probe {
     }
 }
 
-/// One answer or failure.
+/// The outcome of one probe.
 #[derive(Clone, Debug)]
-pub(crate) struct Heard {
+pub(crate) struct ProbeOutcome {
     pub(crate) addr: ServerAddr,
     pub(crate) sent: Moment,
     pub(crate) connection: ProbeConnection,
     pub(crate) outcome: Result<ProbeReply, ProbeFailure>,
 }
 
-impl Heard {
+impl ProbeOutcome {
     pub(crate) fn is_primary(&self) -> bool {
         matches!(self.outcome, Ok(ProbeReply { role: Role::Primary { .. }, .. }))
     }
@@ -54,15 +54,15 @@ impl Heard {
 pub(crate) struct Probes {
     pub(crate) probe_plan: watch::Sender<Arc<ProbePlan>>,
     pub(crate) wake: mpsc::Sender<MemberName>,
-    pub(crate) said: Vec<Heard>,
+    pub(crate) received: Vec<ProbeOutcome>,
     observations: mpsc::Receiver<Observation>,
     _running: JoinSet<()>,
 }
 
-pub(crate) fn probe_plan(members: &[(&str, ServerAddr)], attention: ProbeUrgency) -> Arc<ProbePlan> {
+pub(crate) fn probe_plan(members: &[(&str, ServerAddr)], urgency: ProbeUrgency) -> Arc<ProbePlan> {
     let members: BTreeMap<MemberName, ServerAddr> =
         members.iter().map(|(name, addr)| (MemberName::new(name), addr.clone())).collect();
-    Arc::new(ProbePlan { members, attention })
+    Arc::new(ProbePlan { members, urgency })
 }
 
 impl Probes {
@@ -75,47 +75,51 @@ impl Probes {
             let error = probe::run(config, inquired, sender, woken).await.unwrap_err();
             panic!("the probes ended: {error}");
         });
-        Self { probe_plan, wake, said: Vec::new(), observations, _running: running }
+        Self { probe_plan, wake, received: Vec::new(), observations, _running: running }
     }
 
     /// Probes of one member, `a`.
-    pub(crate) fn of_one(config: config::Probe, addr: ServerAddr, attention: ProbeUrgency) -> Self {
-        Self::start(config, probe_plan(&[("a", addr)], attention))
+    pub(crate) fn of_one(config: config::Probe, addr: ServerAddr, urgency: ProbeUrgency) -> Self {
+        Self::start(config, probe_plan(&[("a", addr)], urgency))
     }
 
-    pub(crate) async fn next(&mut self) -> Heard {
+    pub(crate) async fn next(&mut self) -> ProbeOutcome {
         let Ok(observation) = timeout(PATIENCE, self.observations.recv()).await else {
-            panic!("nothing more was said; before: {:#?}", self.tail());
+            panic!("no further outcome; before: {:#?}", self.tail());
         };
         let Some(Observation::Probe { addr, sent, connection, outcome, .. }) = observation else {
-            panic!("the probes ended or said something strange: {observation:?}");
+            panic!("the probes ended, or sent another observation: {observation:?}");
         };
-        let heard = Heard { addr, sent, connection, outcome };
-        self.said.push(heard.clone());
-        heard
+        let probe = ProbeOutcome { addr, sent, connection, outcome };
+        self.received.push(probe.clone());
+        probe
     }
 
-    /// Listens until `wanted` is said.
-    pub(crate) async fn hear(&mut self, what: &str, wanted: impl Fn(&Heard) -> bool) -> Heard {
+    /// Waits for a certain outcome.
+    pub(crate) async fn wait_for(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&ProbeOutcome) -> bool,
+    ) -> ProbeOutcome {
         let search = async {
             loop {
-                let heard = self.next().await;
-                if wanted(&heard) {
-                    return heard;
+                let probe = self.next().await;
+                if wanted(&probe) {
+                    return probe;
                 }
             }
         };
         match timeout(PATIENCE, search).await {
-            Ok(heard) => heard,
-            Err(_) => panic!("never heard {what}, but: {:#?}", self.tail()),
+            Ok(probe) => probe,
+            Err(_) => panic!("never received {what}, but: {:#?}", self.tail()),
         }
     }
 
-    pub(crate) async fn failure(&mut self, failure: ProbeFailure) -> Heard {
-        self.hear(failure.code(), |heard| heard.outcome == Err(failure)).await
+    pub(crate) async fn failure(&mut self, failure: ProbeFailure) -> ProbeOutcome {
+        self.wait_for(failure.code(), |probe| probe.outcome == Err(failure)).await
     }
 
-    fn tail(&self) -> &[Heard] {
-        &self.said[self.said.len().saturating_sub(20)..]
+    fn tail(&self) -> &[ProbeOutcome] {
+        &self.received[self.received.len().saturating_sub(20)..]
     }
 }

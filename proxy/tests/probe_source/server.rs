@@ -1,4 +1,4 @@
-//! Real PostgreSQL servers, on loopback addresses of their own and in directories of their own.
+//! Real PostgreSQL servers, each with its own loopback address and directory.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,20 +15,20 @@ use tokio_postgres::NoTls;
 
 use crate::loopback::own_address;
 
-/// Whom PostgreSQL may run as; it refuses root.
+/// The user to run PostgreSQL as, because it refuses to run as root.
 const USER: &str = "postgres";
 
-/// Where the programs are, unless `PGLP_TEST_PG_BIN` names the directory of another version.
+/// The directory of the programs, unless `PGLP_TEST_PG_BIN` names that of another version.
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 
-/// The postgres user comes in by trust; everybody else needs a password.
+/// `postgres` is trusted; all other users need a password.
 const HBA: &str = "host replication postgres 127.0.0.0/8 trust
 host all postgres 127.0.0.0/8 trust
 host all stranger 127.0.0.0/8 reject
 host all all 127.0.0.0/8 scram-sha-256
 ";
 
-/// One server. It is killed when this is dropped, or when the thread of its test ends.
+/// A server. It is killed when this is dropped or the thread of its test ends.
 pub(crate) struct Postgres {
     pub(crate) address: Ipv4Addr,
     directory: TempDir,
@@ -36,7 +36,7 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// A new cluster of one server that runs, with the user `monitor` that has no privileges.
+    /// A running server of a new cluster, with the user `monitor`, which has no privileges.
     pub(crate) async fn primary(settings: &[&str]) -> Self {
         let mut server = Self::initialized(settings);
         server.start().await;
@@ -44,7 +44,7 @@ impl Postgres {
         server
     }
 
-    /// A new cluster that does not run yet.
+    /// A server of a new cluster, not started.
     pub(crate) fn initialized(settings: &[&str]) -> Self {
         let server = Self::empty();
         let data = server.data();
@@ -60,7 +60,8 @@ impl Postgres {
         server
     }
 
-    /// A streaming replica of `primary` that runs. Made by a copy, because not every set of programs has pg_basebackup.
+    /// A running replica that streams from `primary`. It is made by a copy, because not every installation has
+    /// pg_basebackup.
     pub(crate) async fn replica(primary: &mut Self) -> Self {
         primary.signal(Signal::INT);
         primary.wait().await;
@@ -104,7 +105,7 @@ impl Postgres {
         writeln!(file, "{setting}").unwrap();
     }
 
-    /// Starts it, and waits until it takes connections.
+    /// Starts it and waits until it accepts connections.
     pub(crate) async fn start(&mut self) {
         self.launch();
         let give_up = Instant::now() + Duration::from_secs(60);
@@ -117,7 +118,7 @@ impl Postgres {
         }
     }
 
-    /// Starts it without waiting for anything.
+    /// Starts it without waiting.
     pub(crate) fn launch(&mut self) {
         let log = File::options().append(true).create(true).open(self.directory.path().join("log")).unwrap();
         let child = program("postgres")
@@ -148,14 +149,14 @@ impl Postgres {
         self.connect().await.unwrap().batch_execute(statements).await.unwrap();
     }
 
-    /// Asks for one value, as text, as superuser.
+    /// Selects one value as superuser, as text.
     pub(crate) async fn value(&self, expression: &str) -> String {
         let client = self.connect().await.unwrap();
         let row = client.query_one(&format!("SELECT ({expression})::text"), &[]).await.unwrap();
         row.get(0)
     }
 
-    /// Sends a signal to the postmaster: SIGINT is a fast shutdown.
+    /// Sends a signal to the postmaster; SIGINT requests a fast shutdown.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
@@ -176,7 +177,7 @@ impl Postgres {
         Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap()
     }
 
-    /// Waits until it has ended, and lets the probes go on meanwhile: it waits for those that are logging in.
+    /// Waits until it has exited. The probes run meanwhile, because the server waits for those that are logging in.
     pub(crate) async fn wait(&mut self) {
         let mut child = self.child.take().unwrap();
         while child.try_wait().unwrap().is_none() {
@@ -194,7 +195,7 @@ impl Drop for Postgres {
     }
 }
 
-/// A program of PostgreSQL, as a user that it accepts.
+/// A program of PostgreSQL, run as `postgres`.
 fn program(name: &str) -> Command {
     let directory = std::env::var_os("PGLP_TEST_PG_BIN").unwrap_or_else(|| PROGRAMS.into());
     let path = Path::new(&directory).join(name);

@@ -1,4 +1,4 @@
-//! A server that speaks as little PostgreSQL as the relay looks at, and a rig that puts workers in front of it.
+//! A fake server that speaks only as much PostgreSQL as a relay looks at, and a rig with workers in front of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,15 +18,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-/// The longest that any single step of a test may take before it counts as hung.
+/// Longer than any step of a test takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// A start-up packet of protocol 3.0 for the user `anna`.
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
-/// What servers answer it with here: AuthenticationOk.
+/// The fake server's answer to it: AuthenticationOk.
 pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 
-/// A listening socket whose connections a test serves by hand.
+/// A listening socket whose connections the test serves itself.
 pub(crate) struct FakeServer {
     listener: TcpListener,
     pub(crate) addr: SocketAddr,
@@ -43,7 +43,7 @@ impl FakeServer {
         bounded(self.listener.accept()).await.unwrap().0
     }
 
-    /// Accepts a connection, takes the start-up packet and answers it.
+    /// Accepts a connection, reads the start-up packet and answers it.
     pub(crate) async fn accept_session(&self) -> TcpStream {
         let mut server = self.accept().await;
         expect(&mut server, STARTUP).await;
@@ -51,13 +51,13 @@ impl FakeServer {
         server
     }
 
-    /// Whether nobody knocks within a moment.
-    pub(crate) async fn is_left_alone(&self) -> bool {
+    /// Whether no client connects for a moment.
+    pub(crate) async fn has_no_client(&self) -> bool {
         tokio::time::timeout(Duration::from_millis(100), self.listener.accept()).await.is_err()
     }
 }
 
-/// Workers without a control: the test says where sessions go.
+/// Workers without control: the test sets the targets of sessions.
 pub(crate) struct Rig {
     pub(crate) client_addr: SocketAddr,
     pub(crate) read_addr: SocketAddr,
@@ -72,7 +72,7 @@ pub(crate) struct Rig {
     now: Duration,
 }
 
-/// The settings that most tests want.
+/// The settings of most tests.
 pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
         max_sessions: 1000,
@@ -84,8 +84,8 @@ pub(crate) fn settings() -> SessionSettings {
     }
 }
 
-/// The same, with this long to wait for a server.
-pub(crate) fn hold_timeout(timeout: Duration) -> SessionSettings {
+/// The same settings with another hold timeout.
+pub(crate) fn with_hold_timeout(timeout: Duration) -> SessionSettings {
     SessionSettings { write_hold_timeout: timeout, read_hold_timeout: timeout, ..settings() }
 }
 
@@ -128,13 +128,13 @@ impl Rig {
         }
     }
 
-    /// A rig with a second of hold and wide limits.
-    pub(crate) async fn usual() -> Self {
+    /// A rig with the settings of most tests, one worker and high limits.
+    pub(crate) async fn with_defaults() -> Self {
         Self::start(settings(), 1, GateLimits { max_held: 100, max_concurrent_logins: 100 }).await
     }
 
-    /// Makes `server` the leader, in a new epoch, for as long as the returned pass is valid.
-    pub(crate) fn lead(&mut self, server: &FakeServer) -> Arc<Grant> {
+    /// Makes `server` the leader in a new epoch, for as long as the returned grant is valid.
+    pub(crate) fn make_leader(&mut self, server: &FakeServer) -> Arc<Grant> {
         let target = self.target("a", server);
         let grant = Arc::clone(&target.grant);
         self.publish(|targets| targets.write = Ok(target));
@@ -142,14 +142,14 @@ impl Rig {
         grant
     }
 
-    /// Ends the leader's epoch, as control would.
-    pub(crate) fn depose(&mut self, grant: &Grant, reason: Reason) {
+    /// Ends the leader's epoch, as control does.
+    pub(crate) fn end_epoch(&mut self, grant: &Grant, reason: Reason) {
         grant.revoke(pg_leader_proxy::admission::DisconnectReason::Route(reason.clone()));
         self.publish(|targets| targets.write = Err(reason));
         self.write_gate.set_open(false);
     }
 
-    /// What is counted of the present leader's epoch.
+    /// The counters of the present leader's epoch.
     pub(crate) fn epoch_counters(&self) -> Arc<EpochCounters> {
         self.targets.borrow().write.as_ref().unwrap().counters.clone().unwrap()
     }
@@ -166,7 +166,7 @@ impl Rig {
         bounded(TcpStream::connect(self.client_addr)).await.unwrap()
     }
 
-    /// A client whose session is open, and the server's end of it.
+    /// A client with an open session, and the server's end of it.
     pub(crate) async fn open_session(&self, server: &FakeServer) -> (TcpStream, TcpStream) {
         let mut client = self.client().await;
         client.write_all(STARTUP).await.unwrap();
@@ -175,7 +175,7 @@ impl Rig {
         (client, server)
     }
 
-    /// Waits until `is` holds of the tallies.
+    /// Waits until `is` is true of the counters.
     pub(crate) async fn until(&self, what: &str, is: impl Fn(&Counters) -> bool) {
         let waiting = async {
             while !is(&self.counters) {
@@ -204,14 +204,14 @@ impl Rig {
         }
     }
 
-    /// Only a router numbers epochs, so one is made to elect a leader once more.
+    /// A new epoch. Only a router can number them, so it gets a new leader.
     fn next_epoch(&mut self) -> RouteEpoch {
         self.now += Duration::from_secs(1);
         let now = Moment::from_boot(self.now);
         let (name, addr) = (MemberName::new("a"), ServerAddr::new("a", 5432));
         let member = Member { addr: addr.clone(), no_load_balance: false };
         let key = LeaderKey { holder: name.clone(), create_revision: Revision(self.now.as_secs()) };
-        let word = ProbeReply {
+        let reply = ProbeReply {
             system_id: SystemId(1),
             role: Role::Primary { timeline: Timeline(1), written: pg_leader_proxy_core::Lsn(1) },
         };
@@ -225,7 +225,7 @@ impl Rig {
                 addr,
                 sent: now,
                 connection: ProbeConnection::Persistent,
-                outcome: Ok(word),
+                outcome: Ok(reply),
             },
         ] {
             self.epochs.observe(observation, now);
@@ -234,7 +234,7 @@ impl Rig {
     }
 }
 
-/// `work` within [`BOUND`].
+/// Runs `work` for at most [`BOUND`].
 pub(crate) async fn bounded<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(BOUND, work).await.expect("a step of the test hung")
 }
@@ -246,14 +246,14 @@ pub(crate) async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(received, bytes);
 }
 
-/// Everything that still comes, and how it ends.
+/// Reads to the end of the stream, and returns how it ended.
 pub(crate) async fn rest(stream: &mut TcpStream) -> (Vec<u8>, Result<(), std::io::ErrorKind>) {
     let mut received = Vec::new();
     let ended = bounded(stream.read_to_end(&mut received)).await;
     (received, ended.map(drop).map_err(|error| error.kind()))
 }
 
-/// The SQLSTATE and the text of the ErrorResponse that `bytes` are.
+/// The SQLSTATE and the text of an ErrorResponse.
 pub(crate) fn error(bytes: &[u8]) -> (String, String) {
     assert_eq!(bytes.first(), Some(&b'E'), "not an error: {:?}", String::from_utf8_lossy(bytes));
     let fields: Vec<String> = bytes[5..]

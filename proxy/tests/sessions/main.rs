@@ -1,14 +1,14 @@
-//! Sessions over real sockets, between real clients' bytes and a server that the test plays.
+//! Sessions over real sockets, with a fake server and clients that send raw bytes.
 #![allow(clippy::unwrap_used)]
 
 mod fake;
-mod opening;
-mod passing;
-mod serving;
-mod severing;
-mod waiting;
+mod first_packet;
+mod holding;
+mod relaying;
+mod servers;
+mod terminating;
 
 use pg_leader_proxy::admission::GateLimits;
 
-/// A gate that keeps nobody waiting.
+/// The limits of a gate that holds no client while it is open.
 const WIDE: GateLimits = GateLimits { max_held: 100, max_concurrent_logins: 100 };

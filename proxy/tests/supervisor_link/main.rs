@@ -1,4 +1,4 @@
-//! A proxy that somebody holds: its sockets are kept for its successor, it takes orders, and it sends news.
+//! A proxy with a supervisor: it inherits sockets, follows commands, and sends events.
 #![allow(clippy::unwrap_used)]
 
 mod primary;
@@ -12,29 +12,29 @@ use std::time::{Duration, Instant};
 use pg_leader_proxy::app::{self, Reload, SupervisorCommand, SupervisorLink};
 use primary::Primary;
 use run::{
-    A_WHILE, Run, STARTUP, answers, arrive, bounded, config, free_address, handed, hears_nothing, last_words,
-    no_reload, served, session, sockets,
+    A_WHILE, Run, STARTUP, answers, bounded, config, connect_client, duplicates, free_address, last_message,
+    no_reload, receives_nothing, served, session, sockets,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-/// Enough that each of three sockets gets one, but for one chance in ten million.
+/// So many that each of three sockets gets at least one, with a chance of failure of one in ten million.
 const CLIENTS: usize = 40;
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
-/// Within this, something counts as at once on a busy machine.
+/// What counts as "at once" on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn every_handed_socket_is_accepted_from_and_each_keeps_its_backlog() {
+async fn every_inherited_socket_is_accepted_from_and_keeps_its_backlog() {
     let primary = Primary::start().await;
-    for (handed_in, workers) in [(2, 2), (3, 1), (1, 3), (3, 2)] {
-        let inherited = sockets(handed_in);
+    for (inherited_count, workers) in [(2, 2), (3, 1), (1, 3), (3, 2)] {
+        let inherited = sockets(inherited_count);
         let addr = inherited[0].local_addr().unwrap();
         let config = config(&primary, &[addr], workers);
-        let first = Run::start(config.clone(), handed(&inherited), no_reload()).await;
+        let first = Run::start(config.clone(), duplicates(&inherited), no_reload()).await;
         for _ in 0..CLIENTS {
             session(addr).await;
         }
@@ -43,10 +43,10 @@ async fn every_handed_socket_is_accepted_from_and_each_keeps_its_backlog() {
 
         let mut waiting = Vec::new();
         for _ in 0..CLIENTS {
-            waiting.push(arrive(addr).await);
+            waiting.push(connect_client(addr).await);
         }
-        assert!(hears_nothing(&mut waiting[0]).await, "{handed_in} sockets, {workers} workers");
-        let second = Run::start(config, handed(&inherited), no_reload()).await;
+        assert!(receives_nothing(&mut waiting[0]).await, "{inherited_count} sockets, {workers} workers");
+        let second = Run::start(config, duplicates(&inherited), no_reload()).await;
         for client in &mut waiting {
             served(client).await;
         }
@@ -60,7 +60,7 @@ async fn a_draining_process_leaves_new_clients_to_its_successor() {
     let primary = Primary::start().await;
     let inherited = sockets(2);
     let addr = inherited[0].local_addr().unwrap();
-    let first = Run::start(config(&primary, &[addr], 2), handed(&inherited), no_reload()).await;
+    let first = Run::start(config(&primary, &[addr], 2), duplicates(&inherited), no_reload()).await;
     let mut open = session(addr).await;
     first.command(SupervisorCommand::Drain(LONG)).await;
     answers(&mut open).await;
@@ -68,17 +68,17 @@ async fn a_draining_process_leaves_new_clients_to_its_successor() {
 
     let mut waiting = Vec::new();
     for _ in 0..CLIENTS {
-        waiting.push(arrive(addr).await);
+        waiting.push(connect_client(addr).await);
     }
-    assert!(hears_nothing(&mut waiting[0]).await, "the draining process must not accept");
+    assert!(receives_nothing(&mut waiting[0]).await, "the draining process must not accept");
     answers(&mut open).await;
 
-    let second = Run::start(config(&primary, &[addr], 1), handed(&inherited), no_reload()).await;
+    let second = Run::start(config(&primary, &[addr], 1), duplicates(&inherited), no_reload()).await;
     for client in &mut waiting {
         served(client).await;
     }
     answers(&mut open).await;
-    assert!(!first.has_ended(), "the open session is still the first one's");
+    assert!(!first.has_ended(), "the first process still has the open session");
     drop(open);
     first.ended().await;
     for client in &mut waiting {
@@ -88,11 +88,11 @@ async fn a_draining_process_leaves_new_clients_to_its_successor() {
 }
 
 #[tokio::test]
-async fn no_client_fails_while_one_process_follows_another() {
+async fn no_client_fails_while_one_process_replaces_another() {
     let primary = Primary::start().await;
     let inherited = sockets(2);
     let addr = inherited[0].local_addr().unwrap();
-    let first = Run::start(config(&primary, &[addr], 2), handed(&inherited), no_reload()).await;
+    let first = Run::start(config(&primary, &[addr], 2), duplicates(&inherited), no_reload()).await;
     let arriving = tokio::spawn(async move {
         let mut clients = JoinSet::new();
         let mut every = tokio::time::interval(Duration::from_millis(5));
@@ -110,7 +110,7 @@ async fn no_client_fails_while_one_process_follows_another() {
     first.command(SupervisorCommand::Drain(LONG)).await;
     first.ended().await;
     tokio::time::sleep(A_WHILE).await;
-    let second = Run::start(config(&primary, &[addr], 3), handed(&inherited), no_reload()).await;
+    let second = Run::start(config(&primary, &[addr], 3), duplicates(&inherited), no_reload()).await;
     let took = arriving.await.expect("a client failed");
     let slowest = took.iter().max().unwrap();
     assert!((A_WHILE..AT_ONCE).contains(slowest), "{slowest:?}");
@@ -119,14 +119,14 @@ async fn no_client_fails_while_one_process_follows_another() {
 }
 
 #[tokio::test]
-async fn a_process_without_handed_sockets_serves_its_backlog_and_then_listens_no_more() {
+async fn a_draining_process_serves_the_backlog_of_its_own_sockets_and_stops_listening() {
     let primary = Primary::start().await;
     let addr = free_address();
     let run = Run::start(config(&primary, &[addr], 2), Vec::new(), no_reload()).await;
     let mut open = session(addr).await;
     let mut last = Vec::new();
     for _ in 0..CLIENTS {
-        last.push(arrive(addr).await);
+        last.push(connect_client(addr).await);
     }
     run.command(SupervisorCommand::Drain(LONG)).await;
     for client in &mut last {
@@ -140,53 +140,53 @@ async fn a_process_without_handed_sockets_serves_its_backlog_and_then_listens_no
 }
 
 #[tokio::test]
-async fn addresses_without_a_handed_socket_are_bound() {
+async fn addresses_without_an_inherited_socket_are_bound() {
     let primary = Primary::start().await;
     let inherited = sockets(1);
-    let (kept_addr, own_addr) = (inherited[0].local_addr().unwrap(), free_address());
-    let config = config(&primary, &[kept_addr, own_addr], 2);
-    assert_eq!(app::addresses(&config), [kept_addr, own_addr]);
-    let run = Run::start(config, handed(&inherited), no_reload()).await;
-    session(kept_addr).await;
+    let (inherited_addr, own_addr) = (inherited[0].local_addr().unwrap(), free_address());
+    let config = config(&primary, &[inherited_addr, own_addr], 2);
+    assert_eq!(app::addresses(&config), [inherited_addr, own_addr]);
+    let run = Run::start(config, duplicates(&inherited), no_reload()).await;
+    session(inherited_addr).await;
     session(own_addr).await;
     run.command(SupervisorCommand::Drain(LONG)).await;
     run.ended().await;
-    assert!(TcpStream::connect(own_addr).await.is_err(), "nobody keeps this one");
-    assert!(hears_nothing(&mut arrive(kept_addr).await).await);
+    assert!(TcpStream::connect(own_addr).await.is_err(), "the process closed this one");
+    assert!(receives_nothing(&mut connect_client(inherited_addr).await).await);
 }
 
 #[tokio::test]
-async fn a_socket_that_no_route_wants_is_refused_by_name() {
+async fn an_inherited_socket_without_a_route_is_an_error_with_its_address() {
     let primary = Primary::start().await;
     let (wanted, stray) = (sockets(1), sockets(1));
     let addr = stray[0].local_addr().unwrap();
     let config = config(&primary, &[wanted[0].local_addr().unwrap()], 1);
-    let (ready, is_up) = oneshot::channel();
-    let listeners = handed(&wanted).into_iter().chain(stray).collect();
-    let ties = SupervisorLink { listeners, ready: Some(ready), ..SupervisorLink::default() };
-    let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
+    let (ready, ready_receiver) = oneshot::channel();
+    let listeners = duplicates(&wanted).into_iter().chain(stray).collect();
+    let link = SupervisorLink { listeners, ready: Some(ready), ..SupervisorLink::default() };
+    let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), link)).await.unwrap();
     assert_eq!(
         refused.unwrap_err().to_string(),
         format!("no route listens on {addr}, the address of an inherited socket")
     );
-    assert!(is_up.await.is_err(), "a process that does not start is not up");
+    assert!(ready_receiver.await.is_err(), "a process that does not start is not ready");
 }
 
 #[tokio::test]
-async fn a_process_that_cannot_listen_is_not_up() {
+async fn a_process_that_cannot_listen_is_not_ready() {
     let primary = Primary::start().await;
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let config = config(&primary, &[addr], 1);
-    let (ready, is_up) = oneshot::channel();
-    let ties = SupervisorLink { ready: Some(ready), ..SupervisorLink::default() };
-    let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), ties)).await.unwrap();
+    let (ready, ready_receiver) = oneshot::channel();
+    let link = SupervisorLink { ready: Some(ready), ..SupervisorLink::default() };
+    let refused = tokio::task::spawn_blocking(|| app::run(config, no_reload(), link)).await.unwrap();
     assert_eq!(refused.unwrap_err().to_string(), format!("write.listen: cannot listen on {addr}"));
-    assert!(is_up.await.is_err());
+    assert!(ready_receiver.await.is_err());
 }
 
 #[tokio::test]
-async fn the_time_to_drain_is_kept_and_then_sessions_are_severed() {
+async fn after_the_drain_time_sessions_are_terminated() {
     let primary = Primary::start().await;
     let addr = free_address();
     let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
@@ -194,28 +194,31 @@ async fn the_time_to_drain_is_kept_and_then_sessions_are_severed() {
     let began = Instant::now();
     run.command(SupervisorCommand::Drain(Duration::from_secs(1))).await;
     answers(&mut open).await;
-    assert!(last_words(&mut open).await.contains("57P01"));
+    assert!(last_message(&mut open).await.contains("57P01"));
     assert!((Duration::from_secs(1)..LONG).contains(&began.elapsed()), "{:?}", began.elapsed());
     run.ended().await;
 }
 
 #[tokio::test]
-async fn a_client_whose_first_packet_comes_after_the_end_is_told_so() {
+async fn a_client_whose_first_packet_comes_after_the_drain_gets_an_error() {
     let primary = Primary::start().await;
     let addr = free_address();
     let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
     let mut late = TcpStream::connect(addr).await.unwrap();
     let mut open = session(addr).await;
     run.command(SupervisorCommand::Drain(Duration::ZERO)).await;
-    assert!(last_words(&mut open).await.contains("57P01"));
+    assert!(last_message(&mut open).await.contains("57P01"));
     late.write_all(STARTUP).await.unwrap();
-    let told = last_words(&mut late).await;
-    assert!(told.contains("57P03") && told.contains("the proxy is shutting down"), "{told}");
+    let error_text = last_message(&mut late).await;
+    assert!(
+        error_text.contains("57P03") && error_text.contains("the proxy is shutting down"),
+        "{error_text}"
+    );
     run.ended().await;
 }
 
 #[tokio::test]
-async fn of_several_orders_to_drain_the_soonest_holds() {
+async fn of_several_drain_commands_the_one_that_ends_first_counts() {
     let primary = Primary::start().await;
     let addr = free_address();
     let run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
@@ -224,17 +227,17 @@ async fn of_several_orders_to_drain_the_soonest_holds() {
     answers(&mut open).await;
     run.command(SupervisorCommand::Drain(Duration::ZERO)).await;
     run.command(SupervisorCommand::Drain(LONG)).await;
-    assert!(last_words(&mut open).await.contains("57P01"));
+    assert!(last_message(&mut open).await.contains("57P01"));
     run.ended().await;
 }
 
 #[tokio::test]
-async fn without_its_holder_a_process_ends_at_once() {
+async fn without_its_supervisor_a_process_stops_at_once() {
     let primary = Primary::start().await;
     for draining in [false, true] {
         let inherited = sockets(1);
         let addr = inherited[0].local_addr().unwrap();
-        let mut run = Run::start(config(&primary, &[addr], 2), handed(&inherited), no_reload()).await;
+        let mut run = Run::start(config(&primary, &[addr], 2), duplicates(&inherited), no_reload()).await;
         let mut open = session(addr).await;
         if draining {
             run.command(SupervisorCommand::Drain(LONG)).await;
@@ -242,23 +245,23 @@ async fn without_its_holder_a_process_ends_at_once() {
         }
         let began = Instant::now();
         drop(run.commands.take());
-        assert!(last_words(&mut open).await.contains("57P01"));
+        assert!(last_message(&mut open).await.contains("57P01"));
         run.ended().await;
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
     }
 }
 
 #[tokio::test]
-async fn an_order_to_reload_keeps_the_sessions_and_the_kept_addresses() {
+async fn a_reload_command_keeps_the_sessions_and_the_inherited_addresses() {
     let primary = Primary::start().await;
     let inherited = sockets(1);
-    let (kept_addr, own_addr) = (inherited[0].local_addr().unwrap(), free_address());
-    let next = [config(&primary, &[own_addr], 2), config(&primary, &[kept_addr, own_addr], 2)];
+    let (inherited_addr, own_addr) = (inherited[0].local_addr().unwrap(), free_address());
+    let next = [config(&primary, &[own_addr], 2), config(&primary, &[inherited_addr, own_addr], 2)];
     let reloads = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&reloads);
     let reload = Reload::new(move || Ok(next[counted.fetch_add(1, Ordering::SeqCst)].clone()));
-    let run = Run::start(config(&primary, &[kept_addr], 2), handed(&inherited), reload).await;
-    let mut open = session(kept_addr).await;
+    let run = Run::start(config(&primary, &[inherited_addr], 2), duplicates(&inherited), reload).await;
+    let mut open = session(inherited_addr).await;
 
     run.command(SupervisorCommand::Reload).await;
     bounded(async {
@@ -268,8 +271,11 @@ async fn an_order_to_reload_keeps_the_sessions_and_the_kept_addresses() {
     })
     .await;
     tokio::time::sleep(A_WHILE).await;
-    assert!(TcpStream::connect(own_addr).await.is_err(), "who leaves a kept address is not taken");
-    session(kept_addr).await;
+    assert!(
+        TcpStream::connect(own_addr).await.is_err(),
+        "a configuration without an inherited address is rejected"
+    );
+    session(inherited_addr).await;
 
     run.command(SupervisorCommand::Reload).await;
     bounded(async { while TcpStream::connect(own_addr).await.is_err() {} }).await;
@@ -279,7 +285,7 @@ async fn an_order_to_reload_keeps_the_sessions_and_the_kept_addresses() {
 }
 
 #[tokio::test]
-async fn news_reach_the_holder() {
+async fn the_supervisor_receives_events() {
     let primary = Primary::start().await;
     let addr = free_address();
     let mut run = Run::start(config(&primary, &[addr], 1), Vec::new(), no_reload()).await;
@@ -293,13 +299,13 @@ async fn news_reach_the_holder() {
 
     let mut open = session(addr).await;
     primary.set_in_recovery(true);
-    assert!(last_words(&mut open).await.contains("57P01"));
+    assert!(last_message(&mut open).await.contains("57P01"));
     let fenced = bounded(run.events.recv()).await.unwrap();
     let sentence = "no leader for 3 s: every member is in recovery; clients are held";
     assert_eq!((fenced.kind.as_str(), fenced.to_string()), ("fenced", sentence.to_owned()));
 
-    let mut held = arrive(addr).await;
-    assert!(hears_nothing(&mut held).await);
+    let mut held = connect_client(addr).await;
+    assert!(receives_nothing(&mut held).await);
     primary.set_in_recovery(false);
     served(&mut held).await;
     let resumed = bounded(run.events.recv()).await.unwrap();

@@ -1,4 +1,4 @@
-//! A primary that the test plays: it answers the probes, and its sessions answer every message.
+//! A fake primary: it replies to probes, and answers every message of a session.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 /// ReadyForQuery.
 pub(crate) const READY: &[u8] = b"Z\0\0\0\x05I";
 
-/// The columns of the probe's question, in its order, and what a primary on timeline 4 answers.
+/// The columns of the probe's query, in order, and the reply of a primary on timeline 4.
 const ANSWER: [(&str, Option<&str>); 7] = [
     ("recovers", Some("false")),
     ("system_id", Some("7")),
@@ -24,7 +24,7 @@ const ANSWER: [(&str, Option<&str>); 7] = [
     ("streaming", Some("false")),
 ];
 
-/// A server that says it is a primary, unless it is told to be in recovery.
+/// A fake server that reports to be a primary, unless it is set to be in recovery.
 pub(crate) struct Primary {
     pub(crate) addr: SocketAddr,
     in_recovery: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ impl Primary {
         Self { addr, in_recovery, _serving: serving }
     }
 
-    /// From now on probes are told so.
+    /// Sets what probes are told from now on.
     pub(crate) fn set_in_recovery(&self, is: bool) {
         self.in_recovery.store(is, Ordering::Relaxed);
     }
@@ -77,7 +77,7 @@ fn row(in_recovery: bool) -> Vec<u8> {
     let (mut names, mut values) = (columns(), columns());
     for (name, value) in ANSWER {
         names.extend_from_slice(name.as_bytes());
-        // No table, type text, of any length, as text.
+        // No table, type text, any length, text format.
         names.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
         let value = match (name, in_recovery) {
             ("recovers", true) => Some("true"),

@@ -1,4 +1,4 @@
-//! A run of the proxy inside the test, held by its ties, and the clients of such a run.
+//! Runs the proxy inside the test with a supervisor link, and its clients.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
@@ -13,27 +13,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::primary::{AUTH_OK, Primary, READY, message};
 
-/// The longest that any single step of a test may take before it counts as hung.
+/// Longer than any step of a test takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
-/// How long something is watched that must not happen.
+/// How long to wait for something that must not happen.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(400);
 
 /// A start-up packet of protocol 3.0 for the user `anna`.
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
 
-/// Listening sockets on one address of this machine, as a holder makes them.
+/// Listening sockets on one address, as a supervisor makes them.
 pub(crate) fn sockets(count: usize) -> Vec<TcpListener> {
     let first = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = first.local_addr().unwrap();
     std::iter::once(first).chain((1..count).map(|_| net::listen(addr).unwrap())).collect()
 }
 
-/// What a holder hands over, keeping its own.
-pub(crate) fn handed(sockets: &[TcpListener]) -> Vec<TcpListener> {
+/// Duplicates of the sockets, for the process to inherit.
+pub(crate) fn duplicates(sockets: &[TcpListener]) -> Vec<TcpListener> {
     sockets.iter().map(|socket| socket.try_clone().unwrap()).collect()
 }
 
-/// An address that nobody listens on.
+/// An address without a listening socket.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -53,12 +53,12 @@ pub(crate) fn config(primary: &Primary, listen: &[SocketAddr], workers: usize) -
     Config::load(&Origins { given, ..Origins::default() }).unwrap()
 }
 
-/// A reload that is not expected.
+/// A reload that must not happen.
 pub(crate) fn no_reload() -> Reload {
-    Reload::new(|| panic!("nobody asked for it"))
+    Reload::new(|| panic!("there was no command to reload"))
 }
 
-/// A running proxy and the holder's ends of its ties.
+/// A running proxy and the supervisor's ends of its link.
 pub(crate) struct Run {
     pub(crate) commands: Option<mpsc::Sender<SupervisorCommand>>,
     pub(crate) events: mpsc::Receiver<EventRecord>,
@@ -66,19 +66,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Starts a proxy and waits until it is up.
+    /// Starts a proxy and waits until it is ready.
     pub(crate) async fn start(config: Config, listeners: Vec<TcpListener>, reload: Reload) -> Self {
         let (commands, supervisor_command) = mpsc::channel(4);
-        let (told, events) = mpsc::channel(4);
-        let (ready, is_up) = oneshot::channel();
-        let ties = SupervisorLink {
+        let (error_text, events) = mpsc::channel(4);
+        let (ready, ready_receiver) = oneshot::channel();
+        let link = SupervisorLink {
             listeners,
             commands: Some(supervisor_command),
-            events: Some(told),
+            events: Some(error_text),
             ready: Some(ready),
         };
-        let thread = thread::spawn(move || app::run(config, reload, ties));
-        bounded(is_up).await.expect("the proxy did not start");
+        let thread = thread::spawn(move || app::run(config, reload, link));
+        bounded(ready_receiver).await.expect("the proxy did not start");
         Self { commands: Some(commands), events, thread }
     }
 
@@ -102,31 +102,31 @@ impl Run {
     }
 }
 
-/// `work` within [`BOUND`].
+/// Runs `work` for at most [`BOUND`].
 pub(crate) async fn bounded<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(BOUND, work).await.expect("a step of the test hung")
 }
 
-/// A client that has sent its first packet, and no more.
-pub(crate) async fn arrive(addr: SocketAddr) -> TcpStream {
+/// A client that has only sent its first packet.
+pub(crate) async fn connect_client(addr: SocketAddr) -> TcpStream {
     let mut client = bounded(TcpStream::connect(addr)).await.unwrap();
     client.write_all(STARTUP).await.unwrap();
     client
 }
 
-/// Waits until a client has been logged in.
+/// Waits until a client has logged in.
 pub(crate) async fn served(client: &mut TcpStream) {
     expect(client, &[AUTH_OK, READY].concat()).await;
 }
 
 /// A client with an open session.
 pub(crate) async fn session(addr: SocketAddr) -> TcpStream {
-    let mut client = arrive(addr).await;
+    let mut client = connect_client(addr).await;
     served(&mut client).await;
     client
 }
 
-/// Whether the session goes on.
+/// Checks that the session still works.
 pub(crate) async fn answers(client: &mut TcpStream) {
     client.write_all(&message(b'Q', b"select 1\0")).await.unwrap();
     expect(client, READY).await;
@@ -138,13 +138,13 @@ async fn expect(client: &mut TcpStream, bytes: &[u8]) {
     assert_eq!(received, bytes);
 }
 
-/// Whether nothing reaches this client for a while, not even the end of its connection.
-pub(crate) async fn hears_nothing(client: &mut TcpStream) -> bool {
+/// Whether the client receives nothing for a while, not even the end of its connection.
+pub(crate) async fn receives_nothing(client: &mut TcpStream) -> bool {
     tokio::time::timeout(A_WHILE, client.read_u8()).await.is_err()
 }
 
-/// The last words that a severed client reads.
-pub(crate) async fn last_words(client: &mut TcpStream) -> String {
+/// The last message that a terminated client receives.
+pub(crate) async fn last_message(client: &mut TcpStream) -> String {
     let mut words = Vec::new();
     bounded(client.read_to_end(&mut words)).await.unwrap();
     String::from_utf8_lossy(&words).into_owned()

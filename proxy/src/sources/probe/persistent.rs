@@ -132,7 +132,7 @@ impl<'a> PersistentProbe<'a> {
 
     /// When to probe again: at once if the urgency has risen, otherwise after the interval.
     fn due(&mut self, last: LastUse) -> Instant {
-        let urgency = MemberUrgency::of(&self.probe_plan.borrow_and_update().attention, &self.probe.member);
+        let urgency = MemberUrgency::of(&self.probe_plan.borrow_and_update().urgency, &self.probe.member);
         let rose = urgency > std::mem::replace(&mut self.urgency, urgency);
         let config = &self.probe.connector.config;
         match last {

@@ -19,8 +19,8 @@ pub(super) enum MemberUrgency {
 }
 
 impl MemberUrgency {
-    pub(super) fn of(attention: &ProbeUrgency, member: &MemberName) -> Self {
-        match attention {
+    pub(super) fn of(urgency: &ProbeUrgency, member: &MemberName) -> Self {
+        match urgency {
             ProbeUrgency::Normal => Self::Normal,
             ProbeUrgency::Burst(wanted) if wanted == member => Self::Burst,
             ProbeUrgency::Elevated | ProbeUrgency::Burst(_) => Self::Elevated,

@@ -1,4 +1,4 @@
-//! Waiting: clients that come while there is no leader, and how many may.
+//! Holding: clients that connect while there is no leader, and the limits on them.
 
 use std::time::Duration;
 
@@ -9,24 +9,24 @@ use pg_leader_proxy::session::SessionSettings;
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
-use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, error, expect, hold_timeout, rest, settings};
+use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, error, expect, rest, settings, with_hold_timeout};
 
 #[tokio::test]
-async fn clients_wait_for_a_leader_and_then_enter() {
+async fn clients_wait_for_a_leader_and_then_connect() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
+    let mut rig = Rig::with_defaults().await;
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     rig.until("the client is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
-    rig.lead(&server);
+    rig.make_leader(&server);
     let _served = server.accept_session().await;
     expect(&mut client, AUTH_OK).await;
-    rig.until("nobody is held", |counters| counters.route(RouteKind::Write).held.value() == 0).await;
+    rig.until("no client is held", |counters| counters.route(RouteKind::Write).held.value() == 0).await;
 }
 
 #[tokio::test]
-async fn a_client_is_told_why_when_it_has_waited_long_enough() {
-    let rig = Rig::start(hold_timeout(Duration::from_millis(200)), 1, WIDE).await;
+async fn after_the_hold_timeout_a_client_gets_the_reason() {
+    let rig = Rig::start(with_hold_timeout(Duration::from_millis(200)), 1, WIDE).await;
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     let (state, text) = error(&rest(&mut client).await.0);
@@ -36,17 +36,17 @@ async fn a_client_is_told_why_when_it_has_waited_long_enough() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_gives_its_place_up() {
-    let rig = Rig::usual().await;
+async fn a_client_that_leaves_is_no_longer_held() {
+    let rig = Rig::with_defaults().await;
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     rig.until("the client is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
     drop(client);
-    rig.until("nobody is held", |counters| counters.open_sessions() == 0).await;
+    rig.until("no client is held", |counters| counters.open_sessions() == 0).await;
 }
 
 #[tokio::test]
-async fn no_more_clients_wait_than_are_allowed_to() {
+async fn the_number_of_held_clients_is_limited() {
     let limits = GateLimits { max_held: 1, max_concurrent_logins: 1 };
     let rig = Rig::start(settings(), 1, limits).await;
     let mut first = rig.client().await;
@@ -58,7 +58,7 @@ async fn no_more_clients_wait_than_are_allowed_to() {
 }
 
 #[tokio::test]
-async fn no_more_sessions_are_open_than_are_allowed_to() {
+async fn the_number_of_sessions_is_limited() {
     let rig = Rig::start(SessionSettings { max_sessions: 1, ..settings() }, 1, WIDE).await;
     let _first = rig.client().await;
     rig.until("one session is open", |counters| counters.open_sessions() == 1).await;

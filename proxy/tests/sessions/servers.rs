@@ -1,4 +1,4 @@
-//! Serving: whose servers are tried, suspected and told to cancel.
+//! Servers: which ones are tried, rechecked, and sent cancel requests.
 
 use pg_leader_proxy::wire::{SqlState, fatal};
 use pg_leader_proxy_core::Reason;
@@ -8,10 +8,10 @@ use tokio::net::TcpStream;
 use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, bounded, expect, rest};
 
 #[tokio::test]
-async fn a_server_that_is_going_down_costs_the_client_nothing() {
+async fn a_client_does_not_notice_a_server_that_is_shutting_down() {
     let (going, next) = (FakeServer::start().await, FakeServer::start().await);
-    let mut rig = Rig::usual().await;
-    rig.lead(&going);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&going);
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
 
@@ -22,18 +22,18 @@ async fn a_server_that_is_going_down_costs_the_client_nothing() {
     let mut served = going.accept().await;
     expect(&mut served, STARTUP).await;
     drop(served);
-    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the probes are told");
+    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the probes recheck it");
 
-    rig.lead(&next);
+    rig.make_leader(&next);
     let _served = next.accept_session().await;
     expect(&mut client, AUTH_OK).await;
 }
 
 #[tokio::test]
-async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does() {
+async fn a_server_is_rechecked_when_it_ends_a_session_and_not_when_the_client_does() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     for resets in [false, true] {
         let (mut client, mut served) = rig.open_session(&server).await;
         client.write_all(b"X\0\0\0\x04").await.unwrap();
@@ -44,11 +44,11 @@ async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does
         }
         drop(served);
         rig.until("the session is over", |counters| counters.open_sessions() == 0).await;
-        assert!(rig.rechecks.try_recv().is_err(), "the client was gone");
+        assert!(rig.rechecks.try_recv().is_err(), "the client ended it");
     }
     let (_client, served) = rig.open_session(&server).await;
     drop(served);
-    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the client was there");
+    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the server ended it");
     let (mut client, mut served) = rig.open_session(&server).await;
     let farewell = fatal(SqlState::AdminShutdown, "terminating connection", "");
     served.write_all(&farewell).await.unwrap();
@@ -56,29 +56,29 @@ async fn a_server_is_suspect_when_it_ends_a_session_and_not_when_its_client_does
     drop(client);
     assert_eq!(rest(&mut served).await, (Vec::new(), Ok(())));
     drop(served);
-    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the server said it");
+    assert_eq!(bounded(rig.rechecks.recv()).await.unwrap().as_str(), "a", "the server sent an error first");
 }
 
 #[tokio::test]
 async fn the_epoch_may_end_while_a_client_waits_for_the_first_answer() {
     let (frozen, next) = (FakeServer::start().await, FakeServer::start().await);
-    let mut rig = Rig::usual().await;
-    let grant = rig.lead(&frozen);
+    let mut rig = Rig::with_defaults().await;
+    let grant = rig.make_leader(&frozen);
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     let mut served = frozen.accept().await;
     expect(&mut served, STARTUP).await;
-    rig.depose(&grant, Reason::NoLeader);
-    rig.lead(&next);
+    rig.end_epoch(&grant, Reason::NoLeader);
+    rig.make_leader(&next);
     let _served = next.accept_session().await;
     expect(&mut client, AUTH_OK).await;
 }
 
 #[tokio::test]
-async fn a_cancel_request_reaches_the_leader_whole() {
+async fn a_cancel_request_reaches_the_leader_unchanged() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     for key in [4_usize, 32, 256] {
         let request = cancel_request(key);
         let mut client = rig.client().await;
@@ -91,7 +91,7 @@ async fn a_cancel_request_reaches_the_leader_whole() {
 #[tokio::test]
 async fn a_cancel_request_reaches_every_server_of_the_read_route() {
     let (one, other) = (FakeServer::start().await, FakeServer::start().await);
-    let mut rig = Rig::usual().await;
+    let mut rig = Rig::with_defaults().await;
     rig.serve_reads(&[&one, &other]);
     let request = cancel_request(4);
     let mut client = bounded(TcpStream::connect(rig.read_addr)).await.unwrap();
@@ -102,9 +102,9 @@ async fn a_cancel_request_reaches_every_server_of_the_read_route() {
 }
 
 #[tokio::test]
-async fn readers_go_where_the_fewest_are() {
+async fn new_readers_go_to_the_server_with_the_fewest_sessions() {
     let (one, other) = (FakeServer::start().await, FakeServer::start().await);
-    let mut rig = Rig::usual().await;
+    let mut rig = Rig::with_defaults().await;
     rig.serve_reads(&[&one, &other]);
     let mut sessions = Vec::new();
     for server in [&one, &other, &one, &other] {

@@ -1,4 +1,4 @@
-//! Passing: what goes in comes out, in order and in turn, also when sessions move to another worker.
+//! Relaying: bytes arrive unchanged and in order, even when sessions move to another worker.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::WIDE;
 use crate::fake::{AUTH_OK, FakeServer, Rig, bounded, error, expect, rest, settings};
 
 #[tokio::test]
-async fn bytes_pass_both_ways_unchanged_and_in_order() {
+async fn bytes_arrive_unchanged_and_in_order_in_both_directions() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     let (mut client, mut served) = rig.open_session(&server).await;
     let bytes: Vec<u8> = (0..5_000_000_u32).map(|n| (n % 251) as u8).collect();
     let (sent, received) = (bytes.clone(), bytes.clone());
@@ -39,17 +39,17 @@ async fn bytes_pass_both_ways_unchanged_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_session_that_never_pauses_leaves_the_others_their_turn() {
+async fn a_session_that_never_pauses_does_not_starve_others() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     let (flooded, flooding) = rig.open_session(&server).await;
     let [mut flooded, mut flooding] = [flooded, flooding].map(|stream| {
         let stream = stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         stream
     });
-    // Threads of their own, so that neither end is ever late; they end with the connections.
+    // Separate threads, so that neither end is ever late. They end with the connections.
     let reading = std::thread::spawn(move || std::io::copy(&mut flooded, &mut std::io::sink()));
     std::thread::spawn(move || std::io::copy(&mut std::io::repeat(b'x'), &mut flooding));
     let (mut client, mut served) = rig.open_session(&server).await;
@@ -59,14 +59,14 @@ async fn a_session_that_never_pauses_leaves_the_others_their_turn() {
         served.write_all(b"answer").await.unwrap();
         expect(&mut client, b"answer").await;
     }
-    assert!(!reading.is_finished(), "the flood has ended");
+    assert!(!reading.is_finished(), "the busy session has ended");
 }
 
 #[tokio::test]
-async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_severed_there() {
+async fn sessions_move_to_another_worker_with_their_unsent_bytes_and_are_terminated_there() {
     let server = FakeServer::start().await;
     let mut rig = Rig::start(settings(), 2, WIDE).await;
-    let grant = rig.lead(&server);
+    let grant = rig.make_leader(&server);
     let mut sessions = Vec::new();
     for _ in 0..4 {
         sessions.push(rig.open_session(&server).await);
@@ -74,15 +74,15 @@ async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_sev
     let flood = b"D\0\0\0\x0e0123456789".repeat(1 << 16);
     let (_, flooding) = &mut sessions[0];
     let mut sent = 0;
-    // Nobody reads it yet, so the relay keeps some of it.
+    // The client does not read yet, so the relay keeps some of it.
     let full = Duration::from_millis(50);
     while let Ok(written) = tokio::time::timeout(full, flooding.write(&flood[sent % flood.len()..])).await {
         sent += written.unwrap();
     }
     // No other test here has a second worker.
-    let moved = turns_of("worker-1") + 1000;
+    let moved = wakeups_of("worker-1") + 1000;
     let moving = async {
-        while turns_of("worker-1") < moved {
+        while wakeups_of("worker-1") < moved {
             for (client, served) in &mut sessions[1..] {
                 client.write_all(b"question").await.unwrap();
                 expect(served, b"question").await;
@@ -97,17 +97,17 @@ async fn sessions_move_to_another_worker_with_all_that_is_on_its_way_and_are_sev
     let bytes = flood.repeat(whole / flood.len());
     let (ended, ()) = tokio::join!(flooding.write_all(&bytes[sent..]), expect(stuck, &bytes));
     ended.unwrap();
-    rig.depose(&grant, Reason::NoLeader);
+    rig.end_epoch(&grant, Reason::NoLeader);
     for (client, _) in &mut sessions {
         assert_eq!(error(&rest(client).await.0).0, "57P01");
     }
 }
 
-/// How often the threads of this name have gone to sleep.
-fn turns_of(name: &str) -> u64 {
+/// How often the threads with this name have gone to sleep.
+fn wakeups_of(name: &str) -> u64 {
     let mut turns = 0;
     for thread in std::fs::read_dir("/proc/self/task").unwrap() {
-        // A thread may end meanwhile.
+        // A thread may end in between.
         let Ok(status) = std::fs::read_to_string(thread.unwrap().path().join("status")) else { continue };
         let field = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         if field("Name:") == Some(name) {
@@ -120,8 +120,8 @@ fn turns_of(name: &str) -> u64 {
 #[tokio::test]
 async fn a_client_that_closes_its_half_still_reads_the_answer() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     let (mut client, mut served) = rig.open_session(&server).await;
     client.write_all(b"last words").await.unwrap();
     client.shutdown().await.unwrap();

@@ -1,4 +1,4 @@
-//! Severing: how a session ends with its pass, and what its client learns of it.
+//! Terminating: how a session ends with its grant, and what its client is told.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,28 +11,28 @@ use tokio::net::TcpStream;
 
 use crate::fake::{FakeServer, Rig, error, expect, rest};
 
-/// A session that is relayed, and the pass that it has.
-struct Open {
+/// A relayed session and its grant.
+struct OpenSession {
     rig: Rig,
     grant: Arc<Grant>,
     client: TcpStream,
     served: TcpStream,
 }
 
-impl Open {
+impl OpenSession {
     async fn session() -> Self {
         let server = FakeServer::start().await;
-        let mut rig = Rig::usual().await;
-        let grant = rig.lead(&server);
+        let mut rig = Rig::with_defaults().await;
+        let grant = rig.make_leader(&server);
         let (client, served) = rig.open_session(&server).await;
         Self { rig, grant, client, served }
     }
 }
 
 #[tokio::test]
-async fn a_severed_session_is_told_so_between_messages() {
-    let Open { mut rig, grant, mut client, mut served } = Open::session().await;
-    rig.depose(&grant, Reason::NoLeader);
+async fn a_client_at_a_message_boundary_gets_the_reason() {
+    let OpenSession { mut rig, grant, mut client, mut served } = OpenSession::session().await;
+    rig.end_epoch(&grant, Reason::NoLeader);
     let (last, ended) = rest(&mut client).await;
     assert_eq!(ended, Ok(()));
     let (state, text) = error(&last);
@@ -42,10 +42,10 @@ async fn a_severed_session_is_told_so_between_messages() {
 }
 
 #[tokio::test]
-async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
+async fn sessions_that_the_server_ends_with_its_epoch_count_as_terminated() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let grant = rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    let grant = rig.make_leader(&server);
     let epoch = rig.epoch_counters();
     let (mut left, mut served) = rig.open_session(&server).await;
     left.shutdown().await.unwrap();
@@ -60,28 +60,28 @@ async fn sessions_that_the_server_ends_with_its_epoch_count_as_severed() {
     let (mut open, _served) = rig.open_session(&server).await;
     rig.until("the others have ended", |counters| counters.open_sessions() == 1).await;
     epoch.end(pg_leader_proxy::clock::now());
-    assert_eq!(epoch.terminated(), 2, "and not the one whose client left");
-    rig.depose(&grant, Reason::NoLeader);
+    assert_eq!(epoch.terminated(), 2, "without the one whose client left");
+    rig.end_epoch(&grant, Reason::NoLeader);
     assert_eq!(error(&rest(&mut open).await.0).0, "57P01");
     rig.until("it is counted", |_| epoch.terminated() == 3).await;
 }
 
 #[tokio::test]
-async fn a_session_severed_inside_a_message_is_reset() {
-    let Open { mut rig, grant, mut client, mut served } = Open::session().await;
+async fn a_client_inside_a_message_is_reset() {
+    let OpenSession { mut rig, grant, mut client, mut served } = OpenSession::session().await;
     served.write_all(b"D\0\0\0\x0ehalf").await.unwrap();
     expect(&mut client, b"D\0\0\0\x0ehalf").await;
-    rig.depose(&grant, Reason::NoLeader);
+    rig.end_epoch(&grant, Reason::NoLeader);
     assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
 }
 
 #[tokio::test]
-async fn a_session_blocked_in_a_write_is_severed_all_the_same() {
-    let Open { mut rig, grant, client, mut served } = Open::session().await;
-    // Nobody reads at the client's end, so the buffers fill up until the server can write no more.
+async fn a_session_that_is_blocked_in_a_write_is_terminated_too() {
+    let OpenSession { mut rig, grant, client, mut served } = OpenSession::session().await;
+    // The client does not read, so the buffers fill up until the server cannot write any more.
     let block = vec![0; 1 << 20];
     while tokio::time::timeout(Duration::from_millis(300), served.write_all(&block)).await.is_ok() {}
-    rig.depose(&grant, Reason::NoLeader);
+    rig.end_epoch(&grant, Reason::NoLeader);
     let (_, ended) = rest(&mut served).await;
     assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
     rig.until("no session is open", |counters| counters.open_sessions() == 0).await;
@@ -89,23 +89,25 @@ async fn a_session_blocked_in_a_write_is_severed_all_the_same() {
 }
 
 #[tokio::test]
-async fn no_byte_passes_once_the_pass_has_run_out_even_if_nobody_revoked_it() {
-    let Open { rig, grant, mut client, mut served } = Open::session().await;
+async fn an_expired_grant_stops_the_bytes_even_if_it_is_not_revoked() {
+    let OpenSession { rig, grant, mut client, mut served } = OpenSession::session().await;
     grant.extend(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let (last, _) = rest(&mut client).await;
     assert_ne!(last.first(), Some(&b'Z'), "the acknowledgement must not arrive");
-    rig.until("the session was severed", |counters| counters.route(RouteKind::Write).terminated.value() == 1)
-        .await;
+    rig.until("the session was terminated", |counters| {
+        counters.route(RouteKind::Write).terminated.value() == 1
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn bytes_wait_for_a_pass_that_ran_out_and_is_extended() {
-    let Open { rig: _rig, grant, mut client, mut served } = Open::session().await;
+async fn bytes_wait_until_an_expired_grant_is_extended() {
+    let OpenSession { rig: _rig, grant, mut client, mut served } = OpenSession::session().await;
     grant.extend(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
-    assert!(early.is_err(), "nothing may pass yet: {early:?}");
+    assert!(early.is_err(), "nothing may be forwarded yet: {early:?}");
     grant.extend(Moment::from_boot(Duration::MAX));
     expect(&mut client, b"Z\0\0\0\x05I").await;
 }

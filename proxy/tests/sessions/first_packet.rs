@@ -1,4 +1,4 @@
-//! Opening: first packets that are whole, cut, slow, garbage or the beginning of TLS.
+//! First packets: complete, truncated, slow, invalid, or the beginning of TLS.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use pg_leader_proxy_core::Reason;
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
-use crate::fake::{BOUND, FakeServer, Rig, STARTUP, error, expect, hold_timeout, rest};
+use crate::fake::{BOUND, FakeServer, Rig, STARTUP, error, expect, rest, with_hold_timeout};
 
 #[tokio::test]
 async fn every_truncated_first_packet_ends_without_touching_a_server() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     for length in 0..STARTUP.len() {
         let mut client = rig.client().await;
         client.write_all(&STARTUP[..length]).await.unwrap();
         client.shutdown().await.unwrap();
         assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())), "{length} bytes");
     }
-    assert!(server.is_left_alone().await);
+    assert!(server.has_no_client().await);
 }
 
 #[tokio::test]
-async fn garbage_is_answered_with_the_error_that_names_it() {
-    let rig = Rig::usual().await;
+async fn an_invalid_first_packet_is_answered_with_an_error_that_names_the_fault() {
+    let rig = Rig::with_defaults().await;
     for (bytes, state, words) in [
         (&b"GET / HTTP/1.1\r\n\r\n"[..], "08P01", "invalid length of startup packet: 1195725856"),
         (&b"\0\0\0\x07\0\x03\0\0"[..], "08P01", "invalid length of startup packet: 7"),
@@ -42,8 +42,8 @@ async fn garbage_is_answered_with_the_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_slowly_is_told_and_cut_off() {
-    let quick = SessionSettings { startup_timeout: Duration::from_millis(300), ..hold_timeout(BOUND) };
+async fn a_client_that_sends_too_slowly_gets_an_error() {
+    let quick = SessionSettings { startup_timeout: Duration::from_millis(300), ..with_hold_timeout(BOUND) };
     let rig = Rig::start(quick, 1, WIDE).await;
     let mut client = rig.client().await;
     for byte in STARTUP.iter().take(4) {
@@ -55,10 +55,10 @@ async fn a_client_that_sends_too_slowly_is_told_and_cut_off() {
 }
 
 #[tokio::test]
-async fn encryption_is_asked_of_the_server_and_never_of_the_proxy() {
+async fn the_server_answers_requests_for_encryption() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    let grant = rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    let grant = rig.make_leader(&server);
     let request = b"\0\0\0\x08\x04\xd2\x16\x2f";
     let mut client = rig.client().await;
     client.write_all(request).await.unwrap();
@@ -68,15 +68,15 @@ async fn encryption_is_asked_of_the_server_and_never_of_the_proxy() {
     expect(&mut client, b"S").await;
     client.write_all(b"\x16\x03\x01 anything").await.unwrap();
     expect(&mut served, b"\x16\x03\x01 anything").await;
-    rig.depose(&grant, Reason::NoLeader);
+    rig.end_epoch(&grant, Reason::NoLeader);
     assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
 }
 
 #[tokio::test]
-async fn direct_tls_passes_however_the_client_hello_is_cut() {
+async fn direct_tls_is_forwarded_wherever_the_client_hello_is_split() {
     let server = FakeServer::start().await;
-    let mut rig = Rig::usual().await;
-    rig.lead(&server);
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
     let mut client = rig.client().await;
     client.write_all(b"\x16").await.unwrap();
     let mut served = server.accept().await;
