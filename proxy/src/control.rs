@@ -215,6 +215,7 @@ impl Control {
         change(&mut self.router, now);
         let after = self.router.routing().clone();
         self.failover_log.record(fact, &before.write, &after.write, now);
+        self.count_downtime(&before.write, &after.write);
         self.publish_probe_plan(&after);
         if self.stopped {
             return;
@@ -225,6 +226,18 @@ impl Control {
             self.publish(&after);
         }
         self.extend_passes();
+    }
+
+    /// Counts how long nothing was forwarded, once it is again.
+    fn count_downtime(&self, before: &WriteRoute, after: &WriteRoute) {
+        let epoch = |route: &WriteRoute| route.leader().map(Leader::epoch);
+        if epoch(after).is_none() || epoch(before) == epoch(after) {
+            return;
+        }
+        let finished = self.failover_log.reports().last().filter(|report| report.to_epoch == epoch(after));
+        if let Some(downtime) = finished.and_then(FailoverReport::downtime) {
+            self.outputs.counters.write_downtime.record(downtime);
+        }
     }
 
     /// Extends the grants: every probe moves their end, even when the routing stays the same.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pg_leader_proxy_core::{Impact, Moment, RouteEpoch};
 
 use crate::route::RouteKind;
+use crate::timing::Timing;
 
 /// A session that its server ended this shortly before the end of the epoch counts as terminated with the epoch. When
 /// PostgreSQL shuts down or crashes it ends its sessions itself, and the router learns of that a moment later.
@@ -85,7 +86,7 @@ impl RejectionKind {
 }
 
 /// The counters of one route.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RouteCounters {
     /// Client connections accepted.
     pub accepted: Counter,
@@ -107,7 +108,31 @@ pub struct RouteCounters {
     pub bytes_to_server: Counter,
     /// Bytes from servers to clients, added when a session ends.
     pub bytes_to_client: Counter,
+    /// How long clients waited that had to wait.
+    pub held_time: Timing,
+    /// How long a server took from the attempt to connect to its first answer.
+    pub connect_time: Timing,
     rejections: [Counter; RejectionKind::ALL.len()],
+}
+
+impl Default for RouteCounters {
+    fn default() -> Self {
+        Self {
+            accepted: Counter::default(),
+            open: Counter::default(),
+            held: Counter::default(),
+            waited: Counter::default(),
+            connected: Counter::default(),
+            terminated: Counter::default(),
+            connect_failures: Counter::default(),
+            cancels: Counter::default(),
+            bytes_to_server: Counter::default(),
+            bytes_to_client: Counter::default(),
+            held_time: Timing::of_leader_changes(),
+            connect_time: Timing::of_connections(),
+            rejections: Default::default(),
+        }
+    }
 }
 
 impl RouteCounters {
@@ -207,11 +232,24 @@ fn moment(nanos: u64) -> Option<Moment> {
 }
 
 /// All counters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
+    /// How long nothing was forwarded at each change of leader.
+    pub write_downtime: Timing,
     write: RouteCounters,
     read: RouteCounters,
     epochs: Mutex<VecDeque<(RouteEpoch, Arc<EpochCounters>)>>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            write_downtime: Timing::of_leader_changes(),
+            write: RouteCounters::default(),
+            read: RouteCounters::default(),
+            epochs: Mutex::default(),
+        }
+    }
 }
 
 impl Counters {

@@ -20,7 +20,7 @@ pub struct EventRecord {
     /// The message, for people.
     pub message: String,
     /// The facts of the message that apply: `member`, `timeline`, `epoch`, `terminated` and `held` (counts),
-    /// `downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
+    /// `write_downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -42,13 +42,16 @@ impl From<&core::Event> for EventRecord {
                 if leader.change != core::LeaderChange::First || leader.fenced {
                     facts.push(("terminated", leader.impact.terminated.to_string()));
                     facts.push(("held", leader.impact.held.to_string()));
-                    facts.push(("downtime_ms", leader.downtime.as_millis().to_string()));
+                    facts.push(("write_downtime_ms", leader.downtime.as_millis().to_string()));
                 }
                 facts.extend(leader.cause.iter().map(|cause| ("reason", cause.code().to_owned())));
                 facts
             }
             core::Event::Fenced(lasting, reason) => {
-                vec![("downtime_ms", lasting.as_millis().to_string()), ("reason", reason.code().to_owned())]
+                vec![
+                    ("write_downtime_ms", lasting.as_millis().to_string()),
+                    ("reason", reason.code().to_owned()),
+                ]
             }
             core::Event::TwoPrimaries(primaries) => vec![("primaries", names(primaries))],
             core::Event::TwoPrimariesResolved => Vec::new(),
@@ -71,12 +74,13 @@ pub(crate) fn log(event: &core::Event) {
     match event {
         core::Event::Leader(leader) => {
             let core::LeaderEvent { member, timeline, epoch, impact, downtime, cause, .. } = leader;
-            let (terminated, held, downtime_ms) = (impact.terminated, impact.held, downtime.as_millis());
+            let (terminated, held, write_downtime_ms) =
+                (impact.terminated, impact.held, downtime.as_millis());
             let cause = cause.as_ref().map(core::Reason::code);
-            info!(%member, %timeline, %epoch, terminated, held, downtime_ms, cause, "{event}");
+            info!(%member, %timeline, %epoch, terminated, held, write_downtime_ms, cause, "{event}");
         }
         core::Event::Fenced(lasting, reason) => {
-            warn!(downtime_ms = lasting.as_millis(), reason = reason.code(), "{event}");
+            warn!(write_downtime_ms = lasting.as_millis(), reason = reason.code(), "{event}");
         }
         core::Event::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{event}"),
         core::Event::TwoPrimariesResolved => info!("{event}"),
@@ -195,13 +199,13 @@ mod tests {
         let facts: Vec<(&str, &str)> =
             annotations.iter().map(|(name, fact)| (name.as_str(), fact.as_str())).collect();
         let expected = [
-            ("downtime_ms", "310"),
             ("epoch", "0"),
             ("held", "7"),
             ("member", "epyc"),
             ("reason", "no_leader"),
             ("terminated", "12"),
             ("timeline", "4"),
+            ("write_downtime_ms", "310"),
         ];
         assert_eq!(facts, expected);
     }

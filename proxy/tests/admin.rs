@@ -2,16 +2,21 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::admin::answers::{FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer};
+use pg_leader_proxy::admin::answers::{
+    ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer, StepKind,
+    WriteDecision,
+};
 use pg_leader_proxy::admin::{self, Admin};
 use pg_leader_proxy::admission::{Gate, GateLimits};
-use pg_leader_proxy::app::Phase;
 use pg_leader_proxy::control::{Control, OBSERVATIONS, Outputs};
 use pg_leader_proxy::counters::{Counters, RejectionKind};
+use pg_leader_proxy::phase::Phase;
 use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::{cli, clock};
 use pg_leader_proxy_core::{
@@ -43,6 +48,7 @@ impl Proxy {
         let addr = listener.local_addr().unwrap();
         let phase = watch::Sender::new(Phase::Serving);
         let admin = Admin {
+            cluster: "main".into(),
             view: handle.viewer(),
             counters: Arc::clone(&counters),
             phase: phase.subscribe(),
@@ -89,10 +95,18 @@ impl Proxy {
         serde_json::from_str(&self.get(path).await.1).unwrap()
     }
 
+    /// The metrics, in the format that a client asks for.
+    async fn metrics(&self, accept: &str) -> (String, String) {
+        let request = format!("GET /metrics HTTP/1.0\r\nAccept: {accept}\r\n\r\n");
+        let (status, head, body) = self.exchange(&request).await;
+        assert_eq!(status, 200, "{body}");
+        let content_type = head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap();
+        (content_type.to_owned(), body)
+    }
+
     /// The samples of `/metrics`, by name and labels.
-    async fn metrics(&self) -> BTreeMap<String, f64> {
-        let (status, text) = self.get("/metrics").await;
-        assert_eq!((status, text.ends_with("# EOF\n")), (200, true));
+    async fn samples(&self) -> BTreeMap<String, f64> {
+        let (_, text) = self.metrics("text/plain").await;
         let samples = text.lines().filter(|line| !line.starts_with('#'));
         samples
             .map(|line| line.rsplit_once(' ').unwrap())
@@ -144,10 +158,10 @@ async fn live_ready_and_leader_are_three_answers() {
     assert_eq!(proxy.get("/ready").await, (200, "ready\n".to_owned()));
     let leader: LeaderAnswer = proxy.json("/leader").await;
     assert_eq!((leader.member.as_str(), leader.address.as_str()), ("a", "10.0.0.1:5432"));
-    assert_eq!((leader.timeline, leader.epoch, leader.basis.as_str()), (1, 1, "lease"));
+    assert_eq!((leader.timeline, leader.epoch, leader.confirmed_by), (1, 1, ConfirmedBy::Lease));
 
     proxy.phase.send_replace(Phase::Draining);
-    assert_eq!(proxy.get("/ready").await, (503, "draining: no new sessions are taken\n".to_owned()));
+    assert_eq!(proxy.get("/ready").await, (503, "draining: no new sessions are accepted\n".to_owned()));
     assert_eq!((proxy.get("/live").await.0, proxy.get("/leader").await.0), (200, 200));
 }
 
@@ -165,26 +179,27 @@ async fn a_cluster_without_leader_is_ready_and_says_why_it_holds() {
 async fn routing_shows_the_decision_and_every_piece_of_evidence() {
     let proxy = Proxy::with_leader().await;
     let routing: RoutingAnswer = proxy.json("/routing").await;
-    assert_eq!((routing.write.decision.as_str(), routing.write.reason), ("forward", None));
-    assert!(routing.write.trusted_for_ms.unwrap() <= 5000);
-    assert_eq!(routing.read.servers.iter().filter(|server| server.admits).count(), 1);
+    assert_eq!((routing.cluster.as_str(), routing.phase), ("main", Phase::Serving));
+    assert_eq!((routing.write.decision, routing.write.reason), (WriteDecision::Forward, None));
+    assert!(routing.write.valid_for_ms.unwrap() <= 5000);
+    assert_eq!(routing.read.servers.iter().filter(|server| server.new_sessions).count(), 1);
     let evidence = &routing.evidence;
-    assert_eq!((evidence.dcs.as_str(), evidence.initialize.as_deref()), ("live", Some("7")));
+    assert_eq!((evidence.dcs, evidence.system_identifier.as_deref()), (DcsAnswer::Live, Some("7")));
     assert_eq!(evidence.leader_key.as_ref().unwrap().holder, "a");
-    assert!(evidence.lease.as_ref().unwrap().remaining_ms > 20_000);
+    assert!(evidence.lease.as_ref().unwrap().valid_for_ms > 20_000);
     let [a, b] = evidence.members.as_slice() else { panic!("{evidence:?}") };
     assert_eq!((a.summary.as_str(), a.healthy, a.leader), ("leader, healthy", true, true));
     assert_eq!((b.summary.as_str(), b.healthy, b.leader), ("replica, healthy", true, false));
-    let word = b.word.as_ref().unwrap();
-    assert_eq!((word.lag_bytes, word.replayed.as_deref()), (Some(1000), Some("0/FA0")));
-    assert!(word.age_ms < 5000);
+    let probe = b.last_probe.as_ref().unwrap();
+    assert_eq!((probe.lag_bytes, probe.replayed_lsn.as_deref()), (Some(1000), Some("0/FA0")));
+    assert!(probe.age_ms < 5000);
     assert_eq!(routing.policy.max_probe_age_ms, 5000);
 
     proxy.observe([probed("b", "10.0.0.2", Err(ProbeFailure::Refused))]).await;
     let routing: RoutingAnswer = proxy.json("/routing").await;
     let b = &routing.evidence.members[1];
     assert_eq!((b.summary.as_str(), b.healthy), ("refuses connections", false));
-    assert_eq!(b.failure.as_ref().unwrap().code, "refused");
+    assert_eq!(b.probe_failure.as_ref().unwrap().code, "refused");
 }
 
 async fn fail_over(proxy: &Proxy) {
@@ -204,14 +219,24 @@ async fn a_failover_is_told_step_by_step() {
     let to = failover.to.as_ref().unwrap();
     assert_eq!((to.member.as_str(), to.timeline, failover.to_epoch), ("b", 2, Some(2)));
     assert_eq!(failover.cause.code, "no_leader");
-    let steps: Vec<&str> = failover.steps.iter().map(|step| step.step.as_str()).collect();
-    assert_eq!(steps, ["announced", "key_deleted", "severed", "key_put", "left_recovery", "routed"]);
+    let steps: Vec<StepKind> = failover.steps.iter().map(|step| step.step).collect();
+    assert_eq!(
+        steps,
+        [
+            StepKind::SwitchoverRequested,
+            StepKind::LeaderKeyDeleted,
+            StepKind::ForwardingStopped,
+            StepKind::LeaderKeyTaken,
+            StepKind::LeftRecovery,
+            StepKind::ForwardingStarted
+        ]
+    );
     assert!(failover.steps[0].at_ms <= 0 && failover.steps[5].at_ms >= 0);
-    assert!(failover.gap_ms.is_some() && failover.age_ms < 10_000);
+    assert!(failover.write_downtime_ms.is_some() && failover.age_ms < 10_000);
 }
 
-#[tokio::test]
-async fn metrics_can_be_read_back() {
+/// A proxy after a change of leader, with something in every metric.
+async fn measured() -> Proxy {
     let proxy = Proxy::with_leader().await;
     fail_over(&proxy).await;
     let write = proxy.counters.route(RouteKind::Write);
@@ -219,27 +244,71 @@ async fn metrics_can_be_read_back() {
     write.open.increment();
     write.rejections(RejectionKind::TooManyHeld).add(2);
     write.bytes_to_client.add(4096);
-    let metrics = proxy.metrics().await;
+    write.held_time.record(Duration::from_millis(1500));
+    write.connect_time.record(Duration::from_millis(2));
+    proxy
+}
+
+#[tokio::test]
+async fn metrics_can_be_read_back() {
+    let samples = measured().await.samples().await;
     let expected = [
-        ("proxy_sessions{route=\"write\"}", 1.0),
-        ("proxy_sessions_accepted_total{route=\"write\"}", 3.0),
-        ("proxy_refusals_total{route=\"write\",reason=\"too_many_held\"}", 2.0),
-        ("proxy_bytes_total{route=\"write\",direction=\"to_client\"}", 4096.0),
-        ("proxy_leader{member=\"b\"}", 1.0),
-        ("proxy_leader{member=\"a\"}", 0.0),
-        ("proxy_route_epoch", 2.0),
-        ("proxy_failovers_total", 1.0),
-        ("proxy_hold_reason{reason=\"no_leader\"}", 0.0),
-        ("proxy_two_primaries", 1.0),
-        ("proxy_member_timeline{member=\"b\"}", 2.0),
-        ("proxy_dcs_live", 1.0),
+        ("sessions{cluster=\"main\",route=\"write\"}", 1.0),
+        ("accepted_connections_total{cluster=\"main\",route=\"write\"}", 3.0),
+        ("rejections_total{cluster=\"main\",route=\"write\",reason=\"too_many_held\"}", 2.0),
+        ("relayed_bytes_total{cluster=\"main\",route=\"write\",direction=\"to_client\"}", 4096.0),
+        ("held_seconds_count{cluster=\"main\",route=\"write\"}", 1.0),
+        ("held_seconds_sum{cluster=\"main\",route=\"write\"}", 1.5),
+        ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"1.0\"}", 0.0),
+        ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"2.5\"}", 1.0),
+        ("connect_seconds_count{cluster=\"main\",route=\"write\"}", 1.0),
+        ("write_downtime_seconds_count{cluster=\"main\"}", 1.0),
+        ("leader_changes_total{cluster=\"main\"}", 1.0),
+        ("member_leader{cluster=\"main\",member=\"b\"}", 1.0),
+        ("member_leader{cluster=\"main\",member=\"a\"}", 0.0),
+        ("member_timeline{cluster=\"main\",member=\"b\"}", 2.0),
+        ("route_epoch{cluster=\"main\"}", 2.0),
+        ("hold_reason{cluster=\"main\",reason=\"no_leader\"}", 0.0),
+        ("two_primaries{cluster=\"main\"}", 1.0),
+        ("dcs_live{cluster=\"main\"}", 1.0),
     ];
     for (name, value) in expected {
-        assert_eq!(metrics.get(name), Some(&value), "{name} in {metrics:#?}");
+        let name = format!("pg_leader_proxy_{name}");
+        assert_eq!(samples.get(&name), Some(&value), "{name} in {samples:#?}");
     }
-    assert!(metrics["proxy_evidence_age_seconds{source=\"probe\",member=\"b\"}"] < 5.0);
-    assert!(metrics["proxy_evidence_age_seconds{source=\"lease\"}"] < 5.0);
-    assert!(metrics.keys().any(|name| name.starts_with("proxy_build_info{version=")));
+    assert!(samples["pg_leader_proxy_last_probe_age_seconds{cluster=\"main\",member=\"b\"}"] < 5.0);
+    assert!(samples["pg_leader_proxy_lease_confirmed_age_seconds{cluster=\"main\"}"] < 5.0);
+    for name in samples.keys() {
+        assert!(name.starts_with("pg_leader_proxy_") && name.contains("cluster=\"main\""), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let proxy = measured().await;
+    let (content_type, text) = proxy.metrics("*/*").await;
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(!text.contains("# EOF"));
+    let wanted = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let (content_type, text) = proxy.metrics(wanted).await;
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let (_, text) = measured().await.metrics("text/plain").await;
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is missing: lab/install installs it with the package prometheus");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let found = promtool.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&found.stdout).into_owned() + &String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success() && words.is_empty(), "{words}\n{text}");
 }
 
 #[tokio::test]
@@ -248,11 +317,12 @@ async fn the_page_is_for_people_and_runs_nothing_that_it_shows() {
     let odd = Member { addr: ServerAddr::new("10.0.0.3", 5432), no_load_balance: false };
     let (_, head, page) = proxy.exchange("GET / HTTP/1.0\r\n\r\n").await;
     assert!(head.contains("default-src 'none'") && head.contains("text/html"), "{head}");
+    assert!(page.contains("<title>main · pg-leader-proxy</title>"), "{page}");
     assert!(page.contains("go to <b>a</b> at 10.0.0.1:5432"));
     assert!(page.contains("replica, healthy") && !page.contains("DOWN") && !page.contains("<script"));
     proxy.observe([Observation::Members(BTreeMap::from([(name("<script>"), odd)]))]).await;
     let (_, page) = proxy.get("/").await;
-    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"));
+    assert!(page.contains("&#60;script&#62;") && !page.contains("<script"), "{page}");
 }
 
 #[tokio::test]
@@ -301,12 +371,23 @@ async fn status_tells_what_the_proxy_answers() {
     };
     let told = tokio::task::spawn_blocking(move || (run(&[]), run(&["--json"]))).await.unwrap();
     let ((exit, text), (_, json)) = told;
-    assert_eq!(exit, cli::Exit::Fine);
+    assert_eq!(exit, cli::Exit::Success);
     assert!(
-        text.starts_with("writes go to b at 10.0.0.2:5432 (timeline 2, epoch 2, confirmed by lease"),
+        text.starts_with("cluster main (pg-leader-proxy ")
+            && text.contains("\n\nwrites go to b at 10.0.0.2:5432\n"),
         "{text}"
     );
-    for line in ["changes of leader: 1", "a -> b", "b took the leader key", "forwarding began to b"] {
+    for line in [
+        "timeline 2, epoch 2, confirmed by its lease in etcd and its own answer; valid for ",
+        "etcd answers; b has held the leader key for ",
+        "lease valid for ",
+        "last probe ",
+        "changes of leader: 1",
+        "a -> b",
+        "write downtime ",
+        "b took the leader key",
+        "forwarding to b started",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -63,7 +63,7 @@ async fn a_switchover_is_one_event_with_its_impact() {
     assert!(change.message.starts_with("leader is now b (timeline 2): "), "{change}");
     assert_eq!((change.kind.as_str(), change.annotations["member"].as_str()), ("leader_change", "b"));
     assert!(number(&change, "terminated") >= SESSIONS as u64, "{change}");
-    assert!(number(&change, "held") > 0 && number(&change, "downtime_ms") > 0, "{change}");
+    assert!(number(&change, "held") > 0 && number(&change, "write_downtime_ms") > 0, "{change}");
     assert!(timeout(A_WHILE, events.recv()).await.is_err(), "there is no further event");
 
     let clients = new_clients.stop().await;

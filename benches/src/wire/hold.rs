@@ -133,9 +133,9 @@ impl Scene<'_> {
         let deadline = Instant::now() + ARRIVE;
         loop {
             // The page comes up a moment after the route.
-            let answer = http::get(admin, "/metrics", ARRIVE).await;
+            let answer = http::get(admin, "/routing", ARRIVE).await;
             let held = answer.ok().and_then(|answer| held(&answer.body));
-            if held == Some(self.clients as f64) {
+            if held == Some(self.clients as u64) {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "{held:?} of {} clients wait after {ARRIVE:?}", self.clients);
@@ -180,10 +180,10 @@ async fn all(mut crowd: JoinSet<Result<(Instant, TcpStream)>>) -> Result<Vec<Ins
     Ok(clients.iter().map(|(at, _)| *at).collect())
 }
 
-/// Clients that wait on the write route, from the proxy's metrics.
-fn held(metrics: &str) -> Option<f64> {
-    let mut lines = metrics.lines().filter(|line| line.starts_with("proxy_sessions_held{"));
-    lines.find(|line| line.contains("route=\"write\""))?.rsplit(' ').next()?.parse().ok()
+/// Clients that wait on the write route, from the proxy's answer to `/routing`.
+fn held(routing: &str) -> Option<u64> {
+    let routing: serde_json::Value = serde_json::from_str(routing).ok()?;
+    routing["sessions"]["write"]["held"].as_u64()
 }
 
 #[cfg(test)]
@@ -192,8 +192,7 @@ mod tests {
 
     #[test]
     fn the_clients_of_the_write_route_are_counted() {
-        let metrics = "# HELP proxy_sessions_held Clients.\nproxy_sessions_held{route=\"read\"} 1\n\
-                       proxy_sessions_held{route=\"write\"} 27.0\n";
-        assert_eq!(held(metrics), Some(27.0));
+        let routing = r#"{"sessions":{"read":{"held":1},"write":{"held":27}}}"#;
+        assert_eq!(held(routing), Some(27));
     }
 }

@@ -100,7 +100,7 @@ async fn prepare(channel: &mut Channel) -> Result<Result<Prepared, StartError>> 
         Err(errors) => return Ok(Err(configuration_error(&errors))),
     };
     drop(temporary);
-    let logging = logging::start(&config.log).context("cannot start logging")?;
+    let logging = logging::start(&config).context("cannot start logging")?;
     let listeners = listeners(channel, &config).await?;
     Ok(Ok(Prepared { origins, config, logging, listeners }))
 }
@@ -161,5 +161,5 @@ fn run_proxy(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<E
     // Both fail only if the thread has panicked, and with it the connection is gone.
     let _ = ended.send(Ended { problem });
     let _ = thread.join();
-    ran.map(|()| Exit::Fine)
+    ran.map(|()| Exit::Success)
 }

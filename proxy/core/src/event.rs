@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::cluster::{MemberName, Timeline};
+use crate::display::{Counted, HumanDuration};
 use crate::epoch::RouteEpoch;
 use crate::reason::Reason;
 
@@ -130,32 +131,6 @@ impl fmt::Display for LeaderEvent {
     }
 }
 
-/// A number and its noun, in the singular or plural.
-struct Counted(u64, &'static str);
-
-impl fmt::Display for Counted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(count, noun) = self;
-        write!(f, "{count} {noun}{}", if *count == 1 { "" } else { "s" })
-    }
-}
-
-/// A duration for people: `310 ms`, `12.4 s`, `2 min 5 s`, `1 h 30 min`. Smaller parts are cut off, not rounded.
-struct HumanDuration(Duration);
-
-impl fmt::Display for HumanDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, tenths) = (self.0.as_secs(), self.0.subsec_millis() / 100);
-        match (seconds, tenths) {
-            (0, _) => write!(f, "{} ms", self.0.as_millis()),
-            (1..60, 0) => write!(f, "{seconds} s"),
-            (1..60, _) => write!(f, "{seconds}.{tenths} s"),
-            (60..3600, _) => write!(f, "{} min {} s", seconds / 60, seconds % 60),
-            (3600.., _) => write!(f, "{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,13 +194,5 @@ mod tests {
         assert_eq!(three, "3 primaries: a (timeline 4), b (timeline 5), c (timeline 5)");
         let fenced = Event::Fenced(Duration::from_millis(3007), Reason::NoLeader).to_string();
         assert_eq!(fenced, "no leader for 3 s: no member holds the leader key; clients are held");
-    }
-
-    #[test]
-    fn durations_are_shown_for_people() {
-        let shown = |ms| HumanDuration(Duration::from_millis(ms)).to_string();
-        assert_eq!([shown(0), shown(999), shown(1000)], ["0 ms", "999 ms", "1 s"]);
-        assert_eq!([shown(12_490), shown(59_999), shown(60_000)], ["12.4 s", "59.9 s", "1 min 0 s"]);
-        assert_eq!([shown(125_000), shown(5_400_000)], ["2 min 5 s", "1 h 30 min"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Failover reports: when each step of a change of leader was seen.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::cluster::{MemberName, Timeline};
 use crate::epoch::RouteEpoch;
@@ -56,6 +57,11 @@ impl FailoverReport {
     /// When forwarding resumed.
     pub fn routed(&self) -> Option<Moment> {
         self.when(|step| matches!(step, FailoverStep::Routed(_)))
+    }
+
+    /// How long nothing was forwarded; `None` until forwarding resumed.
+    pub fn downtime(&self) -> Option<Duration> {
+        Some(self.routed()?.since(self.terminated()?))
     }
 
     fn when(&self, matches: impl Fn(&FailoverStep) -> bool) -> Option<Moment> {

@@ -24,6 +24,7 @@
 //! history of a small alphabet.
 
 mod cluster;
+pub mod display;
 mod epoch;
 mod event;
 mod evidence;

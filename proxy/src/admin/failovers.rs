@@ -2,16 +2,17 @@
 
 use pg_leader_proxy_core::{FailoverReport, FailoverStep, MemberName, Moment, RouteEpoch, Timeline};
 
-use super::answers::{FailoverAnswer, FailoversAnswer, PrimaryAnswer, StepAnswer};
-use super::routing::{ms, reason};
+use super::answers::{FailoverAnswer, FailoversAnswer, PrimaryAnswer, StepAnswer, StepKind, ms};
+use super::routing::Process;
 use crate::control::View;
 use crate::counters::Counters;
 
 /// Every report that is remembered, merged with what was counted for the epochs before and after.
-pub(super) fn failovers(view: &View, counters: &Counters) -> FailoversAnswer {
+pub(super) fn failovers(view: &View, process: Process<'_>) -> FailoversAnswer {
     FailoversAnswer {
+        cluster: process.cluster.to_owned(),
         total: ended_epochs(view),
-        failovers: view.reports.iter().map(|report| failover(report, counters, view.now)).collect(),
+        failovers: view.reports.iter().map(|report| failover(report, process.counters, view.now)).collect(),
     }
 }
 
@@ -24,29 +25,27 @@ fn ended_epochs(view: &View) -> u64 {
 }
 
 fn failover(report: &FailoverReport, counters: &Counters, now: Moment) -> FailoverAnswer {
-    let severed_at = report.terminated().unwrap_or_default();
+    let stopped = report.terminated().unwrap_or_default();
     let before = counters.epoch(report.from_epoch);
     let after = report.to_epoch.and_then(|epoch| counters.epoch(epoch));
-    let last_passed = before.as_ref().and_then(|epoch| epoch.last_byte_at());
-    let first_served = after.as_ref().and_then(|epoch| epoch.first_byte_at());
-    let stopped = last_passed.unwrap_or(severed_at);
-    let went_on = first_served.or_else(|| report.routed());
+    let last_byte = before.as_ref().and_then(|epoch| epoch.last_byte_at());
+    let first_byte = after.as_ref().and_then(|epoch| epoch.first_byte_at());
     FailoverAnswer {
         from: primary(&report.from),
         from_epoch: report.from_epoch.number(),
         to: report.to.as_ref().map(primary),
         to_epoch: report.to_epoch.map(RouteEpoch::number),
-        cause: reason(&report.cause),
-        age_ms: ms(now.since(severed_at)),
-        gap_ms: went_on.map(|went_on| ms(went_on.since(stopped))),
-        severed: before.map_or(0, |epoch| epoch.terminated()),
-        waited: after.map_or(0, |epoch| epoch.waited.value()),
-        steps: steps(report, last_passed, first_served)
+        cause: (&report.cause).into(),
+        age_ms: ms(now.since(stopped)),
+        write_downtime_ms: report.downtime().map(ms),
+        terminated_sessions: before.map_or(0, |epoch| epoch.terminated()),
+        held_clients: after.map_or(0, |epoch| epoch.waited.value()),
+        steps: steps(report, last_byte, first_byte)
             .into_iter()
             .map(|(at, step, member, text)| StepAnswer {
-                at_ms: relative(at, severed_at),
+                at_ms: relative(at, stopped),
                 age_ms: ms(now.since(at)),
-                step: step.to_owned(),
+                step,
                 member: member.map(ToString::to_string),
                 text,
             })
@@ -54,36 +53,36 @@ fn failover(report: &FailoverReport, counters: &Counters, now: Moment) -> Failov
     }
 }
 
-type Told<'a> = (Moment, &'static str, Option<&'a MemberName>, String);
+type Step<'a> = (Moment, StepKind, Option<&'a MemberName>, String);
 
 /// The steps in order; what happens in one moment stays in the order of cause and effect.
-fn steps(
-    report: &FailoverReport,
-    last_passed: Option<Moment>,
-    first_served: Option<Moment>,
-) -> Vec<Told<'_>> {
-    let passed = last_passed.map(|at| (at, "last_passed", None, "the last byte was passed".to_owned()));
-    let served = first_served.map(|at| (at, "first_served", None, "the first client was served".to_owned()));
-    let reported = report.steps.iter().map(|(at, step)| told(*at, step));
-    let mut steps: Vec<Told<'_>> = passed.into_iter().chain(reported).chain(served).collect();
+fn steps(report: &FailoverReport, last_byte: Option<Moment>, first_byte: Option<Moment>) -> Vec<Step<'_>> {
+    let last = last_byte.map(|at| (at, StepKind::LastByte, None, "the last byte passed".to_owned()));
+    let first = first_byte
+        .map(|at| (at, StepKind::FirstClientServed, None, "the first client was served".to_owned()));
+    let reported = report.steps.iter().map(|(at, step)| reported(*at, step));
+    let mut steps: Vec<Step<'_>> = last.into_iter().chain(reported).chain(first).collect();
     steps.sort_by_key(|(at, ..)| *at);
     steps
 }
 
-fn told(at: Moment, step: &FailoverStep) -> Told<'_> {
+fn reported(at: Moment, step: &FailoverStep) -> Step<'_> {
+    let of = |kind, text: &str| (at, kind, None, text.to_owned());
     match step {
-        FailoverStep::Announced => (at, "announced", None, "a switchover was asked for".to_owned()),
-        FailoverStep::KeyDeleted => (at, "key_deleted", None, "the leader key was gone".to_owned()),
-        FailoverStep::KeyPut(member) => {
-            (at, "key_put", Some(member), format!("{member} took the leader key"))
-        }
+        FailoverStep::Announced => of(StepKind::SwitchoverRequested, "a switchover was requested"),
+        FailoverStep::KeyDeleted => of(StepKind::LeaderKeyDeleted, "the leader key was deleted"),
         FailoverStep::Terminated => {
-            (at, "severed", None, "forwarding stopped, the sessions were severed".to_owned())
+            of(StepKind::ForwardingStopped, "forwarding stopped, the sessions were terminated")
+        }
+        FailoverStep::KeyPut(member) => {
+            (at, StepKind::LeaderKeyTaken, Some(member), format!("{member} took the leader key"))
         }
         FailoverStep::LeftRecovery(member) => {
-            (at, "left_recovery", Some(member), format!("{member} left recovery"))
+            (at, StepKind::LeftRecovery, Some(member), format!("{member} left recovery"))
         }
-        FailoverStep::Routed(member) => (at, "routed", Some(member), format!("forwarding began to {member}")),
+        FailoverStep::Routed(member) => {
+            (at, StepKind::ForwardingStarted, Some(member), format!("forwarding to {member} started"))
+        }
     }
 }
 

@@ -1,24 +1,73 @@
-//! The metrics, as a table of families made from the same answers that people read.
+//! The metrics: families made from the same answers that people read, and the histograms that sessions fill.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use pg_leader_proxy_core::Reason;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, prometheus_text, text,
+};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::answers::{EvidenceAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, SessionsAnswer};
+use super::answers::{
+    DcsAnswer, EvidenceAnswer, FailoversAnswer, MemberAnswer, ProbeAnswer, RoleAnswer, RoutingAnswer,
+    SessionsAnswer,
+};
+use crate::counters::Counters;
+use crate::phase::Phase;
+use crate::route::RouteKind;
 
-/// The content type of the exposition.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// What every name begins with.
+const PREFIX: &str = "pg_leader_proxy";
 
-/// The metrics as Prometheus reads them.
-pub(super) fn exposition(routing: &RoutingAnswer, failovers: &FailoversAnswer) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Families(families(routing, failovers))));
+/// The format of an exposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Prometheus' own text format, which everything reads.
+    Prometheus,
+    /// OpenMetrics, for those who ask for it.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The format that a client wants, by its `Accept` header.
+    pub(super) fn wanted(accept: Option<&str>) -> Self {
+        match accept {
+            Some(types) if types.contains("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Prometheus,
+        }
+    }
+
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Everything that is exposed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured<'a> {
+    pub(super) routing: &'a RoutingAnswer,
+    pub(super) failovers: &'a FailoversAnswer,
+    pub(super) counters: &'a Counters,
+}
+
+/// The metrics as Prometheus reads them, each with the label `cluster`.
+pub(super) fn exposition(measured: Measured<'_>, format: Format) -> Result<String, fmt::Error> {
+    let cluster = measured.routing.cluster.clone();
+    let labels = [(Cow::Borrowed("cluster"), Cow::Owned(cluster))];
+    let mut registry = Registry::with_prefix_and_labels(PREFIX, labels.into_iter());
+    registry.register_collector(Box::new(Families(families(measured))));
     let mut exposition = String::new();
-    text::encode(&mut exposition, &registry)?;
+    match format {
+        Format::Prometheus => prometheus_text::encode(&mut exposition, &registry)?,
+        Format::OpenMetrics => text::encode(&mut exposition, &registry)?,
+    }
     Ok(exposition)
 }
 
@@ -36,167 +85,163 @@ struct Family {
 #[derive(Debug)]
 enum Samples {
     /// They only grow; `_total` is added to the name.
-    Counts(Vec<(Labels, u64)>),
+    Counters(Vec<(Labels, u64)>),
     /// They go up and down.
     Gauges(Vec<(Labels, f64)>),
+    /// How often something took how long.
+    Histograms(Vec<(Labels, Histogram)>),
 }
 
 #[derive(Debug)]
 struct Labels(Vec<(&'static str, String)>);
 
 impl Labels {
-    /// Encodes one sample with these labels. No labels are no braces.
+    /// Encodes one sample with these labels.
     fn sample(
         &self,
         metric: &mut MetricEncoder<'_>,
-        encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+        encode: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
     ) -> fmt::Result {
-        match self.0.as_slice() {
-            [] => encode(metric),
-            labels => encode(&mut metric.encode_family(&labels)?),
+        encode(metric.encode_family(&self.0.as_slice())?)
+    }
+}
+
+impl Samples {
+    const fn metric_type(&self) -> MetricType {
+        match self {
+            Self::Counters(_) => MetricType::Counter,
+            Self::Gauges(_) => MetricType::Gauge,
+            Self::Histograms(_) => MetricType::Histogram,
         }
     }
 }
 
 impl Collector for Families {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in &self.0 {
-            match &family.samples {
-                Samples::Counts(samples) => {
-                    let mut metric =
-                        encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
-                    for (labels, value) in samples {
-                        let encode = |metric: &mut MetricEncoder<'_>| {
-                            metric.encode_counter::<NoLabelSet, u64, u64>(value, None)
-                        };
-                        labels.sample(&mut metric, encode)?;
-                    }
-                }
-                Samples::Gauges(samples) => {
-                    let mut metric =
-                        encoder.encode_descriptor(family.name, family.help, None, MetricType::Gauge)?;
-                    for (labels, value) in samples {
-                        labels.sample(&mut metric, |metric| metric.encode_gauge(value))?;
-                    }
-                }
+        for Family { name, help, samples } in &self.0 {
+            let mut metric = encoder.encode_descriptor(name, help, None, samples.metric_type())?;
+            match samples {
+                Samples::Counters(samples) => samples.iter().try_for_each(|(labels, value)| {
+                    labels.sample(&mut metric, |mut sample| {
+                        sample.encode_counter::<NoLabelSet, u64, u64>(value, None)
+                    })
+                })?,
+                Samples::Gauges(samples) => samples.iter().try_for_each(|(labels, value)| {
+                    labels.sample(&mut metric, |mut sample| sample.encode_gauge(value))
+                })?,
+                Samples::Histograms(samples) => samples.iter().try_for_each(|(labels, value)| {
+                    labels.sample(&mut metric, |sample| value.encode(sample))
+                })?,
             }
         }
         Ok(())
     }
 }
 
-fn families(routing: &RoutingAnswer, failovers: &FailoversAnswer) -> Vec<Family> {
+fn families(measured: Measured<'_>) -> Vec<Family> {
+    let Measured { routing, failovers, counters } = measured;
     let mut families = process(routing);
-    families.extend(decision(routing, failovers));
+    families.extend(decision(routing, failovers, counters));
     families.extend(evidence(&routing.evidence));
     families.extend(members(&routing.evidence.members));
     families.extend(sessions(routing));
+    families.extend(times(counters));
     families
 }
 
 fn process(routing: &RoutingAnswer) -> Vec<Family> {
+    let version = labels([("version", &routing.version)]);
     vec![
-        gauges(
-            "proxy_build_info",
-            "The version of the program",
-            [(labels([("version", &routing.version)]), 1.0)],
-        ),
-        gauge("proxy_uptime_seconds", "How long the process has run", seconds(routing.uptime_ms)),
-        gauge("proxy_draining", "Whether no new sessions are taken", flag(routing.phase == "draining")),
+        gauges("build_info", "The version of the program", [(version, 1.0)]),
+        gauge("uptime_seconds", "How long the process has run", seconds(routing.uptime_ms)),
+        gauge("draining", "Whether no new sessions are accepted", flag(routing.phase == Phase::Draining)),
     ]
 }
 
-fn decision(routing: &RoutingAnswer, failovers: &FailoversAnswer) -> Vec<Family> {
+fn decision(routing: &RoutingAnswer, failovers: &FailoversAnswer, counters: &Counters) -> Vec<Family> {
     let write = &routing.write;
     let holding = write.reason.as_ref().map(|reason| reason.code.as_str());
-    let reasons =
-        Reason::CODES.map(|code| (labels([("reason", &code.to_owned())]), flag(holding == Some(code))));
-    let epoch = write
-        .leader
-        .as_ref()
-        .map(|leader| leader.epoch)
-        .or_else(|| failovers.failovers.last().map(|failover| failover.from_epoch));
-    let gap = failovers.failovers.iter().rev().find_map(|failover| failover.gap_ms);
+    let reasons = Reason::CODES.map(|code| (labels([("reason", code)]), flag(holding == Some(code))));
+    let last_epoch = failovers.failovers.last().map(|failover| failover.from_epoch);
+    let epoch = write.leader.as_ref().map(|leader| leader.epoch).or(last_epoch);
+    let read_servers = routing.read.servers.iter().filter(|server| server.new_sessions).count() as u64;
     vec![
-        gauge("proxy_route_epoch", "The count of confirmed leaders", number(epoch.unwrap_or_default())),
-        gauges("proxy_hold_reason", "Why new sessions of the write route wait", reasons),
+        gauge("route_epoch", "The count of confirmed leaders", number(epoch.unwrap_or_default())),
+        gauges("hold_reason", "Why new sessions of the write route wait", reasons),
         gauge(
-            "proxy_trusted_seconds",
-            "For how long the write route may go on without newer evidence",
-            seconds(write.trusted_for_ms.unwrap_or_default()),
+            "route_valid_seconds",
+            "How long the write route may go on forwarding without newer observations",
+            seconds(write.valid_for_ms.unwrap_or_default()),
         ),
         gauge(
-            "proxy_two_primaries",
+            "two_primaries",
             "Whether more than one member is out of recovery",
             flag(!routing.two_primaries.is_empty()),
         ),
-        counts("proxy_failovers", "Ended epochs of the write route", [(Labels(Vec::new()), failovers.total)]),
-        gauges(
-            "proxy_failover_gap_seconds",
-            "How long no client was served at the last change of leader",
-            gap.map(|gap| (Labels(Vec::new()), seconds(gap))),
+        counts("leader_changes", "Changes of leader", [(labels([]), failovers.total)]),
+        histograms(
+            "write_downtime_seconds",
+            "How long nothing was forwarded at a change of leader",
+            [(labels([]), counters.write_downtime.histogram())],
         ),
-        gauge("proxy_read_servers", "Servers of the read route that take new sessions", {
-            number(routing.read.servers.iter().filter(|server| server.admits).count() as u64)
-        }),
+        gauge("read_servers", "Servers of the read route that take new sessions", number(read_servers)),
     ]
 }
 
 fn evidence(evidence: &EvidenceAnswer) -> Vec<Family> {
     let lease = evidence.lease.as_ref();
-    let ages = lease.map(|lease| (labels([("source", &"lease".to_owned())]), seconds(lease.age_ms)));
-    let words = evidence.members.iter().filter_map(|member| {
-        let age = member.word.as_ref()?.age_ms;
-        Some((labels([("source", &"probe".to_owned()), ("member", &member.member)]), seconds(age)))
-    });
     vec![
+        gauge("dcs_live", "Whether etcd gives linearizable answers", flag(evidence.dcs == DcsAnswer::Live)),
         gauges(
-            "proxy_evidence_age_seconds",
-            "How long ago the question was sent whose answer is relied on",
-            ages.into_iter().chain(words),
+            "lease_valid_seconds",
+            "How long the lease of the leader key is still valid",
+            lease.map(|lease| (labels([]), seconds(lease.valid_for_ms))),
         ),
-        gauge("proxy_dcs_live", "Whether etcd gives linearizable answers", flag(evidence.dcs == "live")),
         gauges(
-            "proxy_lease_remaining_seconds",
-            "How much is left of the lease of the leader key",
-            lease.map(|lease| (Labels(Vec::new()), seconds(lease.remaining_ms))),
+            "lease_confirmed_age_seconds",
+            "How long ago the question was sent whose answer confirmed the lease",
+            lease.map(|lease| (labels([]), seconds(lease.age_ms))),
         ),
-        gauge("proxy_cluster_paused", "Whether Patroni is in maintenance mode", flag(evidence.paused)),
+        gauge("cluster_paused", "Whether Patroni is in maintenance mode", flag(evidence.paused)),
     ]
 }
 
 fn members(members: &[MemberAnswer]) -> Vec<Family> {
     let each = |value: fn(&MemberAnswer) -> Option<f64>| {
-        members
-            .iter()
-            .filter_map(|member| Some((labels([("member", &member.member)]), value(member)?)))
-            .collect::<Vec<_>>()
+        let samples =
+            members.iter().filter_map(|member| Some((labels([("member", &member.member)]), value(member)?)));
+        samples.collect::<Vec<_>>()
     };
     vec![
         gauges(
-            "proxy_leader",
+            "member_leader",
             "Whether the write route forwards to this member",
             each(|member| Some(flag(member.leader))),
         ),
         gauges(
-            "proxy_member_healthy",
+            "member_healthy",
             "Whether this member is as it should be, as leader or as replica",
             each(|member| Some(flag(member.healthy))),
         ),
         gauges(
-            "proxy_member_primary",
+            "member_primary",
             "Whether this member says it is out of recovery",
-            each(|member| Some(flag(member.word.as_ref()?.role == "primary"))),
+            each(|member| Some(flag(member.last_probe.as_ref()?.role == RoleAnswer::Primary))),
         ),
         gauges(
-            "proxy_member_timeline",
+            "member_timeline",
             "The timeline of this member",
-            each(|member| Some(f64::from(member.word.as_ref()?.timeline?))),
+            each(|member| Some(f64::from(member.last_probe.as_ref()?.timeline?))),
         ),
         gauges(
-            "proxy_member_lag_bytes",
+            "member_lag_bytes",
             "How many bytes of log this replica is behind",
-            each(|member| Some(number(member.word.as_ref()?.lag_bytes?))),
+            each(|member| Some(number(member.last_probe.as_ref()?.lag_bytes?))),
+        ),
+        gauges(
+            "last_probe_age_seconds",
+            "How long ago the last probe was sent that this member answered",
+            each(|member| member.last_probe.as_ref().map(|ProbeAnswer { age_ms, .. }| seconds(*age_ms))),
         ),
     ]
 }
@@ -210,31 +255,46 @@ fn sessions(routing: &RoutingAnswer) -> Vec<Family> {
     let level = |value: fn(&SessionsAnswer) -> u64| {
         each(value).into_iter().map(|(labels, value)| (labels, number(value))).collect::<Vec<_>>()
     };
-    let refusals = routes.iter().flat_map(|(route, counted)| {
-        counted
-            .refusals
-            .iter()
-            .map(move |(reason, value)| (labels([("route", route), ("reason", reason)]), *value))
+    let rejections = routes.iter().flat_map(|(route, counted)| {
+        let reasons = counted.rejected.iter();
+        reasons.map(move |(reason, value)| (labels([("route", route), ("reason", reason)]), *value))
     });
     let bytes = routes.iter().flat_map(|(route, counted)| {
         [("to_server", counted.bytes_to_server), ("to_client", counted.bytes_to_client)]
-            .map(|(way, value)| (labels([("route", route), ("direction", &way.to_owned())]), value))
+            .map(|(direction, value)| (labels([("route", route), ("direction", direction)]), value))
     });
     vec![
-        gauges("proxy_sessions", "Sessions open now, held ones included", level(|route| route.open)),
-        gauges("proxy_sessions_held", "Clients waiting for a server now", level(|route| route.held)),
-        counts("proxy_sessions_accepted", "Client connections accepted", each(|route| route.accepted)),
-        counts("proxy_sessions_waited", "Clients that had to wait for a server", each(|route| route.waited)),
-        counts("proxy_sessions_connected", "Sessions connected to a server", each(|route| route.connected)),
-        counts("proxy_sessions_severed", "Sessions severed", each(|route| route.severed)),
+        gauges("sessions", "Sessions open now, held ones included", level(|route| route.open)),
+        gauges("held_clients", "Clients waiting for a server now", level(|route| route.held)),
+        counts("accepted_connections", "Client connections accepted", each(|route| route.accepted)),
+        counts("connected_sessions", "Sessions connected to a server", each(|route| route.connected)),
+        counts("terminated_sessions", "Sessions terminated by the proxy", each(|route| route.terminated)),
         counts(
-            "proxy_connect_failures",
+            "connect_failures",
             "Attempts to connect to a server that failed",
             each(|route| route.connect_failures),
         ),
-        counts("proxy_cancels", "Cancel requests forwarded", each(|route| route.cancels)),
-        counts("proxy_refusals", "Clients turned away", refusals),
-        counts("proxy_bytes", "Bytes relayed, counted when a session ends", bytes),
+        counts("cancel_requests", "Cancel requests forwarded", each(|route| route.cancel_requests)),
+        counts("rejections", "Clients rejected", rejections),
+        counts("relayed_bytes", "Bytes relayed, counted when a session ends", bytes),
+    ]
+}
+
+fn times(counters: &Counters) -> Vec<Family> {
+    let each = |value: fn(&Counters, RouteKind) -> Histogram| {
+        RouteKind::ALL.map(|route| (labels([("route", route.code())]), value(counters, route)))
+    };
+    vec![
+        histograms(
+            "held_seconds",
+            "How long clients waited that had to wait, until they were let in, were rejected or left",
+            each(|counters, route| counters.route(route).held_time.histogram()),
+        ),
+        histograms(
+            "connect_seconds",
+            "How long a server took from the attempt to connect to its first answer",
+            each(|counters, route| counters.route(route).connect_time.histogram()),
+        ),
     ]
 }
 
@@ -243,7 +303,7 @@ fn counts(
     help: &'static str,
     samples: impl IntoIterator<Item = (Labels, u64)>,
 ) -> Family {
-    Family { name, help, samples: Samples::Counts(samples.into_iter().collect()) }
+    Family { name, help, samples: Samples::Counters(samples.into_iter().collect()) }
 }
 
 fn gauges(
@@ -255,11 +315,19 @@ fn gauges(
 }
 
 fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
-    gauges(name, help, [(Labels(Vec::new()), value)])
+    gauges(name, help, [(labels([]), value)])
 }
 
-fn labels<const N: usize>(labels: [(&'static str, &String); N]) -> Labels {
-    Labels(labels.map(|(name, value)| (name, value.clone())).into())
+fn histograms(
+    name: &'static str,
+    help: &'static str,
+    samples: impl IntoIterator<Item = (Labels, Histogram)>,
+) -> Family {
+    Family { name, help, samples: Samples::Histograms(samples.into_iter().collect()) }
+}
+
+fn labels<const N: usize>(labels: [(&'static str, &str); N]) -> Labels {
+    Labels(labels.map(|(name, value)| (name, value.to_owned())).into())
 }
 
 fn flag(is: bool) -> f64 {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::{Admin, routes};
+use super::routes::{Admin, routes};
 
 /// How many connections there may be at once; more wait in the listener's queue.
 const CONNECTIONS: usize = 64;
@@ -25,7 +25,7 @@ const REQUEST_BYTES: usize = 8192;
 /// How long to wait when a connection cannot be accepted, usually for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers on the admin address, for ever.
+/// Answers on the admin address until the process ends.
 pub async fn serve(listener: TcpListener, admin: Admin) -> Infallible {
     let service = TowerToHyperService::new(routes(admin));
     let mut connections = JoinSet::new();

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info};
 
+use super::App;
 use super::commands::{Command, Commands};
 use super::settings::routes;
-use super::{App, Phase};
+use crate::phase::Phase;
 
 /// How long terminated sessions may take to end before the process exits anyway.
 const TERMINATE_TIME: Duration = Duration::from_secs(1);

@@ -37,6 +37,7 @@ pub use crate::events::EventRecord;
 use crate::events::Outbox;
 use crate::logging::Logging;
 use crate::net;
+use crate::phase::Phase;
 use crate::session::{SessionSettings, Shared};
 use crate::worker::{Listener, Workers};
 
@@ -65,15 +66,6 @@ impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reload")
     }
-}
-
-/// What the process as a whole is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Accepting clients.
-    Serving,
-    /// Waiting for the open sessions to end.
-    Draining,
 }
 
 /// Runs the proxy until a signal or its supervisor stops it.
@@ -234,6 +226,7 @@ impl App {
             .with_context(|| format!("admin.listen: cannot listen on {addr}"))?;
         info!(%addr, "admin page");
         let admin = Admin {
+            cluster: self.config.cluster.as_str().into(),
             view: self.control.viewer(),
             counters: Arc::clone(&self.counters),
             phase: self.phase.subscribe(),

@@ -60,14 +60,16 @@ pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[Soc
             );
         }
     }
-    match (&before.witnesses, &after.witnesses) {
-        (Witnesses::Etcd(before), Witnesses::Etcd(after)) if before.prefix == after.prefix => {}
-        (Witnesses::Members(_), Witnesses::Members(_)) => {}
-        (Witnesses::Etcd(_), Witnesses::Etcd(_)) => bail!(
+    let same_cluster = match (&before.witnesses, &after.witnesses) {
+        (Witnesses::Etcd(before), Witnesses::Etcd(after)) => before.prefix == after.prefix,
+        (Witnesses::Members(_), Witnesses::Members(_)) => before.cluster == after.cluster,
+        _ => bail!("a change between etcd.endpoints and cluster.members takes a restart"),
+    };
+    if !same_cluster {
+        bail!(
             "cluster.scope, cluster.namespace and cluster.citus_group can only change with a restart: the sessions belong \
              to the cluster that they name"
-        ),
-        _ => bail!("a change between etcd.endpoints and cluster.members takes a restart"),
+        );
     }
     if before.session.workers != after.session.workers {
         bail!("session.workers can only change with a restart");

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod exit;
 mod http;
 mod run;
 mod status;
@@ -16,31 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::config::explain_unknown_flag;
 
 pub use arguments::{command, origins};
-
-/// How the program ends, for whoever started it. The numbers are those of `sysexits.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// All is well.
-    Fine,
-    /// Something failed while it ran, or a test of connections failed.
-    Failure,
-    /// The command line made no sense (`EX_USAGE`).
-    Usage,
-    /// The configuration made no sense (`EX_CONFIG`).
-    Configuration,
-}
-
-impl Exit {
-    /// The number that the operating system is given.
-    pub const fn code(self) -> u8 {
-        match self {
-            Self::Fine => 0,
-            Self::Failure => 1,
-            Self::Usage => 64,
-            Self::Configuration => 78,
-        }
-    }
-}
+pub use exit::Exit;
 
 /// What the program was started with.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +56,7 @@ pub fn answer(start: &Start, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     match done {
         Ok(exit) => exit,
         // Whoever reads our output has seen enough of it: `pg-leader-proxy status | head`.
-        Err(error) if is_broken_pipe(&error) => Exit::Fine,
+        Err(error) if is_broken_pipe(&error) => Exit::Success,
         Err(error) => {
             // Where complaints cannot be written, nobody reads them.
             let _ = writeln!(err, "pg-leader-proxy: {error:#}");
@@ -106,7 +83,7 @@ fn dispatch(
         }
         Some(("document", _)) => {
             out.write_all(crate::config::document().as_bytes())?;
-            Ok(Exit::Fine)
+            Ok(Exit::Success)
         }
         _ => Ok(Exit::Usage),
     }
@@ -117,7 +94,7 @@ fn explain(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> io:
     let text = error.render();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         write!(out, "{text}")?;
-        return Ok(Exit::Fine);
+        return Ok(Exit::Success);
     }
     write!(err, "{text}")?;
     if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)

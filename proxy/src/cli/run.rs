@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::Exit;
+use super::exit::Exit;
 use crate::app::{self, Reload, SupervisorLink};
 use crate::config::{Config, Origins};
 use crate::logging;
@@ -20,7 +20,7 @@ pub(super) fn run(origins: Origins) -> anyhow::Result<Exit> {
         }
     };
     drop(temporary);
-    let logging = logging::start(&config.log).context("logging cannot be started")?;
+    let logging = logging::start(&config).context("logging cannot be started")?;
     app::run(config, Reload::from_origins(origins, logging), SupervisorLink::default())?;
-    Ok(Exit::Fine)
+    Ok(Exit::Success)
 }

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::Context as _;
+use pg_leader_proxy_core::display::{Counted, HumanBytes, HumanDuration};
 
-use super::Exit;
+use super::exit::Exit;
 use super::http::AdminAddress;
-use crate::admin::answers::{FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer};
-use crate::admin::words::{Age, Bytes, Of};
+use crate::admin::answers::{FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, WriteAnswer};
+use crate::admin::text;
 use crate::config::Key;
-
-/// How many changes of leader are told.
-const TOLD: usize = 5;
+use crate::phase::Phase;
 
 /// Asks the proxy at `admin` and prints what it answers.
 pub(super) fn status(
@@ -34,118 +33,107 @@ pub(super) fn status(
             "failovers": serde_json::from_str::<serde_json::Value>(&failovers)?,
         });
         writeln!(out, "{both:#}")?;
-        return Ok(Exit::Fine);
+        return Ok(Exit::Success);
     }
-    let strange = "the answer is not that of this version; try --json";
+    let other_version = "the proxy is of another version, whose answer this one cannot read; try --json";
     tell(
         out,
-        &serde_json::from_str(&routing).context(strange)?,
-        &serde_json::from_str(&failovers).context(strange)?,
+        &serde_json::from_str(&routing).context(other_version)?,
+        &serde_json::from_str(&failovers).context(other_version)?,
     )?;
-    Ok(Exit::Fine)
+    Ok(Exit::Success)
 }
 
 fn tell(out: &mut dyn Write, routing: &RoutingAnswer, failovers: &FailoversAnswer) -> io::Result<()> {
-    decision(out, routing)?;
+    let up = HumanDuration::from_millis(routing.uptime_ms);
+    writeln!(out, "cluster {} (pg-leader-proxy {}, up {up})\n", routing.cluster, routing.version)?;
+    writes(out, &routing.write)?;
+    for primary in &routing.two_primaries {
+        writeln!(out, "  ALARM two primaries: {} on timeline {}", primary.member, primary.timeline)?;
+    }
+    reads(out, routing)?;
+    writeln!(out, "{}", text::dcs(routing))?;
+    if routing.phase == Phase::Draining {
+        writeln!(out, "draining: this proxy accepts no new sessions")?;
+    }
     writeln!(out, "\nmembers")?;
     for member in &routing.evidence.members {
         tell_member(out, member)?;
     }
     writeln!(out, "\nsessions")?;
     for (route, counted) in &routing.sessions {
-        let refused: u64 = counted.refusals.values().sum();
         writeln!(
             out,
-            "  {route:<8} {} open, {} waiting, {} accepted, {} severed, {refused} turned away",
-            counted.open, counted.held, counted.accepted, counted.severed
+            "  {route:<8} {} open, {} held, {} accepted, {} terminated, {} rejected",
+            counted.open,
+            counted.held,
+            counted.accepted,
+            counted.terminated,
+            counted.rejected_total()
         )?;
     }
     writeln!(out, "\nchanges of leader: {}", failovers.total)?;
-    for failover in failovers.failovers.iter().rev().take(TOLD) {
+    for failover in failovers.failovers.iter().rev().take(text::FAILOVERS_SHOWN) {
         tell_failover(out, failover)?;
     }
     Ok(())
 }
 
-fn decision(out: &mut dyn Write, routing: &RoutingAnswer) -> io::Result<()> {
-    let write = &routing.write;
+fn writes(out: &mut dyn Write, write: &WriteAnswer) -> io::Result<()> {
     match &write.leader {
-        Some(leader) => writeln!(
-            out,
-            "writes go to {} at {} (timeline {}, epoch {}, confirmed by {}, trusted for {})",
-            leader.member,
-            leader.address,
-            leader.timeline,
-            leader.epoch,
-            leader.basis,
-            Age(write.trusted_for_ms.unwrap_or_default())
-        )?,
+        Some(leader) => {
+            writeln!(out, "writes go to {} at {}", leader.member, leader.address)?;
+            write!(out, "  timeline {}, epoch {}", leader.timeline, leader.epoch)?;
+            write!(out, ", confirmed by {}", text::confirmed_by(leader.confirmed_by))?;
+            match write.valid_for_ms {
+                Some(valid) => writeln!(out, "; valid for {}", HumanDuration::from_millis(valid))?,
+                None => writeln!(out)?,
+            }
+        }
         None => writeln!(out, "writes wait")?,
     }
-    if let Some(reason) = &write.reason {
-        writeln!(out, "  because {}", reason.text)?;
+    match &write.reason {
+        Some(reason) => writeln!(out, "  because {}", reason.text),
+        None => Ok(()),
     }
-    for primary in &routing.two_primaries {
-        writeln!(out, "  ALARM: {} is out of recovery, on timeline {}", primary.member, primary.timeline)?;
+}
+
+fn reads(out: &mut dyn Write, routing: &RoutingAnswer) -> io::Result<()> {
+    if let Some(reason) = &routing.read.reason {
+        return writeln!(out, "reads wait\n  because {}", reason.text);
     }
-    match &routing.read.reason {
-        None => {
-            let admitting = routing.read.servers.iter().filter(|server| server.admits);
-            let names: Vec<&str> = admitting.map(|server| server.member.as_str()).collect();
-            writeln!(
-                out,
-                "reads go to {}",
-                if names.is_empty() { "nobody new".into() } else { names.join(", ") }
-            )?;
-        }
-        Some(reason) => writeln!(out, "reads wait\n  because {}", reason.text)?,
+    let admitting = routing.read.servers.iter().filter(|server| server.new_sessions);
+    let names: Vec<&str> = admitting.map(|server| server.member.as_str()).collect();
+    match names.is_empty() {
+        false => writeln!(out, "reads go to {}", names.join(", ")),
+        true => writeln!(out, "reads wait: no server takes new sessions"),
     }
-    let evidence = &routing.evidence;
-    if let Some(key) = &evidence.leader_key {
-        writeln!(out, "leader key: {} for {}", key.holder, Age(key.age_ms))?;
-    }
-    if let Some(lease) = &evidence.lease {
-        writeln!(out, "lease: {} more, confirmed {} ago", Age(lease.remaining_ms), Age(lease.age_ms))?;
-    }
-    if let Some(silent) = evidence.dcs_silent_for_ms {
-        writeln!(out, "etcd: silent for {}", Age(silent))?;
-    }
-    for (is, what) in [
-        (evidence.paused, "maintenance mode (pause)"),
-        (evidence.standby_cluster, "standby cluster"),
-        (evidence.switchover_announced, "a switchover was asked for"),
-        (routing.phase == "draining", "this proxy drains: it takes no new sessions"),
-    ] {
-        if is {
-            writeln!(out, "{what}")?;
-        }
-    }
-    writeln!(out, "pg-leader-proxy {}, up {}", routing.version, Age(routing.uptime_ms))
 }
 
 fn tell_member(out: &mut dyn Write, member: &MemberAnswer) -> io::Result<()> {
     write!(out, "  {:<16} {:<22} {}", member.member, member.address, member.summary)?;
-    if let Some(word) = &member.word {
-        if let Some(timeline) = word.timeline {
+    if let Some(probe) = &member.last_probe {
+        if let Some(timeline) = probe.timeline {
             write!(out, ", timeline {timeline}")?;
         }
-        if let Some(lag) = word.lag_bytes {
-            write!(out, ", {} behind", Bytes(lag))?;
+        if let Some(lag) = probe.lag_bytes {
+            write!(out, ", lag {}", HumanBytes(lag))?;
         }
-        write!(out, ", asked {} ago", Age(word.age_ms))?;
-    } else if let Some(failure) = &member.failure {
-        write!(out, ", asked {} ago", Age(failure.age_ms))?;
+        write!(out, ", last probe {} ago", HumanDuration::from_millis(probe.age_ms))?;
+    } else if let Some(failure) = &member.probe_failure {
+        write!(out, ", last probe {} ago", HumanDuration::from_millis(failure.age_ms))?;
     }
     writeln!(out)
 }
 
 fn tell_failover(out: &mut dyn Write, failover: &FailoverAnswer) -> io::Result<()> {
-    let to = failover.to.as_ref().map_or("nobody yet", |to| to.member.as_str());
-    write!(out, "\n  {} -> {to}, {} ago", failover.from.member, Age(failover.age_ms))?;
-    if let Some(gap) = failover.gap_ms {
-        write!(out, ", no service for {}", Age(gap))?;
+    let ago = HumanDuration::from_millis(failover.age_ms);
+    write!(out, "\n  {} -> {}, {ago} ago", failover.from.member, failover.next_leader())?;
+    if let Some(downtime) = failover.write_downtime_ms {
+        write!(out, ", write downtime {}", HumanDuration::from_millis(downtime))?;
     }
-    writeln!(out, ", {} severed, {} waited", Of(failover.severed, "session"), Of(failover.waited, "client"))?;
+    let terminated = Counted(failover.terminated_sessions, "session");
+    writeln!(out, ", {terminated} terminated, {} held", Counted(failover.held_clients, "client"))?;
     writeln!(out, "  because {}", failover.cause.text)?;
     for step in &failover.steps {
         writeln!(out, "  {:>+9} ms  {}", step.at_ms, step.text)?;
@@ -156,14 +144,14 @@ fn tell_failover(out: &mut dyn Write, failover: &FailoverAnswer) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::answers::{PrimaryAnswer, ReasonAnswer, StepAnswer};
+    use crate::admin::answers::{PrimaryAnswer, ReasonAnswer, StepAnswer, StepKind};
 
     #[test]
-    fn a_failover_is_told_as_a_timeline() {
-        let step = |at_ms, step: &str, text: &str| StepAnswer {
+    fn a_change_of_leader_is_a_timeline() {
+        let step = |at_ms, step, text: &str| StepAnswer {
             at_ms,
             age_ms: 0,
-            step: step.to_owned(),
+            step,
             member: None,
             text: text.to_owned(),
         };
@@ -174,22 +162,22 @@ mod tests {
             to_epoch: Some(2),
             cause: ReasonAnswer { code: "no_leader".into(), text: "no member holds the leader key".into() },
             age_ms: 61_000,
-            gap_ms: Some(2_350),
-            severed: 12,
-            waited: 7,
+            write_downtime_ms: Some(2_350),
+            terminated_sessions: 12,
+            held_clients: 7,
             steps: vec![
-                step(-4, "last_passed", "the last byte was passed"),
-                step(0, "severed", "forwarding stopped, the sessions were severed"),
-                step(2_346, "first_served", "the first client was served"),
+                step(-4, StepKind::LastByte, "the last byte passed"),
+                step(0, StepKind::ForwardingStopped, "forwarding stopped, the sessions were terminated"),
+                step(2_346, StepKind::FirstClientServed, "the first client was served"),
             ],
         };
         let mut told = Vec::new();
         tell_failover(&mut told, &failover).unwrap();
         assert_eq!(
             String::from_utf8(told).unwrap(),
-            "\n  a -> b, 1 min 1 s ago, no service for 2.3 s, 12 sessions severed, 7 clients waited\n  \
-             because no member holds the leader key\n         -4 ms  the last byte was passed\n         +0 ms  \
-             forwarding stopped, the sessions were severed\n      +2346 ms  the first client was served\n"
+            "\n  a -> b, 1 min 1 s ago, write downtime 2.3 s, 12 sessions terminated, 7 clients held\n  \
+             because no member holds the leader key\n         -4 ms  the last byte passed\n         +0 ms  \
+             forwarding stopped, the sessions were terminated\n      +2346 ms  the first client was served\n"
         );
     }
 }

@@ -14,6 +14,8 @@ use super::renamed::Renamed;
 /// Everything an operator can choose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// What the cluster is called on the page, in metrics and in log lines.
+    pub cluster: String,
     /// How the leader is learned.
     pub witnesses: Witnesses,
     /// How servers are asked.

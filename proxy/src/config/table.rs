@@ -36,7 +36,8 @@ const PLACES: Kind = Kind::Count(1, 1_000_000);
 
 /// The keys, block by block.
 pub const KEYS: &[Key] = &[
-    Key::new("cluster.scope", Kind::Text, "The cluster's name: `scope` in Patroni's configuration.")
+    Key::new("cluster.scope", Kind::Text, "The cluster's name: `scope` in Patroni's configuration. It is also the label `cluster` in metrics and stands in log \
+         lines and on the page. Without etcd it is no more than that, and `static` unless given.")
         .needs_restart(),
     Key::new("cluster.namespace", Kind::Text, "Where Patroni keeps its clusters: `namespace` in its configuration.")
         .or("/service")

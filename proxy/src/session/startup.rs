@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant as StdInstant};
 
-use pg_leader_proxy_core::Reason;
+use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -19,7 +19,7 @@ use super::relay::Relay;
 use super::{AcceptedClient, Session, SessionSettings, Shared, cancel};
 use crate::admission::{Permit, Target, Ticket};
 use crate::clock;
-use crate::counters::{Counter, RejectionKind};
+use crate::counters::{RejectionKind, RouteCounters};
 use crate::net;
 use crate::route::RouteKind;
 use crate::wire::FirstPacket;
@@ -173,10 +173,7 @@ impl ClientStartup {
             let permit = match ticket.try_permit() {
                 Some(permit) => Some(permit),
                 None => {
-                    waiting.get_or_insert_with(|| {
-                        self.accepted.counts().waited.increment();
-                        GaugeGuard::new(&self.accepted.counts().held)
-                    });
+                    waiting.get_or_insert_with(|| HeldGuard::new(self.accepted.counts()));
                     tokio::select! {
                         permit = ticket.permit() => permit,
                         () = left(client, bytes) => return Ok(None),
@@ -212,6 +209,7 @@ impl ClientStartup {
         bytes: &[u8],
     ) -> std::io::Result<Option<(TcpStream, Vec<u8>)>> {
         let SessionSettings { connect_timeout, socket, .. } = &self.settings;
+        let began = clock::now();
         let work = async {
             let mut server = net::connect(&target.addr, *connect_timeout, socket).await?;
             if !target.grant.allows(clock::now()) {
@@ -228,6 +226,7 @@ impl ClientStartup {
                     first_packet::answer(&mut server, self.read_buffer(), *connect_timeout).await?
                 }
             };
+            self.accepted.counts().connect_time.record(clock::now().since(began));
             Ok((!first_packet::is_not_now(&answer)).then_some((server, answer)))
         };
         tokio::select! {
@@ -293,18 +292,23 @@ async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
     std::future::pending().await
 }
 
-/// Keeps a gauge one higher until it is dropped.
-struct GaugeGuard<'a>(&'a Counter);
+/// A client that waits: it counts among the held ones until this is dropped, which records how long it waited.
+struct HeldGuard<'a> {
+    counts: &'a RouteCounters,
+    since: Moment,
+}
 
-impl<'a> GaugeGuard<'a> {
-    fn new(gauge: &'a Counter) -> Self {
-        gauge.increment();
-        Self(gauge)
+impl<'a> HeldGuard<'a> {
+    fn new(counts: &'a RouteCounters) -> Self {
+        counts.waited.increment();
+        counts.held.increment();
+        Self { counts, since: clock::now() }
     }
 }
 
-impl Drop for GaugeGuard<'_> {
+impl Drop for HeldGuard<'_> {
     fn drop(&mut self) {
-        self.0.decrement();
+        self.counts.held.decrement();
+        self.counts.held_time.record(clock::now().since(self.since));
     }
 }

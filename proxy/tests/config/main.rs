@@ -285,7 +285,7 @@ fn each_contradiction_is_named() {
             with_members("etcd.user = \"root\""),
             "etcd.user = \"root\" (proxy.toml line 3): has no effect without",
         ),
-        (with_members("cluster.scope = \"x\""), "has no effect without `etcd.endpoints`"),
+        (with_members("cluster.namespace = \"/x\""), "has no effect without `etcd.endpoints`"),
         ("probe.user = \"m\"".to_owned(), "without etcd, name every member"),
         ("etcd.endpoints = \"http://a:1\"\nprobe.user = \"m\"".to_owned(), "cluster.scope: is missing"),
         (with_members("write.hold_timeout = \"2h\""), "too long; at most 1h"),
@@ -319,6 +319,16 @@ fn each_contradiction_is_named() {
         let errors = desk.errors(&text);
         assert!(errors.contains(expected), "{text}\nsays: {errors}\nbut not: {expected}");
     }
+}
+
+#[test]
+fn a_cluster_is_called_by_its_scope() {
+    let desk = Desk::new();
+    let called = |text: String| desk.load(&text).unwrap().cluster;
+    assert_eq!(called(with_etcd("")), "main");
+    assert_eq!(called(with_etcd("cluster.citus_group = 2")), "main/2");
+    assert_eq!(called(with_members("")), "static");
+    assert_eq!(called(with_members("cluster.scope = \"shop\"")), "shop");
 }
 
 #[test]

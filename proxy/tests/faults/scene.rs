@@ -97,8 +97,8 @@ impl Scene {
     }
 
     /// Waits until the proxy forwards by this rule, `lease` or `all_members`.
-    pub(crate) async fn wait_until_routed_by(&self, basis: &str) {
-        self.wait_until(|routing| routing["write"]["leader"]["basis"] == basis, basis).await;
+    pub(crate) async fn wait_until_routed_by(&self, rule: &str) {
+        self.wait_until(|routing| routing["write"]["leader"]["confirmed_by"] == rule, rule).await;
     }
 
     /// Waits until the proxy has seen that Patroni is in maintenance mode.
@@ -144,11 +144,9 @@ impl Scene {
 
     /// How many sessions of the write route the proxy has terminated so far.
     pub(crate) async fn terminated(&self) -> u64 {
-        let metrics = self.proxy.get("/metrics").await.unwrap().body;
-        let line =
-            metrics.lines().find(|line| line.starts_with("proxy_sessions_severed_total{route=\"write\"}"));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
-            .unwrap_or_else(|| panic!("no count in\n{metrics}"))
+        let routing = self.routing().await;
+        let terminated = routing["sessions"]["write"]["terminated"].as_u64();
+        terminated.unwrap_or_else(|| panic!("no count in\n{routing}"))
     }
 
     /// Checks what must be true after every fault: the laws, as clients see them.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::super::http::AdminAddress;
 use super::findings::Findings;
-use crate::cli::http::AdminAddress;
 use crate::config::Config;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) -> io::Result<()> {

@@ -12,7 +12,7 @@ use pg_leader_proxy_core::{Member, MemberName};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime;
 
-use super::Exit;
+use super::exit::Exit;
 use crate::config::{Config, Origins, Witnesses};
 use findings::Findings;
 
@@ -43,14 +43,14 @@ pub(super) fn check(
         findings.doubtful("configuration", &renamed.to_string())?;
     }
     if !connect {
-        return Ok(Exit::Fine);
+        return Ok(Exit::Success);
     }
     descriptors(&config, &mut findings)?;
     listeners::check(&config, &mut findings)?;
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(witnesses(&config, &mut findings))?;
-    Ok(if findings.all_fine() { Exit::Fine } else { Exit::Failure })
+    Ok(if findings.all_fine() { Exit::Success } else { Exit::Failure })
 }
 
 async fn witnesses(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {

@@ -36,14 +36,16 @@ impl Config {
 fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
     let witnesses = witnesses::witnesses(reader);
     let probe = probe(reader);
-    let policy = policy(reader, witnesses.as_ref().ok(), probe.as_ref().ok());
+    let policy = policy(reader, witnesses.as_ref().ok().map(|(_, of)| of), probe.as_ref().ok());
     let write = routes::write(reader);
     let read = routes::read(reader);
     let session = session(reader);
     let admin = routes::admin(reader);
     let log = log(reader);
+    let (cluster, witnesses) = witnesses?;
     Ok(Config {
-        witnesses: witnesses?,
+        cluster,
+        witnesses,
         probe: probe?,
         policy: policy?,
         write: write?,

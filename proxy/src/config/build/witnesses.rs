@@ -10,7 +10,8 @@ use super::super::keys::Block;
 use super::super::values;
 use super::reader::{Invalid, Reader};
 
-pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<Witnesses, Invalid> {
+/// What the cluster is called, and how its leader is learned.
+pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<(String, Witnesses), Invalid> {
     match (reader.is_given("etcd.endpoints"), reader.is_given("cluster.members")) {
         (true, true) => Err(reader.fault(
             "cluster.members",
@@ -22,15 +23,19 @@ pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<Witnesses, Invalid> {
                        `cluster.members` (`--member`) instead";
             Err(reader.missing("etcd.endpoints", why))
         }
-        (true, false) => etcd(reader).map(|etcd| Witnesses::Etcd(Box::new(etcd))),
-        (false, true) => members(reader).map(Witnesses::Members),
+        (true, false) => etcd(reader).map(|(cluster, etcd)| (cluster, Witnesses::Etcd(Box::new(etcd)))),
+        (false, true) => members(reader).map(|(cluster, members)| (cluster, Witnesses::Members(members))),
     }
 }
 
-fn members(reader: &mut Reader<'_>) -> Result<Vec<ServerAddr>, Invalid> {
+/// What a cluster without etcd is called, unless it is given a scope.
+const UNNAMED: &str = "static";
+
+fn members(reader: &mut Reader<'_>) -> Result<(String, Vec<ServerAddr>), Invalid> {
     for block in ["cluster", "etcd"] {
         for key in Block::find(block).into_iter().flat_map(Block::keys) {
-            if key.path != "cluster.members" && reader.is_given(key.path) {
+            let allowed = ["cluster.members", "cluster.scope"].contains(&key.path);
+            if !allowed && reader.is_given(key.path) {
                 reader.fault(key.path, "has no effect without `etcd.endpoints`; remove it".to_owned());
             }
         }
@@ -43,11 +48,12 @@ fn members(reader: &mut Reader<'_>) -> Result<Vec<ServerAddr>, Invalid> {
     if members.is_empty() {
         return Err(reader.fault("cluster.members", "names no member".to_owned()));
     }
-    Ok(members)
+    let scope = reader.optional_text("cluster.scope")?;
+    Ok((scope.unwrap_or_else(|| UNNAMED.to_owned()), members))
 }
 
-fn etcd(reader: &mut Reader<'_>) -> Result<Etcd, Invalid> {
-    let prefix = prefix(reader);
+fn etcd(reader: &mut Reader<'_>) -> Result<(String, Etcd), Invalid> {
+    let scope = scope(reader);
     let endpoints = endpoints(reader);
     let login = login(reader);
     let tls = tls(reader, endpoints.as_deref().unwrap_or_default());
@@ -55,8 +61,9 @@ fn etcd(reader: &mut Reader<'_>) -> Result<Etcd, Invalid> {
     let timeout = reader.duration("etcd.timeout");
     let prefer_proxy_url = reader.boolean("cluster.prefer_proxy_url");
     let address_map: Result<BTreeMap<_, _>, _> = reader.map("cluster.address_map", values::server);
-    Ok(Etcd {
-        prefix: prefix?,
+    let (cluster, prefix) = scope?;
+    let etcd = Etcd {
+        prefix,
         endpoints: endpoints?,
         login: login?,
         tls: tls?,
@@ -64,11 +71,13 @@ fn etcd(reader: &mut Reader<'_>) -> Result<Etcd, Invalid> {
         timeout: timeout?,
         prefer_proxy_url: prefer_proxy_url?,
         address_map: address_map?,
-    })
+    };
+    Ok((cluster, etcd))
 }
 
-/// The prefix of the cluster's keys, made as Patroni makes it: slashes trimmed, squeezed and added.
-fn prefix(reader: &mut Reader<'_>) -> Result<String, Invalid> {
+/// What the cluster is called: its scope, and behind a slash its Citus group; and the prefix of its keys, made as Patroni
+/// makes it: slashes trimmed, squeezed and added.
+fn scope(reader: &mut Reader<'_>) -> Result<(String, String), Invalid> {
     let namespace = reader.optional("cluster.namespace", |text| Ok(text.to_owned()));
     let group = reader.optional_count("cluster.citus_group");
     let Some(scope) = reader.optional_text("cluster.scope")? else {
@@ -78,7 +87,8 @@ fn prefix(reader: &mut Reader<'_>) -> Result<String, Invalid> {
     let namespace = namespace?.unwrap_or_default();
     let parts = namespace.split('/').chain(scope.split('/')).chain(group.as_deref());
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    Ok(format!("/{}/", parts.join("/")))
+    let cluster = group.as_ref().map_or_else(|| scope.clone(), |group| format!("{scope}/{group}"));
+    Ok((cluster, format!("/{}/", parts.join("/"))))
 }
 
 fn endpoints(reader: &mut Reader<'_>) -> Result<Vec<String>, Invalid> {

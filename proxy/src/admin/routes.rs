@@ -1,0 +1,158 @@
+//! What is answered on the admin address, path by path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template as _;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use pg_leader_proxy_core::Moment;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::answers::{FailoversAnswer, RoutingAnswer};
+use super::failovers;
+use super::metrics::{self, Format, Measured};
+use super::page::Page;
+use super::routing::{self, Process};
+use crate::control::{View, ViewHandle};
+use crate::counters::Counters;
+use crate::phase::Phase;
+
+/// How long control may take to answer; it answers at once unless the machine has no time for it.
+const VIEW_TIME: Duration = Duration::from_secs(1);
+
+/// The answer to every other path.
+const PATHS: &str = "\
+no such path; there are:
+/           a page for people
+/live       200 while the process runs
+/ready      200 once the cluster has been seen, until the proxy drains
+/leader     200 with the leader, 503 with the reason why there is none
+/routing    the decision and everything it rests on
+/failovers  the changes of leader
+/metrics    for Prometheus
+";
+
+/// What the answers are made from.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The name of the cluster.
+    pub cluster: Arc<str>,
+    /// Asks control.
+    pub view: ViewHandle,
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    /// What the process is doing.
+    pub phase: watch::Receiver<Phase>,
+    /// When the process started.
+    pub started: Moment,
+}
+
+impl Admin {
+    async fn view(&self) -> Result<View, Failure> {
+        timeout(VIEW_TIME, self.view.view()).await.ok().flatten().ok_or(Failure::Unavailable)
+    }
+
+    async fn answers(&self) -> Result<(RoutingAnswer, FailoversAnswer), Failure> {
+        let view = self.view().await?;
+        let process = Process {
+            cluster: &self.cluster,
+            counters: &self.counters,
+            phase: *self.phase.borrow(),
+            started: self.started,
+        };
+        Ok((routing::routing(&view, process), failovers::failovers(&view, process)))
+    }
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// Control gave no view.
+    Unavailable,
+    /// The answer could not be written.
+    Unwritable(Box<dyn std::error::Error>),
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "the router does not answer\n").into_response()
+            }
+            Self::Unwritable(error) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+            }
+        }
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Unwritable(Box::new(error))
+    }
+}
+
+/// The paths and what answers them.
+pub(super) fn routes(admin: Admin) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/live", get(async || "alive\n"))
+        .route("/ready", get(ready))
+        .route("/leader", get(leader))
+        .route("/routing", get(decision))
+        .route("/failovers", get(changes))
+        .route("/metrics", get(exposition))
+        .fallback(async || (StatusCode::NOT_FOUND, PATHS))
+        .with_state(admin)
+}
+
+async fn ready(State(admin): State<Admin>) -> Result<Response, Failure> {
+    let view = admin.view().await?;
+    let phase = *admin.phase.borrow();
+    Ok(match routing::readiness(&view, phase) {
+        Ok(()) => "ready\n".into_response(),
+        Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, format!("{missing}\n")).into_response(),
+    })
+}
+
+async fn leader(State(admin): State<Admin>) -> Result<Response, Failure> {
+    let view = admin.view().await?;
+    Ok(match routing::leader(&view) {
+        Ok(leader) => Json(leader).into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(reason)).into_response(),
+    })
+}
+
+async fn decision(State(admin): State<Admin>) -> Result<Json<RoutingAnswer>, Failure> {
+    let (routing, _) = admin.answers().await?;
+    Ok(Json(routing))
+}
+
+async fn changes(State(admin): State<Admin>) -> Result<Json<FailoversAnswer>, Failure> {
+    let (_, failovers) = admin.answers().await?;
+    Ok(Json(failovers))
+}
+
+async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Failure> {
+    let (routing, failovers) = admin.answers().await?;
+    let format = Format::wanted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    let measured = Measured { routing: &routing, failovers: &failovers, counters: &admin.counters };
+    let text = metrics::exposition(measured, format)?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
+}
+
+async fn page(State(admin): State<Admin>) -> Result<Response, Failure> {
+    let (routing, failovers) = admin.answers().await?;
+    let page = Page { routing: &routing, failovers: &failovers };
+    let mut response = Html(page.render()?).into_response();
+    let headers = response.headers_mut();
+    // Beside the escaping of the template: nothing that a member's name might contain is run.
+    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

@@ -1,0 +1,26 @@
+//! How the program ends.
+
+/// How the program ends, for whoever started it. The numbers are those of `sysexits.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Success,
+    /// Something failed while it ran, or a test of connections failed.
+    Failure,
+    /// The command line is wrong (`EX_USAGE`).
+    Usage,
+    /// The configuration is wrong (`EX_CONFIG`).
+    Configuration,
+}
+
+impl Exit {
+    /// The number that the operating system is given.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Failure => 1,
+            Self::Usage => 64,
+            Self::Configuration => 78,
+        }
+    }
+}
