@@ -1,15 +1,23 @@
-//! One request to the admin address, over HTTP/1.0: no chunks, no connection to keep.
+//! One request to the admin address of a running proxy.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
+use http::header::HOST;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio::time::timeout;
 
-/// How long each step of the request may take.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The longest answer that is read. The longest real one, with 32 failovers and many members, is far below it.
-const LONGEST: u64 = 16 << 20;
+/// How long a request may take.
+const REQUEST_TIME: Duration = Duration::from_secs(3);
+/// The longest answer that is read, in bytes. A real one, with 32 changes of leader and many members, is far shorter.
+const MAX_BODY: usize = 16 << 20;
 
 /// Where a running proxy answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,36 +50,40 @@ impl AdminAddress {
 
     /// The body of the answer to `GET path`, where it is 200.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<String> {
-        let answer = self.exchange(path).with_context(|| {
-            format!("no proxy answers at {} (admin.listen; give it by --admin)", self.host_and_port)
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let exchange =
+            async { timeout(REQUEST_TIME, self.exchange(path)).await.context("no answer in time")? };
+        let (status, body) = runtime.block_on(exchange).with_context(|| {
+            format!("no proxy answers at {} (give its admin.listen address with --admin)", self.host_and_port)
         })?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
-        let status = head.split_whitespace().nth(1).unwrap_or_default();
-        if status != "200" {
-            bail!("{path} at {} answered {status}: {}", self.host_and_port, body.trim());
-        }
-        Ok(body.to_owned())
+        ensure!(
+            status == StatusCode::OK,
+            "{path} at {} answered {status}: {}",
+            self.host_and_port,
+            body.trim()
+        );
+        Ok(body)
     }
 
-    fn exchange(&self, path: &str) -> io::Result<String> {
-        let mut stream = self.connect()?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.host_and_port)?;
-        let mut answer = String::new();
-        stream.take(LONGEST).read_to_string(&mut answer)?;
-        Ok(answer)
-    }
-
-    fn connect(&self) -> io::Result<TcpStream> {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for addr in self.host_and_port.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&addr, PATIENCE) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = error,
+    async fn exchange(&self, path: &str) -> anyhow::Result<(StatusCode, String)> {
+        let stream = TcpStream::connect(&self.host_and_port).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let request = Request::get(path).header(HOST, &self.host_and_port).body(Empty::<Bytes>::new())?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?;
+            Ok((status, String::from_utf8(body.to_bytes().into())?))
+        };
+        tokio::pin!(answer);
+        // The connection does the work; its end, which the proxy brings about, may come before the answer is taken.
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = connection => {
+                ended?;
+                answer.await
             }
         }
-        Err(failure)
     }
 }
 
