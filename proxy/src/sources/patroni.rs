@@ -3,6 +3,8 @@
 use pg_leader_proxy_core::{ClusterConfig, MemberName, ServerAddr, SystemId};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio_postgres::Config;
+use tokio_postgres::config::Host;
 
 /// A key below the cluster's prefix that affects routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,29 +155,19 @@ fn truth(value: &Value) -> bool {
 }
 
 /// The first server of a PostgreSQL URL. `None` for a socket directory and for anything that is not such a URL.
+///
+/// Patroni makes these URLs of an address and a database name. User, password, database and options are cut off before
+/// the rest is parsed, so that an odd password does not lose the member and never gets into a host that is logged.
 fn server_addr(url: &str) -> Option<ServerAddr> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let servers = authority.rsplit_once('@').map_or(authority, |(_, servers)| servers);
-    let server = servers.split(',').next()?;
-    let (host, port) = match server.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, rest) = bracketed.split_once(']')?;
-            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
-        }
-        None => match server.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (server, None),
-        },
-    };
-    if host.is_empty() || host.contains(['%', '[', ']']) && !server.starts_with('[') {
-        return None;
+    let config: Config = format!("postgres://{servers}").parse().ok()?;
+    let port = config.get_ports().first().copied().filter(|port| *port > 0)?;
+    match config.get_hosts().first()? {
+        Host::Tcp(host) if !host.is_empty() => Some(ServerAddr::new(host, port)),
+        Host::Tcp(_) | Host::Unix(_) => None,
     }
-    let port = match port {
-        None | Some("") => 5432,
-        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-    };
-    Some(ServerAddr::new(host, port))
 }
 
 #[cfg(test)]
@@ -238,6 +230,9 @@ mod tests {
         assert_eq!(addr("postgres://u:p%40w@[::1]:6000").as_deref(), Some("[::1]:6000"));
         assert_eq!(addr("postgres://[::1]/x").as_deref(), Some("[::1]:5432"));
         assert_eq!(addr("postgres://a:1,b:2/x").as_deref(), Some("a:1"));
+        assert_eq!(addr("postgres://[::1]:1,b:2/x").as_deref(), Some("[::1]:1"));
+        assert_eq!(addr("postgres://a,b/x?target_session_attrs=read-write").as_deref(), Some("a:5432"));
+        assert_eq!(addr("postgres://u:p@:w,d@h:5/d@b?user=e@x.org#f").as_deref(), Some("h:5"));
         for wrong in [
             "",
             "10.0.0.1:5432",
