@@ -343,7 +343,7 @@ async fn a_check_reports_what_it_found_and_what_is_wrong() {
 
     etcd.freeze();
     let error = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap_err();
-    assert!(error.to_string().contains("no answer within 1s"), "{error}");
+    assert!(error.to_string().contains("no answer within 1 s"), "{error}");
     etcd.kill();
     let error = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::display::HumanDuration;
+
 /// Where the evidence comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sources {
@@ -135,7 +137,8 @@ pub struct PolicyError {
 
 impl fmt::Display for PolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {:?}, shorter than two probe intervals ({:?})", self.limit, self.is, self.least)
+        let (is, least) = (HumanDuration(self.is), HumanDuration(self.least));
+        write!(f, "{} is {is}, shorter than two probe intervals ({least})", self.limit)
     }
 }
 
@@ -156,6 +159,9 @@ mod tests {
             PolicyOptions { max_member_probe_age: Duration::from_millis(900), ..PolicyOptions::default() };
         let error = Policy::new(options).unwrap_err();
         assert_eq!(error.limit, AgeLimit::AnyMember);
-        assert_eq!(error.to_string(), "max_member_probe_age is 900ms, shorter than two probe intervals (1s)");
+        assert_eq!(
+            error.to_string(),
+            "max_member_probe_age is 900 ms, shorter than two probe intervals (1 s)"
+        );
     }
 }

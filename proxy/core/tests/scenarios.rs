@@ -75,7 +75,7 @@ fn a_wrong_line_is_named_with_its_file_and_number() {
         ("policy mood=good", "`mood=good` is not an option of the policy"),
         (
             "policy max_member_probe_age=1ms",
-            "max_member_probe_age is 1ms, shorter than two probe intervals (1s)",
+            "max_member_probe_age is 1 ms, shorter than two probe intervals (1 s)",
         ),
         ("soon tick", "`soon` is not a time; write `20s`, `0.25s` or `250ms`"),
         ("=> hold everything", "no reason has the code `everything`"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pg_leader_proxy_core::display::HumanDuration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{error, info};
 
@@ -23,7 +24,7 @@ impl App {
         self.phase.send_replace(Phase::Draining);
         info!(
             sessions = self.counters.open_sessions(),
-            ?patience,
+            drain_timeout = %HumanDuration(patience),
             "draining; a second signal ends the sessions"
         );
         for (route, addr) in routes(&self.config) {

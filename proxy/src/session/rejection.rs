@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use pg_leader_proxy_core::Reason;
+use pg_leader_proxy_core::display::HumanDuration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -71,7 +72,7 @@ impl Rejection {
             kind: RejectionKind::Silent,
             state: SqlState::ProtocolViolation,
             message: "the first packet was not complete in time".to_owned(),
-            detail: format!("The proxy waits {bound:?} for it (session.startup_timeout)."),
+            detail: format!("The proxy waits {} for it (session.startup_timeout).", HumanDuration(bound)),
         }
     }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pg_leader_proxy_core::display::HumanDuration;
+
 use super::super::chain;
 
 /// Why the etcd source failed.
@@ -31,7 +33,7 @@ pub enum EtcdError {
         source: EtcdCause,
     },
     /// The endpoint did not answer.
-    #[error("{endpoint}: no answer within {limit:?} while trying to {operation}")]
+    #[error("{endpoint}: no answer within {} while trying to {operation}", HumanDuration(*limit))]
     Timeout {
         /// The endpoint, without credentials.
         endpoint: String,

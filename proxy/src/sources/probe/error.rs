@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use pg_leader_proxy_core::display::HumanDuration;
 use pg_leader_proxy_core::{ProbeFailure, ServerAddr};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
@@ -38,7 +39,7 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The server did not answer in time.
-    #[error("no answer from {addr} within {limit:?} while trying to {operation}")]
+    #[error("no answer from {addr} within {} while trying to {operation}", HumanDuration(*limit))]
     Timeout {
         /// The server.
         addr: ServerAddr,
