@@ -259,7 +259,7 @@ async fn metrics_can_be_read_back() {
         ("relayed_bytes_total{cluster=\"main\",route=\"write\",direction=\"to_client\"}", 4096.0),
         ("held_seconds_count{cluster=\"main\",route=\"write\"}", 1.0),
         ("held_seconds_sum{cluster=\"main\",route=\"write\"}", 1.5),
-        ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"1.0\"}", 0.0),
+        ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"1\"}", 0.0),
         ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"2.5\"}", 1.0),
         ("connect_seconds_count{cluster=\"main\",route=\"write\"}", 1.0),
         ("write_downtime_seconds_count{cluster=\"main\"}", 1.0),

@@ -1,4 +1,4 @@
-//! The arguments: a flag for every key of the table, and the few that are not settings.
+//! The command line: a flag for every key of the table, and the few flags that are not settings.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
 
-const ABOUT: &str = "Brings PostgreSQL clients to the Patroni member that is the leader and accepts writes.";
+const ABOUT: &str = "Routes PostgreSQL clients to the leader of a Patroni cluster.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,9 +16,9 @@ Examples:
   pg-leader-proxy check --config proxy.toml --connect
   pg-leader-proxy status
 
-Exit codes: 0 fine, 1 failure, 64 wrong usage, 78 wrong configuration.";
+Exit codes: 0 success, 1 failure, 64 wrong command line, 78 wrong configuration.";
 
-/// The command line as clap knows it.
+/// The command line, for clap.
 pub fn command() -> Command {
     Command::new("pg-leader-proxy")
         .version(env!("CARGO_PKG_VERSION"))
@@ -27,14 +27,18 @@ pub fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
-        .subcommand(with_settings(Command::new("run").about("Run the proxy until it is told to stop")))
+        .subcommand(with_settings(
+            Command::new("run").about(
+                "Run the proxy in the foreground (SIGTERM stops it, SIGHUP reloads the configuration)",
+            ),
+        ))
         .subcommand(
-            with_settings(Command::new("check").about("Name everything that is wrong with a configuration"))
+            with_settings(Command::new("check").about("Check a configuration and print every error in it"))
                 .arg(
                     Arg::new("connect")
                         .long("connect")
                         .action(ArgAction::SetTrue)
-                        .help("Also ask etcd and the servers, and try the addresses to listen on"),
+                        .help("Also check etcd, the servers and the addresses to listen on"),
                 ),
         )
         .subcommand(status())
@@ -43,16 +47,15 @@ pub fn command() -> Command {
 
 fn status() -> Command {
     Command::new("status")
-        .about("Tell what a running proxy does, and why")
+        .about("Show what a running proxy does, and why")
         .arg(Arg::new("admin").long("admin").value_name("ADDRESS").help(
-            "The admin address of the proxy, as 127.0.0.1:9433 or as a URL [default: what PGLP_ADMIN_LISTEN says, or \
-             127.0.0.1:9433]",
+            "The admin address of the proxy: 127.0.0.1:9433 or a URL [default: PGLP_ADMIN_LISTEN, else 127.0.0.1:9433]",
         ))
         .arg(
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
-                .help("Print what the proxy answered, as JSON"),
+                .help("Print the answers of /routing and /failovers as JSON"),
         )
 }
 
@@ -103,7 +106,7 @@ fn explanation(key: &Key) -> String {
     format!("{text} [env: {}]", key.variable())
 }
 
-/// Where the settings come from, by these arguments.
+/// Where the settings come from, according to the command line.
 pub fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Origins {
     let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let names = KEYS.iter().flat_map(Key::names).filter(|name| name.form != Form::Short);

@@ -29,7 +29,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// What this process was started with. What is not Unicode cannot be one of our settings.
+    /// What this process was started with. A variable that is not Unicode cannot be a setting.
     fn of_this_process() -> Self {
         Self {
             arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// Does what the command line asks for. All that is printed goes to `out`, complaints go to `err`.
+/// Does what the command line asks for. Output goes to `out`, errors go to `err`.
 pub fn answer(start: &Start, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     let done = match command().try_get_matches_from(&start.arguments) {
         Ok(matches) => dispatch(start, &matches, out, err),
@@ -55,10 +55,10 @@ pub fn answer(start: &Start, out: &mut dyn Write, err: &mut dyn Write) -> Exit {
     };
     match done {
         Ok(exit) => exit,
-        // Whoever reads our output has seen enough of it: `pg-leader-proxy status | head`.
+        // The reader of the output has closed it: `pg-leader-proxy status | head`.
         Err(error) if is_broken_pipe(&error) => Exit::Success,
         Err(error) => {
-            // Where complaints cannot be written, nobody reads them.
+            // If even the error cannot be written, the exit code still tells.
             let _ = writeln!(err, "pg-leader-proxy: {error:#}");
             Exit::Failure
         }
@@ -89,7 +89,7 @@ fn dispatch(
     }
 }
 
-/// Help and version are answers; everything else that clap reports is a misuse.
+/// Help and version are output; everything else that clap reports is a wrong command line.
 fn explain(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<Exit> {
     let text = error.render();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {

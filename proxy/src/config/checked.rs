@@ -11,14 +11,14 @@ use pg_leader_proxy_core::{Policy, ServerAddr};
 
 use super::renamed::Renamed;
 
-/// Everything an operator can choose.
+/// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What the cluster is called on the page, in metrics and in log lines.
     pub cluster: String,
     /// How the leader is learned.
     pub witnesses: Witnesses,
-    /// How servers are asked.
+    /// How servers are probed.
     pub probe: Probe,
     /// What the router may conclude.
     pub policy: Policy,
@@ -26,13 +26,13 @@ pub struct Config {
     pub write: Route,
     /// The route for sessions that only read.
     pub read: Option<Route>,
-    /// What holds for every session.
+    /// Limits and time-outs of every session.
     pub session: Session,
     /// The address of the admin page, metrics and health answers.
     pub admin: Option<SocketAddr>,
     /// How to log.
     pub log: Log,
-    /// The old names that were used to say all this.
+    /// Old names that are still used; each is worth a warning.
     pub renamed: Vec<Renamed>,
 }
 
@@ -41,7 +41,7 @@ pub struct Config {
 pub enum Witnesses {
     /// From Patroni's keys in etcd and from the servers.
     Etcd(Box<Etcd>),
-    /// From the servers alone, which are these.
+    /// From the servers alone. These are all of them.
     Members(Vec<ServerAddr>),
 }
 
@@ -62,20 +62,20 @@ pub struct Etcd {
     pub timeout: Duration,
     /// Whether `proxy_url` of a member is preferred to its `conn_url`.
     pub prefer_proxy_url: bool,
-    /// Published address to reachable address, for members behind NAT.
+    /// From the address that a member publishes to the one that reaches it, for members behind NAT.
     pub address_map: BTreeMap<ServerAddr, ServerAddr>,
 }
 
 /// Certificates for etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EtcdTls {
-    /// The authority that signed the endpoints' certificates (PEM); the system's authorities without it.
+    /// The CA certificate (PEM) for the endpoints. Without it the system's certificates are used.
     pub ca_file: Option<PathBuf>,
     /// The client certificate and its key (PEM).
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// How servers are asked.
+/// How servers are probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The monitoring user; it needs no privilege beyond the defaults.
@@ -84,17 +84,17 @@ pub struct Probe {
     pub password: Option<Secret>,
     /// The database it connects to.
     pub database: String,
-    /// How often each server is asked when nothing is happening.
+    /// How often each server is probed in normal operation.
     pub interval: Duration,
-    /// How often a server is asked on whose word clients wait.
+    /// How often a new leader is probed while clients wait for it.
     pub fast_interval: Duration,
-    /// How often a fresh connection is tried beside the kept one.
+    /// How often a new connection is tried beside the kept one.
     pub connect_interval: Duration,
     /// How long an answer may take.
     pub timeout: Duration,
     /// Whether to speak TLS, and what to verify.
     pub sslmode: SslMode,
-    /// The authority that signed the servers' certificates; the system's authorities without it.
+    /// The CA certificate for the servers. Without it the system's certificates are used.
     pub ca_file: Option<PemFile>,
 }
 
@@ -126,9 +126,9 @@ pub enum SslMode {
     Prefer,
     /// TLS, unverified.
     Require,
-    /// TLS, with a certificate from the authority.
+    /// TLS, with a certificate that the CA signed.
     VerifyCa,
-    /// TLS, with a certificate from the authority for this host.
+    /// TLS, with a certificate that the CA signed for this host.
     VerifyFull,
 }
 
@@ -145,7 +145,7 @@ pub struct Route {
     pub max_concurrent_logins: usize,
 }
 
-/// What holds for every session.
+/// Limits and time-outs of every session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
     /// How many sessions there may be at once, over both routes.
@@ -154,14 +154,14 @@ pub struct Session {
     pub startup_timeout: Duration,
     /// How long a server may take to accept a connection.
     pub connect_timeout: Duration,
-    /// After how long without traffic TCP asks whether the other side is still there.
+    /// How long a connection may be idle before TCP sends a keepalive probe.
     pub keepalive: Duration,
     /// How long sent bytes may stay unacknowledged before TCP gives up (`TCP_USER_TIMEOUT`). Linux counts a closed window
     /// too, so this also bounds how long a client may pause in the middle of a result.
     pub user_timeout: Duration,
     /// How long sessions may go on after a request to stop.
     pub drain_timeout: Duration,
-    /// How many threads relay.
+    /// How many threads serve clients.
     pub workers: usize,
 }
 
@@ -183,17 +183,17 @@ pub enum LogFormat {
     Json,
 }
 
-/// A password that does not show itself.
+/// A password, which debug output does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides `secret`.
+    /// Wraps `secret`.
     pub const fn new(secret: String) -> Self {
         Self(secret)
     }
 
-    /// Shows it, to whoever has to send it.
+    /// The password itself, for the login that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -46,10 +46,10 @@ Without etcd, and without a file:
 pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user monitor
 ```
 
-Every key can be given in the file, by a flag and by an environment variable. A flag goes before a variable, a
-variable before the file, the file before the default. In a Nomad job the keys stand in the task's `config`, a block for
-each of the tables below; it takes the place of the file, and variables go before it. `pg-leader-proxy check` takes the
-same flags as `run`, names everything that is wrong at once, and with `--connect` also asks etcd and the servers.
+Every key can be given in the file, by a flag and by an environment variable. A flag overrides a variable, a variable
+overrides the file, the file overrides the default. In a Nomad job the keys are in the task's `config`, with a block for
+each table below; it takes the place of the file, and variables override it. `pg-leader-proxy check` takes the same flags
+as `run` and prints every error at once; with `--connect` it also checks etcd, the servers and the addresses.
 
 ";
 
@@ -63,10 +63,10 @@ const FORMS: &str = "\
 
 ## Passwords
 
-A password never stands in the configuration itself, which is shown and copied more often than a secret should be. It
-is read from a file (`password_file`; one newline at its end is not part of it) or from an environment variable
-(`password_env`). The variables `PGLP_PROBE_PASSWORD` and `PGLP_ETCD_PASSWORD` are used when they are set and nothing
-else is named.
+The configuration holds no passwords, because it is shown and copied more often than a secret should be. A password is
+read from a file (`password_file`; one newline at its end is not part of it) or from an environment variable
+(`password_env`). The variables `PGLP_PROBE_PASSWORD` and `PGLP_ETCD_PASSWORD` are used if they are set and no other
+source is given.
 
 ## Changing the configuration
 

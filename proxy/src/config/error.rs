@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, all of it at once, in words that say what would be right.
+//! The errors of a configuration. Each names the key and says what would be right.
 
 use std::error::Error;
 use std::fmt;

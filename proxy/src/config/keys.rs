@@ -1,4 +1,4 @@
-//! The shape of a setting: where it stands, of what kind it is, its default and the sentence that explains it.
+//! A setting: its path, the kind of its value, its default and the sentence that explains it.
 //!
 //! The table itself is in `table.rs`. The parser of the file, the flags, the environment variables, the documentation
 //! and the schema of the Nomad driver are all made from it, so that none of them can lack a key.
@@ -17,13 +17,13 @@ pub struct Block {
 /// One setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Where it stands in the file, such as `write.listen`.
+    /// Its path in the file, such as `write.listen`.
     pub path: &'static str,
     /// What its value must look like.
     pub kind: Kind,
     /// The value that it has when nobody gives one, written as for a flag.
     pub default: Option<&'static str>,
-    /// Whether nothing works without it.
+    /// Whether it must be given.
     pub required: bool,
     /// What it does, in one sentence.
     pub doc: &'static str,
@@ -59,7 +59,7 @@ impl Key {
         Self { default: Some(default), ..self }
     }
 
-    /// The key, without which nothing works.
+    /// The key, which must be given.
     #[must_use]
     pub(super) const fn required(self) -> Self {
         Self { required: true, ..self }
@@ -83,7 +83,7 @@ impl Key {
         Self { old_words, ..self }
     }
 
-    /// The key, whose new value only a restart puts in force.
+    /// The key, whose value only a restart can change.
     #[must_use]
     pub(super) const fn needs_restart(self) -> Self {
         Self { change: Change::Restart, ..self }

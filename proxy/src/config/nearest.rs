@@ -1,4 +1,4 @@
-//! The nearest known name to one that is not known, for "did you mean".
+//! The known name that is nearest to an unknown one, for "did you mean".
 
 use super::keys::Key;
 use super::names::Name;
@@ -58,7 +58,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     known.filter(|known| close(known, name)).min_by_key(|known| strsim::damerau_levenshtein(known, name))
 }
 
-/// Whether a slip of the fingers lies between two names.
+/// Whether two names differ by a typing error or two.
 fn close(one: &str, other: &str) -> bool {
     strsim::damerau_levenshtein(one, other) <= (one.len().max(other.len()) / 6).clamp(1, 3)
 }

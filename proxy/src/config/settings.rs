@@ -20,7 +20,7 @@ use super::table::KEYS;
 pub struct Origins {
     /// The configuration file, if there is one.
     pub file: Option<PathBuf>,
-    /// What an orchestrator's job said, which takes the place of the file; it goes before a file that is there as well.
+    /// The settings of an orchestrator's job, which usually take the place of the file and override it if there is one.
     pub given: Vec<Given>,
     /// The flags that were given: the path of the key, and what followed each occurrence.
     pub flags: Vec<(&'static str, Vec<String>)>,

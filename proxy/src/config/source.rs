@@ -8,7 +8,7 @@ use super::names::Name;
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody gave it.
+    /// It was not given.
     Default,
     /// A line of a file.
     File(Arc<str>, usize),

@@ -9,21 +9,21 @@ pub const BLOCKS: &[Block] = &[
     Block { name: "cluster", doc: "Which Patroni cluster this is." },
     Block {
         name: "etcd",
-        doc: "How to read Patroni's keys. Without endpoints, `cluster.members` says whom to ask.",
+        doc: "Where Patroni's keys are. Without etcd, list the members in `cluster.members` instead.",
     },
-    Block { name: "probe", doc: "How each server is asked whether it is in recovery." },
-    Block { name: "policy", doc: "What may be concluded from what is known, and for how long." },
     Block {
-        name: "write",
-        doc: "The route for clients that write: it leads to the leader and nowhere else.",
+        name: "probe",
+        doc: "How each server is probed: whether it is in recovery, and on which timeline.",
     },
+    Block { name: "policy", doc: "How long an answer counts, and what to do without etcd." },
+    Block { name: "write", doc: "The route for clients that write. It goes to the leader and nowhere else." },
     Block {
         name: "read",
-        doc: "The route for clients that only read: it leads to replicas. It is off until it listens.",
+        doc: "The route for clients that only read. It goes to replicas, and is off unless `read.listen` is given.",
     },
-    Block { name: "session", doc: "What holds for every session of both routes." },
+    Block { name: "session", doc: "Limits and time-outs of the sessions of both routes." },
     Block { name: "admin", doc: "The page, the metrics and the answers to health checks." },
-    Block { name: "log", doc: "What is logged, to standard error." },
+    Block { name: "log", doc: "What is logged. The log goes to standard error." },
 ];
 
 const HOLD: Kind = duration(Duration::ZERO, Duration::from_secs(3600));
@@ -69,54 +69,55 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "etcd.ca_file",
         Kind::Path,
-        "The authority (PEM) that signed the certificates of `https` endpoints; the system's without it.",
+        "The CA certificate (PEM) for `https` endpoints. Without it the system's certificates are used.",
     ),
-    Key::new("etcd.cert_file", Kind::Path, "The certificate (PEM) to show to etcd."),
-    Key::new("etcd.key_file", Kind::Path, "The private key (PEM) of `etcd.cert_file`."),
+    Key::new("etcd.cert_file", Kind::Path, "The client certificate (PEM) for etcd."),
+    Key::new("etcd.key_file", Kind::Path, "The private key (PEM) for `etcd.cert_file`."),
     Key::new(
         "etcd.refresh_interval",
         duration(Duration::from_millis(100), Duration::from_secs(10)),
-        "How often everything is read again and the leader's lease is confirmed, beside the watch.",
+        "How often all keys are read again and the leader's lease is confirmed, in addition to the watch.",
     )
     .or("3s"),
     Key::new("etcd.timeout", PATIENCE, "How long one request may take before the next endpoint is tried.").or("2s"),
-    Key::new("probe.user", Kind::Text, "The monitoring user; it needs no more than the right to connect.").required(),
+    Key::new("probe.user", Kind::Text, "The monitoring user. It needs no privileges beyond the right to connect.").required(),
     Key::new("probe.password_file", Kind::Path, "A file that holds the password of `probe.user`."),
     Key::new("probe.password_env", Kind::Text, "The environment variable that holds the password of `probe.user`.")
         .or("PGLP_PROBE_PASSWORD"),
     Key::new("probe.database", Kind::Text, "The database to connect to.").or("postgres"),
-    Key::new("probe.interval", INTERVAL, "How often each server is asked while nothing happens.").or("500ms"),
+    Key::new("probe.interval", INTERVAL, "How often each server is probed in normal operation.").or("500ms"),
     Key::new(
         "probe.fast_interval",
         duration(Duration::from_millis(1), Duration::from_secs(1)),
-        "How often a new leader is asked whether it has left recovery, while clients wait for it.",
+        "How often a new leader is probed while clients wait for it to leave recovery.",
     )
     .or("2ms")
     .formerly(&["probe.burst_interval"]),
     Key::new(
         "probe.connect_interval",
         duration(Duration::from_millis(100), Duration::from_secs(60)),
-        "How often a new connection is tried beside the kept one, to notice a server that takes none.",
+        "How often a new connection is tried beside the kept one, to notice a server that accepts none.",
     )
     .or("3s")
     .formerly(&["probe.fresh_interval"]),
-    Key::new("probe.timeout", PATIENCE, "How long an answer may take.").or("2s"),
+    Key::new("probe.timeout", PATIENCE, "How long a server may take to answer a probe.").or("2s"),
     Key::new(
         "probe.sslmode",
         Kind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
-        "Whether to speak TLS and what to verify, as in libpq.",
+        "Whether probes use TLS and what they verify, as in libpq.",
     )
     .or("prefer"),
-    Key::new("probe.ca_file", Kind::Path, "The authority (PEM) that signed the servers' certificates; the system's without it."),
+    Key::new("probe.ca_file", Kind::Path, "The CA certificate (PEM) for the servers. Without it the system's certificates are used."),
     Key::new(
         "policy.on_dcs_loss",
         Kind::Choice(&["all_members", "fence"]),
-        "After etcd was silent for longer than the lease: `all_members` goes on while every member answers and only \
-         the last leader is out of recovery, as Patroni's failsafe mode does; `fence` forwards nothing.",
+        "What to do once etcd has been silent for longer than the leader's lease. `all_members`: go on while every \
+         member answers and only the last leader is out of recovery, as Patroni's failsafe mode does. `fence`: forward \
+         nothing.",
     )
     .or("all_members")
     .renamed_words(&[("evidence", "all_members")]),
-    Key::new("policy.lease_margin", HOLD, "How long before the end of a lease it is no longer trusted.").or("2s"),
+    Key::new("policy.lease_margin", HOLD, "How long before its end a lease stops counting.").or("2s"),
     Key::new("policy.max_probe_age", LIMIT, "How old the leader's last answer to a probe may be.")
         .or("5s")
         .formerly(&["policy.evidence_limit"]),
@@ -131,11 +132,11 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "write.hold_timeout",
         HOLD,
-        "How long a client waits for a leader before it is told why there is none.",
+        "How long a client waits while there is no leader. Then it gets an error with the reason.",
     )
     .or("30s")
     .formerly(&["write.hold"]),
-    Key::new("write.max_held", PLACES, "How many clients may wait at once; the next one is told at once.").or("10000"),
+    Key::new("write.max_held", PLACES, "How many clients may wait at once. Further ones get an error at once.").or("10000"),
     Key::new(
         "write.max_concurrent_logins",
         PLACES,
@@ -143,60 +144,60 @@ pub const KEYS: &[Key] = &[
     )
     .or("64")
     .formerly(&["write.max_connecting"]),
-    Key::new("read.listen", Kind::Addresses, "The addresses to listen on; none switches the route off."),
+    Key::new("read.listen", Kind::Addresses, "The addresses to listen on. Without one the route is off."),
     Key::new(
         "read.hold_timeout",
         HOLD,
-        "How long a client waits for a replica before it is told why there is none.",
+        "How long a client waits while there is no replica. Then it gets an error with the reason.",
     )
     .or("30s")
     .formerly(&["read.hold"]),
-    Key::new("read.max_held", PLACES, "How many clients may wait at once; the next one is told at once.").or("10000"),
+    Key::new("read.max_held", PLACES, "How many clients may wait at once. Further ones get an error at once.").or("10000"),
     Key::new("read.max_concurrent_logins", PLACES, "How many clients may log in to replicas at once.")
         .or("64")
         .formerly(&["read.max_connecting"]),
     Key::new(
         "read.max_lag",
         Kind::Size,
-        "How many bytes of log a replica may be behind and still take new sessions; any number without it.",
+        "How many bytes of WAL a replica may lag behind and still take new sessions. Without it any lag will do.",
     ),
     Key::new(
         "read.fallback",
         Kind::Choice(&["hold", "leader"]),
-        "Where readers go when no replica will do: they wait (`hold`) or go to the `leader`.",
+        "Where readers go when no replica will do: `hold` lets them wait, `leader` sends them to the leader.",
     )
     .or("hold"),
-    Key::new("session.max_sessions", PLACES, "How many sessions there may be at once, over both routes.").or("20000"),
+    Key::new("session.max_sessions", PLACES, "How many sessions both routes may have together. Further clients get an error.").or("20000"),
     Key::new("session.startup_timeout", PATIENCE, "How long a client may take to send its first packet.").or("10s"),
-    Key::new("session.connect_timeout", PATIENCE, "How long a server may take to accept a connection.").or("3s"),
+    Key::new("session.connect_timeout", PATIENCE, "How long a server may take for each step of a connection: to accept it, and to answer the first packet.").or("3s"),
     Key::new(
         "session.keepalive",
         KEEPALIVE,
-        "After how long without traffic TCP asks whether the other side is still there.",
+        "How long a connection may be idle before TCP sends a keepalive probe.",
     )
     .or("15s"),
     Key::new(
         "session.user_timeout",
         KEEPALIVE,
-        "How long sent bytes may stay unacknowledged, or untaken by a peer that does not read, before TCP gives up \
-         (`TCP_USER_TIMEOUT`). A client that pauses for longer in the middle of a result is cut off. \
-         Linux also lets keepalive questions go unanswered for as long.",
+        "How long sent data may stay unacknowledged before TCP closes the connection (`TCP_USER_TIMEOUT`). On Linux this \
+         is also how long a client may pause in the middle of a result, and how long keepalive probes may stay \
+         unanswered.",
     )
     .or("15m"),
-    Key::new("session.drain_timeout", HOLD, "How long sessions may go on after a request to stop (SIGTERM).")
+    Key::new("session.drain_timeout", HOLD, "How long open sessions may go on after SIGTERM.")
         .or("30s")
         .formerly(&["session.drain"]),
-    Key::new("session.workers", Kind::Count(0, 1024), "How many threads relay; 0 means one for each processor core.")
+    Key::new("session.workers", Kind::Count(0, 1024), "How many threads serve clients; 0 means one for each processor core.")
         .or("0")
         .needs_restart(),
     Key::new(
         "admin.listen",
         Kind::Address,
-        "The address to listen on, or `off`. Whoever reaches it can read the names and addresses of the members.",
+        "The address to listen on, or `off`. Everybody who can reach it can read the names and addresses of the members.",
     )
     .or("127.0.0.1:9433")
     .needs_restart(),
-    Key::new("log.format", Kind::Choice(&["text", "json"]), "Text for people or one JSON object per line.")
+    Key::new("log.format", Kind::Choice(&["text", "json"]), "Text for people, or JSON with one object per line.")
         .or("text")
         .needs_restart(),
     Key::new("log.filter", Kind::Text, "What to log: a level such as `info`, or `info,pg_leader_proxy=debug`.")

@@ -1,4 +1,4 @@
-//! From the text of a value to what it means, or to a sentence that says what would be right.
+//! Parses values. An error says what a right value looks like.
 
 use std::net::SocketAddr;
 use std::time::Duration;

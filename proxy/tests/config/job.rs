@@ -83,7 +83,7 @@ fn the_faults_of_a_job_name_key_value_and_remedy() {
          write.max_held (the job's config): must be a whole number, not a list\n\
          write.listen (the job's config): must be a list of strings, not a map\n\
          cluster.address_map (the job's config): each entry is FROM=TO\n\
-         etcd.endpoints: says where Patroni's keys are, and is missing; without etcd, name every member in \
+         etcd.endpoints: is missing: the etcd servers that hold Patroni's keys; without etcd, list every member in \
          `cluster.members` (`--member`) instead; set it in the job's config or by `PGLP_ETCD_ENDPOINTS`\n\
          probe.user: is missing; set it in the job's config or by `PGLP_PROBE_USER`\n\
          write.hold_timeout = \"soon\" (the job's config): not a duration (expected number at 0); write it like \"30s\", \

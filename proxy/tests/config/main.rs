@@ -234,7 +234,7 @@ fn all_errors_come_at_once_with_key_value_source_and_remedy() {
          probe.password (proxy.toml line 12): a configuration holds no passwords, because it is shown and copied more \
          often than a secret should be; name a file or an environment variable instead: `probe.password_file` or `probe.password_env`\n\
          log.filter (proxy.toml line 15): must be a string, not an integer\n\
-         etcd.endpoints: says where Patroni's keys are, and is missing; without etcd, name every member in \
+         etcd.endpoints: is missing: the etcd servers that hold Patroni's keys; without etcd, list every member in \
          `cluster.members` (`--member`) instead; set it in the file, by `--etcd-endpoints` or by \
          `PGLP_ETCD_ENDPOINTS`\n\
          probe.sslmode = \"always\" (proxy.toml line 13): must be \"disable\", \"prefer\", \"require\", \"verify-ca\" or \
@@ -286,7 +286,7 @@ fn each_contradiction_is_named() {
             "etcd.user = \"root\" (proxy.toml line 3): has no effect without",
         ),
         (with_members("cluster.namespace = \"/x\""), "has no effect without `etcd.endpoints`"),
-        ("probe.user = \"m\"".to_owned(), "without etcd, name every member"),
+        ("probe.user = \"m\"".to_owned(), "without etcd, list every member"),
         ("etcd.endpoints = \"http://a:1\"\nprobe.user = \"m\"".to_owned(), "cluster.scope: is missing"),
         (with_members("write.hold_timeout = \"2h\""), "too long; at most 1h"),
         (with_members("admin.listen = \"0.0.0.0:5433\""), "`write.listen` listens on 0.0.0.0:5433 as well"),
@@ -374,6 +374,19 @@ fn passwords_come_from_files_and_variables_and_are_never_shown() {
 }
 
 #[test]
+fn a_choice_has_exactly_the_words_that_the_documentation_lists() {
+    let desk = Desk::new();
+    for key in KEYS {
+        let Kind::Choice(words) = key.kind else { continue };
+        let told =
+            desk.errors(&with_members(&format!("{} = \"nonsense\"\nread.listen = \"[::1]:1\"", key.path)));
+        let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+        let (last, others) = quoted.split_last().unwrap();
+        assert!(told.ends_with(&format!("must be {} or {last}", others.join(", "))), "{told}");
+    }
+}
+
+#[test]
 fn admin_can_be_off() {
     assert_eq!(Desk::new().load(&with_members("admin.listen = \"off\"")).unwrap().admin, None);
 }
@@ -406,7 +419,7 @@ fn the_documentation_is_made_from_the_table_and_its_example_works() {
 #[test]
 fn check_ends_with_the_codes_that_scripts_expect() {
     let (code, out, _) = program(&["check", "--member", "a:5432", "--probe-user", "m"]);
-    assert_eq!((code, out.starts_with("ok       configuration")), (0, true));
+    assert_eq!((code, out == "ok       configuration: valid\n"), (0, true));
     let (code, _, err) = program(&["check", "--member", "a"]);
     assert_eq!((code, err.ends_with("configuration: 2 errors\n")), (78, true), "{err}");
     assert_eq!(program(&["check", "--wirte-listen", "x"]).0, 64);

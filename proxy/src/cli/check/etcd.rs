@@ -1,8 +1,8 @@
-//! Whether etcd gives what is needed, and what it says of the cluster.
+//! Whether etcd has the keys that the proxy needs, and what they say about the cluster.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use pg_leader_proxy_core::display::HumanDuration;
 use pg_leader_proxy_core::{ClusterConfig, Member, MemberName, Observation, OnDcsLoss, SystemId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ const OBSERVATIONS: usize = 64;
 /// Members by name, and the system identifier of the cluster.
 pub(super) type Known = (BTreeMap<MemberName, Member>, Option<SystemId>);
 
-/// Asks every endpoint, then reads the cluster as the proxy would.
+/// Checks every endpoint, then reads the cluster as the proxy does.
 pub(super) async fn check(
     etcd: &Etcd,
     on_dcs_loss: OnDcsLoss,
@@ -32,8 +32,8 @@ pub(super) async fn check(
                 works |= !report.keys.is_empty();
                 describe(&subject, &report, etcd, findings)?;
             }
-            Ok(Err(error)) => findings.wrong(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
-            Err(_) => findings.wrong(&subject, "does not answer in time")?,
+            Ok(Err(error)) => findings.error(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
+            Err(_) => findings.error(&subject, "does not answer in time")?,
         }
     }
     if !works {
@@ -54,24 +54,25 @@ fn describe(
     match (&report.leader, report.keys.is_empty()) {
         (_, true) => {
             let prefix = &etcd.prefix;
-            findings.wrong(
+            findings.error(
                 subject,
-                &format!("answers, but has no keys below {prefix}; compare cluster.scope and cluster.namespace with Patroni's"),
+                &format!("answers, but has no keys under {prefix}; compare cluster.scope and cluster.namespace with Patroni's configuration"),
             )?;
         }
         (None, false) => {
-            findings.doubtful(subject, &format!("etcd {version}; nobody holds the leader key"))?
+            findings.warning(subject, &format!("etcd {version}; no member holds the leader key"))?
         }
         (Some(leader), false) => {
-            let lease = report.lease.map_or_else(String::new, |lease| {
-                format!(", its lease lasts {}s more", Duration::as_secs(&lease))
-            });
-            findings.fine(subject, &format!("etcd {version}; {leader} holds the leader key{lease}"))?;
+            let lease = report
+                .lease
+                .map_or_else(String::new, |lease| format!(", lease valid for {}", HumanDuration(lease)));
+            findings.ok(subject, &format!("etcd {version}; {leader} holds the leader key{lease}"))?;
         }
     }
     if report.outdated {
-        let advice = "may answer a wrong time to live after an election (etcd#17506); update to 3.4.32, 3.5.13 or later";
-        findings.doubtful(subject, &format!("etcd {version} {advice}"))?;
+        let advice =
+            "may report a wrong lease time after an election (etcd#17506); update to 3.4.32, 3.5.13 or later";
+        findings.warning(subject, &format!("etcd {version} {advice}"))?;
     }
     Ok(())
 }
@@ -84,7 +85,7 @@ struct Cluster {
     system_id: Option<SystemId>,
 }
 
-/// Lets the source that the proxy uses read everything once.
+/// Reads everything once, with the source that the proxy uses.
 async fn read(etcd: &Etcd) -> Cluster {
     let (sender, mut observations) = mpsc::channel(OBSERVATIONS);
     let source = EtcdSource::new(etcd.clone(), sender);
@@ -103,7 +104,7 @@ async fn read(etcd: &Etcd) -> Cluster {
             _ = source.run() => {}
         }
     };
-    // What was not read by then is missing in the findings.
+    // What was not read by then shows as missing below.
     let _ = timeout(etcd.timeout * 3, either).await;
     cluster
 }
@@ -132,24 +133,24 @@ fn circumstances(
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
     if cluster.members.is_empty() {
-        findings.wrong("cluster", "etcd knows no member with an address")?;
+        findings.error("cluster", "no member in etcd has an address")?;
     }
     if cluster.system_id.is_none() {
-        findings.doubtful("cluster", "has no system identifier yet: it is being created")?;
+        findings.warning("cluster", "has no system identifier yet: it is being bootstrapped")?;
     }
     let config = cluster.config.unwrap_or_default();
     if config.failsafe_mode && on_dcs_loss == OnDcsLoss::Fence {
-        findings.doubtful(
+        findings.warning(
             "policy.on_dcs_loss",
-            "is \"fence\" while Patroni's failsafe_mode is on: when etcd is lost, Patroni keeps its primary but this \
-             proxy forwards nothing; \"evidence\" goes with failsafe_mode",
+            "is \"fence\" while Patroni's failsafe_mode is on: without etcd, Patroni keeps its primary but this proxy \
+             forwards nothing; \"all_members\" goes with failsafe_mode",
         )?;
     }
     if config.standby_cluster {
-        findings.doubtful("cluster", "is a standby cluster: the write route will hold every client")?;
+        findings.warning("cluster", "is a standby cluster: the write route holds every client")?;
     }
     if config.paused {
-        findings.doubtful("cluster", "is in maintenance mode (pause): there is no automatic failover")?;
+        findings.warning("cluster", "is in maintenance mode (pause): Patroni does not fail over")?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Whether the addresses can be listened on.
+//! Whether the addresses are free to listen on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) -> io::Result<
     for (key, addr) in write.chain(read).chain(config.admin.map(|addr| ("admin.listen", addr))) {
         let subject = format!("{key} {addr}");
         match bind(addr) {
-            Ok(()) => findings.fine(&subject, "can be listened on")?,
+            Ok(()) => findings.ok(&subject, "available")?,
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && answers(addr) => {
-                findings.fine(&subject, "a running pg-leader-proxy listens there")?;
+                findings.ok(&subject, "in use by a running pg-leader-proxy")?;
             }
-            Err(error) => findings.wrong(&subject, &format!("cannot be listened on: {}", explain(&error)))?,
+            Err(error) => findings.error(&subject, &format!("not available: {}", explain(&error)))?,
         }
     }
     Ok(())
@@ -40,12 +40,12 @@ fn answers(addr: SocketAddr) -> bool {
 
 fn explain(error: &io::Error) -> String {
     let known = [
-        (io::ErrorKind::AddrInUse, "another program, or another user's proxy, listens there"),
+        (io::ErrorKind::AddrInUse, "in use by another program, or by the proxy of another user"),
         (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
         (io::ErrorKind::PermissionDenied, "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)"),
     ];
-    let words = known.iter().find(|(kind, _)| *kind == error.kind());
-    words.map_or_else(|| error.to_string(), |(_, words)| (*words).to_owned())
+    let text = known.iter().find(|(kind, _)| *kind == error.kind());
+    text.map_or_else(|| error.to_string(), |(_, text)| (*text).to_owned())
 }
 
 #[cfg(test)]
@@ -55,14 +55,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_is_taken_is_told() {
+    fn an_address_in_use_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let error = bind(taken.local_addr().unwrap()).unwrap_err();
         assert!(explain(&error).contains("another program"));
     }
 
     #[test]
-    fn an_address_of_another_machine_is_told() {
+    fn an_address_of_another_machine_is_named() {
         let error = bind("192.0.2.1:5433".parse().unwrap()).unwrap_err();
         assert!(explain(&error).contains("no such address"));
     }

@@ -1,4 +1,4 @@
-//! `check`: everything that is wrong with a configuration, and on request with what it leads to.
+//! `check`: every error of a configuration, and on request whether etcd, the servers and the addresses are as it says.
 
 mod etcd;
 mod findings;
@@ -19,7 +19,7 @@ use findings::Findings;
 /// Descriptors that are not for sessions: listeners, probes, etcd, files.
 const OTHER_DESCRIPTORS: u64 = 128;
 
-/// Checks the configuration; with `connect` also what it leads to.
+/// Checks the configuration; with `connect` also etcd, the servers, the addresses and the limit of open files.
 pub(super) fn check(
     origins: &Origins,
     connect: bool,
@@ -38,9 +38,9 @@ pub(super) fn check(
         }
     };
     let mut findings = Findings::new(out);
-    findings.fine("configuration", "nothing is wrong with it")?;
+    findings.ok("configuration", "valid")?;
     for renamed in &config.renamed {
-        findings.doubtful("configuration", &renamed.to_string())?;
+        findings.warning("configuration", &renamed.to_string())?;
     }
     if !connect {
         return Ok(Exit::Success);
@@ -50,7 +50,7 @@ pub(super) fn check(
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(witnesses(&config, &mut findings))?;
-    Ok(if findings.all_fine() { Exit::Success } else { Exit::Failure })
+    Ok(if findings.passed() { Exit::Success } else { Exit::Failure })
 }
 
 async fn witnesses(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {
@@ -71,14 +71,14 @@ fn descriptors(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<(
     let needed = 2 * config.session.max_sessions as u64 + OTHER_DESCRIPTORS;
     let sessions = config.session.max_sessions;
     match getrlimit(Resource::Nofile).maximum {
-        Some(limit) if limit < needed => findings.doubtful(
+        Some(limit) if limit < needed => findings.warning(
             "open files",
             &format!(
                 "the limit is {limit}, and {sessions} sessions need {needed}; raise it (LimitNOFILE, ulimit -n) or \
                  lower session.max_sessions"
             ),
         )?,
-        _ => findings.fine("open files", &format!("enough for {sessions} sessions"))?,
+        _ => findings.ok("open files", &format!("enough for {sessions} sessions"))?,
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Whether each server answers the monitoring user, and whether together they make sense.
+//! Whether each server answers the monitoring user, and whether the answers fit together.
 
 use std::collections::BTreeMap;
 
@@ -8,38 +8,38 @@ use super::findings::Findings;
 use crate::config::Probe;
 use crate::sources::probe::check_member;
 
-/// Asks every member, then compares what they said.
+/// Probes every member, then compares the answers.
 pub(super) async fn check(
     probe: &Probe,
     members: &BTreeMap<MemberName, Member>,
     system_id: Option<SystemId>,
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
-    let mut words = Vec::new();
+    let mut replies = Vec::new();
     for (name, member) in members {
         let addr = member.addr.to_string();
         let subject =
             if name.as_str() == addr { format!("member {addr}") } else { format!("member {name} {addr}") };
         match check_member(probe, &member.addr).await {
-            Ok(word) => {
-                describe(&subject, word, system_id, findings)?;
-                words.push((name, word));
+            Ok(reply) => {
+                describe(&subject, reply, system_id, findings)?;
+                replies.push((name, reply));
             }
-            Err(error) => findings.wrong(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
+            Err(error) => findings.error(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
         }
     }
-    together(&words, words.len() == members.len(), findings)
+    together(&replies, replies.len() == members.len(), findings)
 }
 
 fn describe(
     subject: &str,
-    word: ProbeReply,
+    reply: ProbeReply,
     system_id: Option<SystemId>,
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
-    if let Some(expected) = system_id.filter(|expected| *expected != word.system_id) {
-        let found = word.system_id;
-        findings.wrong(
+    if let Some(expected) = system_id.filter(|expected| *expected != reply.system_id) {
+        let found = reply.system_id;
+        findings.error(
             subject,
             &format!(
                 "belongs to another cluster: its system identifier is {found}, the cluster's {expected}"
@@ -47,40 +47,43 @@ fn describe(
         )?;
         return Ok(());
     }
-    let timeline = word.timeline().map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
-    match word.role {
-        Role::Primary { .. } => findings.fine(subject, &format!("primary{timeline}"))?,
-        Role::Replica { streaming: true, .. } => findings.fine(subject, &format!("replica{timeline}"))?,
+    let timeline = reply.timeline().map_or_else(String::new, |timeline| format!(", timeline {timeline}"));
+    match reply.role {
+        Role::Primary { .. } => findings.ok(subject, &format!("primary{timeline}"))?,
+        Role::Replica { streaming: true, .. } => findings.ok(subject, &format!("replica{timeline}"))?,
         Role::Replica { streaming: false, .. } => {
-            findings.doubtful(subject, &format!("replica{timeline}, but it does not stream"))?;
+            findings.warning(subject, &format!("replica{timeline}, not streaming"))?;
         }
     }
     Ok(())
 }
 
 fn together(
-    words: &[(&MemberName, ProbeReply)],
+    replies: &[(&MemberName, ProbeReply)],
     complete: bool,
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
-    let is_primary = |word: &ProbeReply| matches!(word.role, Role::Primary { .. });
+    let is_primary = |reply: &ProbeReply| matches!(reply.role, Role::Primary { .. });
     let primaries: Vec<&str> =
-        words.iter().filter(|(_, word)| is_primary(word)).map(|(name, _)| name.as_str()).collect();
+        replies.iter().filter(|(_, reply)| is_primary(reply)).map(|(name, _)| name.as_str()).collect();
     if primaries.len() > 1 {
-        findings.wrong("members", &format!("{} are all out of recovery", primaries.join(" and ")))?;
+        findings
+            .error("members", &format!("two primaries: {} are out of recovery", primaries.join(" and ")))?;
     }
-    if primaries.is_empty() && complete && !words.is_empty() {
-        findings.doubtful("members", "all are in recovery: there is nobody to write to")?;
+    if primaries.is_empty() && complete && !replies.is_empty() {
+        findings.warning("members", "no primary: every member is in recovery")?;
     }
-    if let Some(((first, one), (other, _))) = words
+    if let Some(((first, one), (other, _))) = replies
         .first()
-        .and_then(|first| Some((first, words.iter().find(|(_, word)| word.system_id != first.1.system_id)?)))
+        .and_then(|first| {
+            Some((first, replies.iter().find(|(_, reply)| reply.system_id != first.1.system_id)?))
+        })
         .map(|(first, other)| (*first, *other))
     {
         let id = one.system_id;
-        findings.wrong(
+        findings.error(
             "members",
-            &format!("{first} (system identifier {id}) and {other} are of different clusters"),
+            &format!("{first} (system identifier {id}) and {other} belong to different clusters"),
         )?;
     }
     Ok(())
@@ -92,12 +95,12 @@ mod tests {
 
     use super::*;
 
-    fn found(words: &[(&MemberName, ProbeReply)]) -> (String, bool) {
+    fn found(replies: &[(&MemberName, ProbeReply)]) -> (String, bool) {
         let mut out = Vec::new();
         let mut findings = Findings::new(&mut out);
-        together(words, true, &mut findings).unwrap();
-        let fine = findings.all_fine();
-        (String::from_utf8(out).unwrap(), fine)
+        together(replies, true, &mut findings).unwrap();
+        let passed = findings.passed();
+        (String::from_utf8(out).unwrap(), passed)
     }
 
     fn primary(id: u64) -> ProbeReply {
@@ -111,23 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn one_primary_and_its_replica_are_fine() {
+    fn one_primary_and_its_replica_are_ok() {
         let (a, b) = (MemberName::new("a"), MemberName::new("b"));
         assert_eq!(found(&[(&a, primary(1)), (&b, replica(1))]), (String::new(), true));
     }
 
     #[test]
-    fn two_primaries_and_strangers_are_wrong() {
+    fn two_primaries_and_two_clusters_are_errors() {
         let (a, b) = (MemberName::new("a"), MemberName::new("b"));
-        let (text, fine) = found(&[(&a, primary(1)), (&b, primary(2))]);
-        assert!(!fine && text.contains("a and b are all out of recovery"), "{text}");
+        let (text, passed) = found(&[(&a, primary(1)), (&b, primary(2))]);
+        assert!(!passed && text.contains("a and b are out of recovery"), "{text}");
         assert!(text.contains("different clusters"), "{text}");
     }
 
     #[test]
-    fn nobody_to_write_to_is_a_warning() {
+    fn no_primary_is_a_warning() {
         let a = MemberName::new("a");
-        let (text, fine) = found(&[(&a, replica(1))]);
-        assert!(fine && text.starts_with("warning"), "{text}");
+        let (text, passed) = found(&[(&a, replica(1))]);
+        assert!(passed && text.starts_with("warning"), "{text}");
     }
 }

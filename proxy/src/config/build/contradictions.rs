@@ -84,13 +84,13 @@ fn probe(reader: &mut Reader<'_>, config: &Config) {
         reader.fault(
             "probe.timeout",
             format!(
-                "is longer than `policy.max_probe_age`, which is {limit}: so late an answer would be too old"
+                "is longer than `policy.max_probe_age`, which is {limit}: an answer that late would be too old"
             ),
         );
     }
     let verifies = matches!(probe.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
     if probe.sslmode == SslMode::VerifyCa && probe.ca_file.is_none() {
-        let why = "needs `probe.ca_file`: the system's authorities vouch for anybody; or use \"verify-full\"";
+        let why = "needs `probe.ca_file`, because the system's CAs sign certificates for anybody; or use \"verify-full\"";
         reader.fault("probe.sslmode", why.to_owned());
     }
     if !verifies && probe.ca_file.is_some() {

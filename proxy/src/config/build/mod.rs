@@ -17,10 +17,10 @@ use super::values::show_duration;
 use reader::{Invalid, Reader};
 
 impl Config {
-    /// Reads the configuration from wherever it comes.
+    /// Reads the configuration from all its origins.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
+    /// Every error in it, at once.
     pub fn load(origins: &Origins) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let settings = Settings::gather(origins, &mut errors);
@@ -65,13 +65,16 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
     let fast_interval = reader.duration("probe.fast_interval");
     let connect_interval = reader.duration("probe.connect_interval");
     let timeout = reader.duration("probe.timeout");
-    let sslmode = reader.choice("probe.sslmode").map(|word| match word {
-        "disable" => SslMode::Disable,
-        "require" => SslMode::Require,
-        "verify-ca" => SslMode::VerifyCa,
-        "verify-full" => SslMode::VerifyFull,
-        _ => SslMode::Prefer,
-    });
+    let sslmode = reader.choice(
+        "probe.sslmode",
+        &[
+            ("disable", SslMode::Disable),
+            ("prefer", SslMode::Prefer),
+            ("require", SslMode::Require),
+            ("verify-ca", SslMode::VerifyCa),
+            ("verify-full", SslMode::VerifyFull),
+        ],
+    );
     let ca_file = reader.pem("probe.ca_file");
     Ok(Probe {
         user: user?,
@@ -91,18 +94,14 @@ fn policy(
     witnesses: Option<&Witnesses>,
     probe: Option<&Probe>,
 ) -> Result<Policy, Invalid> {
-    let on_dcs_loss = reader.choice("policy.on_dcs_loss").map(|word| match word {
-        "fence" => OnDcsLoss::Fence,
-        _ => OnDcsLoss::AllMembers,
-    });
+    let on_dcs_loss = reader
+        .choice("policy.on_dcs_loss", &[("all_members", OnDcsLoss::AllMembers), ("fence", OnDcsLoss::Fence)]);
     let lease_margin = reader.duration("policy.lease_margin");
     let max_probe_age = reader.duration("policy.max_probe_age");
     let max_member_probe_age = reader.duration("policy.max_member_probe_age");
     let max_lag_bytes = reader.size("read.max_lag");
-    let read_fallback = reader.choice("read.fallback").map(|word| match word {
-        "leader" => ReadFallback::Leader,
-        _ => ReadFallback::Hold,
-    });
+    let read_fallback =
+        reader.choice("read.fallback", &[("hold", ReadFallback::Hold), ("leader", ReadFallback::Leader)]);
     let options = PolicyOptions {
         sources: match witnesses.ok_or(Invalid)? {
             Witnesses::Etcd(_) => Sources::DcsAndServers,
@@ -152,10 +151,7 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
 }
 
 fn log(reader: &mut Reader<'_>) -> Result<Log, Invalid> {
-    let format = reader.choice("log.format").map(|word| match word {
-        "json" => LogFormat::Json,
-        _ => LogFormat::Text,
-    });
+    let format = reader.choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let filter = reader.text("log.filter").and_then(|filter| match EnvFilter::try_new(&filter) {
         Ok(_) => Ok(filter),
         Err(error) => Err(reader.fault("log.filter", format!("{error}; a level such as \"info\" will do"))),

@@ -14,11 +14,11 @@ use super::super::settings::{Origins, Settings};
 use super::super::source::Source;
 use super::super::values;
 
-/// The value cannot be used; why is among the errors already.
+/// The value cannot be used. The error has been recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Invalid;
 
-/// The settings, and the faults found so far.
+/// The settings, and the errors found so far.
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
     origins: &'a Origins,
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
         self.settings.given(path).is_some()
     }
 
-    /// Adds a fault of the value at `path`.
+    /// Adds an error about the value at `path`.
     pub(super) fn fault(&mut self, path: &str, problem: String) -> Invalid {
         let setting = self.settings.find(path);
         self.errors.push(ConfigError {
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         Invalid
     }
 
-    /// Adds a fault of the value at `path`, without showing the value.
+    /// Adds an error about the value at `path`, without showing the value.
     pub(super) fn fault_unshown(&mut self, path: &str, problem: String) -> Invalid {
         let setting = self.settings.find(path);
         self.errors.push(ConfigError {
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         Invalid
     }
 
-    /// Adds the fault that nobody gave a value for this key.
+    /// Adds the error that this key has no value.
     pub(super) fn missing(&mut self, path: &str, why: &str) -> Invalid {
         let (flag, variable) =
             Key::find(path).map_or_else(Default::default, |key| (key.flag(), key.variable()));
@@ -144,15 +144,13 @@ impl<'a> Reader<'a> {
         self.needed(path, values::boolean)
     }
 
-    /// The word that was chosen, out of those that the table allows.
-    pub(super) fn choice(&mut self, path: &str) -> Result<&'static str, Invalid> {
-        self.needed(path, |text| match kind(path) {
-            Some(Kind::Choice(words)) => values::choice(text, words).map(|index| words[index]),
-            _ => Err("is not a choice".to_owned()),
-        })
+    /// What the chosen word means. The words are those that the table of keys has.
+    pub(super) fn choice<T: Copy>(&mut self, path: &str, meanings: &[(&str, T)]) -> Result<T, Invalid> {
+        let words: Vec<&str> = meanings.iter().map(|(word, _)| *word).collect();
+        self.needed(path, |text| values::choice(text, &words).map(|index| meanings[index].1))
     }
 
-    /// A file that can be opened.
+    /// The path of a file that can be opened.
     pub(super) fn file(&mut self, path: &str) -> Result<Option<PathBuf>, Invalid> {
         self.optional(path, |text| match fs::File::open(text) {
             Ok(_) => Ok(PathBuf::from(text)),
@@ -257,7 +255,7 @@ fn filled(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// A password as editors leave it in a file: with a newline at its end that is not part of it.
+/// A password from a file. Editors leave a newline at the end, which is not part of it.
 fn secret(text: &str) -> Result<Secret, String> {
     let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if line.is_empty() {

@@ -19,7 +19,7 @@ pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<(String, Witnesses), 
                 .to_owned(),
         )),
         (false, false) => {
-            let why = "says where Patroni's keys are, and is missing; without etcd, name every member in \
+            let why = "is missing: the etcd servers that hold Patroni's keys; without etcd, list every member in \
                        `cluster.members` (`--member`) instead";
             Err(reader.missing("etcd.endpoints", why))
         }
