@@ -39,13 +39,13 @@ async fn a_switchover_is_one_event_with_its_impact() {
     let (config, write) = (config(&cluster), cluster.proxy_addresses("proxy").unwrap().write);
     let (commands, supervisor_command) = mpsc::channel(1);
     let (told, mut events) = mpsc::channel(1);
-    let ties = SupervisorLink {
+    let link = SupervisorLink {
         commands: Some(supervisor_command),
         events: Some(told),
         ..SupervisorLink::default()
     };
     let again = config.clone();
-    let proxy = thread::spawn(move || app::run(config, Reload::new(move || Ok(again.clone())), ties));
+    let proxy = thread::spawn(move || app::run(config, Reload::new(move || Ok(again.clone())), link));
     assert_eq!(next(&mut events).await.to_string(), "leader is a (timeline 1)");
 
     let mut sessions = Vec::new();

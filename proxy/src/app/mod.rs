@@ -24,13 +24,14 @@ use tracing::{error, info, warn};
 
 use self::commands::{Command, Commands};
 use self::listeners::listeners;
-use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings, static_member};
+pub(crate) use self::settings::static_member;
+use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings};
 use self::source_tasks::{ask_servers, follow_etcd};
 pub use self::supervisor_link::{SupervisorCommand, SupervisorLink};
 use crate::admin::{self, Admin};
 use crate::admission::Gate;
 use crate::clock;
-use crate::config::{self, Config, ConfigErrors, Origins, Witnesses};
+use crate::config::{self, Config, ConfigErrors, LeaderSource, Origins};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outputs};
 use crate::counters::Counters;
 pub use crate::events::EventRecord;
@@ -262,7 +263,7 @@ impl App {
 
     /// Sends the configured list of members, which is the only one without a DCS.
     async fn tell_members(&self) {
-        if let Witnesses::Members(addrs) = &self.config.witnesses {
+        if let LeaderSource::Members(addrs) = &self.config.leader_source {
             // Control runs until the process exits.
             let _ =
                 self.observations.send(Observation::Members(addrs.iter().map(static_member).collect())).await;

@@ -6,19 +6,20 @@ use anyhow::{Result, bail};
 use pg_leader_proxy_core::{Member, MemberName, ServerAddr};
 
 use crate::admission::GateLimits;
-use crate::config::{self, Config, Witnesses};
+use crate::config::{self, Config, LeaderSource};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
 use crate::session::SessionSettings;
 
-pub(super) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
+/// A member without etcd: its address is its name.
+pub(crate) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
     (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
 }
 
 pub(super) fn etcd_config(config: &Config) -> Option<config::Etcd> {
-    match &config.witnesses {
-        Witnesses::Etcd(etcd) => Some((**etcd).clone()),
-        Witnesses::Members(_) => None,
+    match &config.leader_source {
+        LeaderSource::Etcd(etcd) => Some((**etcd).clone()),
+        LeaderSource::Members(_) => None,
     }
 }
 
@@ -60,9 +61,9 @@ pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[Soc
             );
         }
     }
-    let same_cluster = match (&before.witnesses, &after.witnesses) {
-        (Witnesses::Etcd(before), Witnesses::Etcd(after)) => before.prefix == after.prefix,
-        (Witnesses::Members(_), Witnesses::Members(_)) => before.cluster == after.cluster,
+    let same_cluster = match (&before.leader_source, &after.leader_source) {
+        (LeaderSource::Etcd(before), LeaderSource::Etcd(after)) => before.prefix == after.prefix,
+        (LeaderSource::Members(_), LeaderSource::Members(_)) => before.cluster == after.cluster,
         _ => bail!("a change between etcd.endpoints and cluster.members takes a restart"),
     };
     if !same_cluster {

@@ -17,7 +17,7 @@ pub struct Config {
     /// What the cluster is called on the page, in metrics and in log lines.
     pub cluster: String,
     /// How the leader is learned.
-    pub witnesses: Witnesses,
+    pub leader_source: LeaderSource,
     /// How servers are probed.
     pub probe: Probe,
     /// What the router may conclude.
@@ -38,7 +38,7 @@ pub struct Config {
 
 /// How the leader is learned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Witnesses {
+pub enum LeaderSource {
     /// From Patroni's keys in etcd and from the servers.
     Etcd(Box<Etcd>),
     /// From the servers alone. These are all of them.

@@ -25,7 +25,7 @@ mod unknown;
 mod values;
 
 pub use checked::{
-    Config, Etcd, EtcdTls, Log, LogFormat, PemFile, Probe, Route, Secret, Session, SslMode, Witnesses,
+    Config, Etcd, EtcdTls, LeaderSource, Log, LogFormat, PemFile, Probe, Route, Secret, Session, SslMode,
 };
 pub use document::document;
 pub use environment::FILE_VARIABLE;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pg_leader_proxy::config::{Config, Given, KEYS, Origins, Raw, Source};
 
-use super::{Desk, gathered, sample, toml, variables};
+use super::{ConfigDir, gathered, sample, toml, variables};
 
 /// The settings of a job.
 fn job(settings: &[(&str, Raw)]) -> Vec<Given> {
@@ -21,12 +21,12 @@ fn list(items: &[&str]) -> Raw {
 
 #[test]
 fn every_key_is_the_same_in_a_job_as_in_the_file() {
-    let desk = Desk::new();
-    let existing = desk.file("existing", "content");
+    let dir = ConfigDir::new();
+    let existing = dir.file("existing", "content");
     for key in KEYS {
         let sample = sample(key, &existing);
         let block = format!("[{}]\n{} = {}\n", key.block(), key.name(), toml(key, &sample));
-        let file = Some(PathBuf::from(desk.file("one.toml", &block)));
+        let file = Some(PathBuf::from(dir.file("one.toml", &block)));
         let raw = gathered(&Origins { file, ..Origins::default() }).given(key.path).unwrap().raw.clone();
         for given in [raw.clone(), text(&sample)] {
             let from_job = gathered(&Origins { given: job(&[(key.path, given)]), ..Origins::default() });

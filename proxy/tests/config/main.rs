@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use pg_leader_proxy::cli;
 use pg_leader_proxy::config::{
-    Config, ConfigErrors, KEYS, Key, Kind, LogFormat, Origins, PemFile, Settings, Shape, Source, SslMode,
-    Witnesses, document,
+    Config, ConfigErrors, KEYS, Key, Kind, LeaderSource, LogFormat, Origins, PemFile, Settings, Shape,
+    Source, SslMode, document,
 };
 use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Sources};
 use tempfile::TempDir;
@@ -65,9 +65,9 @@ fn toml(key: &Key, sample: &str) -> String {
 }
 
 /// Files that a test needs.
-struct Desk(TempDir);
+struct ConfigDir(TempDir);
 
-impl Desk {
+impl ConfigDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -112,12 +112,12 @@ fn gathered(origins: &Origins) -> Settings {
 
 #[test]
 fn every_key_is_the_same_in_the_file_in_the_environment_and_as_a_flag() {
-    let desk = Desk::new();
-    let existing = desk.file("existing", "content");
+    let dir = ConfigDir::new();
+    let existing = dir.file("existing", "content");
     for key in KEYS {
         let sample = sample(key, &existing);
         let text = format!("[{}]\n{} = {}\n", key.block(), key.name(), toml(key, &sample));
-        let file = PathBuf::from(desk.file("one.toml", &text));
+        let file = PathBuf::from(dir.file("one.toml", &text));
         let from_file = gathered(&Origins { file: Some(file), ..Origins::default() });
         let environment = BTreeMap::from([(key.variable(), sample.clone())]);
         let from_environment = gathered(&Origins { environment, ..Origins::default() });
@@ -137,16 +137,16 @@ fn every_key_is_the_same_in_the_file_in_the_environment_and_as_a_flag() {
 
 #[test]
 fn every_key_arrives_where_it_belongs() {
-    let desk = Desk::new();
-    let existing = desk.file("existing", "hunter2\n");
+    let dir = ConfigDir::new();
+    let existing = dir.file("existing", "hunter2\n");
     let mut text = String::new();
     for key in KEYS.iter().filter(|key| !["cluster.members"].contains(&key.path)) {
         if !key.path.ends_with("password_env") {
             text.push_str(&format!("{} = {}\n", key.path, toml(key, &sample(key, &existing))));
         }
     }
-    let config = desk.load(&text).unwrap();
-    let Witnesses::Etcd(etcd) = &config.witnesses else { panic!("{config:?}") };
+    let config = dir.load(&text).unwrap();
+    let LeaderSource::Etcd(etcd) = &config.leader_source else { panic!("{config:?}") };
     assert_eq!(etcd.prefix, "/db/main/2/");
     assert_eq!(etcd.endpoints, ["https://10.0.0.1:2379", "https://10.0.0.2:2379"]);
     let (user, password) = etcd.login.clone().unwrap();
@@ -196,7 +196,7 @@ fn without_etcd_two_kinds_of_flags_are_enough() {
         typed(&["--member", "127.0.0.1:5432", "--member", "127.0.0.2:5432", "--probe-user", "monitor"], &[])
             .unwrap();
     let members = vec![ServerAddr::new("127.0.0.1", 5432), ServerAddr::new("127.0.0.2", 5432)];
-    assert_eq!(config.witnesses, Witnesses::Members(members));
+    assert_eq!(config.leader_source, LeaderSource::Members(members));
     assert_eq!(config.policy.options().sources, Sources::ServersOnly);
     assert_eq!(config.write.listen, ["0.0.0.0:5433".parse().unwrap()]);
     assert_eq!(config.admin, Some("127.0.0.1:9433".parse().unwrap()));
@@ -206,8 +206,8 @@ fn without_etcd_two_kinds_of_flags_are_enough() {
 
 #[test]
 fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
-    let desk = Desk::new();
-    let file = desk.file(
+    let dir = ConfigDir::new();
+    let file = dir.file(
         "proxy.toml",
         "[probe]\nuser = \"m\"\n[write]\nhold_timeout = \"1s\"\n[cluster]\nmembers = \"a:1\"",
     );
@@ -223,11 +223,11 @@ fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
 
 #[test]
 fn all_errors_come_at_once_with_key_value_source_and_remedy() {
-    let desk = Desk::new();
+    let dir = ConfigDir::new();
     let text = "[cluster]\nscope = \"main\"\n[etcd]\nendpoint = \"x\"\n[write]\nhold_timeout = 30\nmax_held = 0\n[foo]\n\
                 [sesion]\n[probe]\nuser = \"m\"\npassword = \"hunter2\"\nsslmode = \"always\"\n[log]\nfilter = 5\n";
     assert_eq!(
-        desk.errors(text),
+        dir.errors(text),
         "unknown key `etcd.endpoint` (proxy.toml line 4): did you mean `etcd.endpoints`?\n\
          unknown block `foo` (proxy.toml line 8): there is no such block\n\
          unknown block `sesion` (proxy.toml line 9): did you mean `[session]`?\n\
@@ -246,7 +246,7 @@ fn all_errors_come_at_once_with_key_value_source_and_remedy() {
 
 #[test]
 fn syntax_errors_have_a_line() {
-    let errors = Desk::new().errors("[write]\nlisten = [\"0.0.0.0:5433\"\nhold_timeout = \"1s\"\n");
+    let errors = ConfigDir::new().errors("[write]\nlisten = [\"0.0.0.0:5433\"\nhold_timeout = \"1s\"\n");
     assert!(errors.starts_with("syntax (proxy.toml line 3): "), "{errors}");
 }
 
@@ -277,8 +277,8 @@ fn with_members(more: &str) -> String {
 
 #[test]
 fn each_contradiction_is_named() {
-    let desk = Desk::new();
-    let file = desk.file("existing", "content");
+    let dir = ConfigDir::new();
+    let file = dir.file("existing", "content");
     let cases = [
         (with_etcd("cluster.members = \"a:5432\""), "`etcd.endpoints` is given as well"),
         (
@@ -316,15 +316,15 @@ fn each_contradiction_is_named() {
         ),
     ];
     for (text, expected) in cases {
-        let errors = desk.errors(&text);
+        let errors = dir.errors(&text);
         assert!(errors.contains(expected), "{text}\nsays: {errors}\nbut not: {expected}");
     }
 }
 
 #[test]
 fn a_cluster_is_called_by_its_scope() {
-    let desk = Desk::new();
-    let called = |text: String| desk.load(&text).unwrap().cluster;
+    let dir = ConfigDir::new();
+    let called = |text: String| dir.load(&text).unwrap().cluster;
     assert_eq!(called(with_etcd("")), "main");
     assert_eq!(called(with_etcd("cluster.citus_group = 2")), "main/2");
     assert_eq!(called(with_members("")), "static");
@@ -336,16 +336,17 @@ fn odd_slashes_are_put_right_as_patroni_does() {
     for (namespace, prefix) in
         [("service", "/service/main/"), ("//db/x/", "/db/x/main/"), ("/", "/main/"), ("", "/main/")]
     {
-        let config = Desk::new().load(&with_etcd(&format!("cluster.namespace = {namespace:?}"))).unwrap();
-        let Witnesses::Etcd(etcd) = config.witnesses else { panic!("{namespace}") };
+        let config =
+            ConfigDir::new().load(&with_etcd(&format!("cluster.namespace = {namespace:?}"))).unwrap();
+        let LeaderSource::Etcd(etcd) = config.leader_source else { panic!("{namespace}") };
         assert_eq!(etcd.prefix, prefix);
     }
 }
 
 #[test]
 fn passwords_come_from_files_and_variables_and_are_never_shown() {
-    let desk = Desk::new();
-    let file = desk.file("password", "hunter2\r\n");
+    let dir = ConfigDir::new();
+    let file = dir.file("password", "hunter2\r\n");
     let flags = ["--member", "a:5432", "--probe-user", "m"];
     let with = |more: &[&str], environment: &[(&str, &str)]| typed(&[&flags, more].concat(), environment);
     let password = |config: Config| config.probe.password.map(|secret| secret.expose().to_owned());
@@ -370,16 +371,16 @@ fn passwords_come_from_files_and_variables_and_are_never_shown() {
     );
     let url = error(&["--etcd-endpoints", "http://root:hunter2@a:2379"]);
     assert!(!url.contains("hunter2"), "{url}");
-    assert!(!desk.errors("[probe]\npassword = \"hunter2\"").contains("hunter2"));
+    assert!(!dir.errors("[probe]\npassword = \"hunter2\"").contains("hunter2"));
 }
 
 #[test]
 fn a_choice_has_exactly_the_words_that_the_documentation_lists() {
-    let desk = Desk::new();
+    let dir = ConfigDir::new();
     for key in KEYS {
         let Kind::Choice(words) = key.kind else { continue };
         let told =
-            desk.errors(&with_members(&format!("{} = \"nonsense\"\nread.listen = \"[::1]:1\"", key.path)));
+            dir.errors(&with_members(&format!("{} = \"nonsense\"\nread.listen = \"[::1]:1\"", key.path)));
         let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
         let (last, others) = quoted.split_last().unwrap();
         assert!(told.ends_with(&format!("must be {} or {last}", others.join(", "))), "{told}");
@@ -388,7 +389,7 @@ fn a_choice_has_exactly_the_words_that_the_documentation_lists() {
 
 #[test]
 fn admin_can_be_off() {
-    assert_eq!(Desk::new().load(&with_members("admin.listen = \"off\"")).unwrap().admin, None);
+    assert_eq!(ConfigDir::new().load(&with_members("admin.listen = \"off\"")).unwrap().admin, None);
 }
 
 #[test]
@@ -407,9 +408,9 @@ fn the_documentation_is_made_from_the_table_and_its_example_works() {
         fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
     assert!(written == document(), "run `pg-leader-proxy document > docs/configuration.md`");
     let example = written.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
-    let desk = Desk::new();
+    let dir = ConfigDir::new();
     let origins = Origins {
-        file: Some(PathBuf::from(desk.file("proxy.toml", example))),
+        file: Some(PathBuf::from(dir.file("proxy.toml", example))),
         environment: variables(&[("PGLP_PROBE_PASSWORD", "x")]),
         ..Origins::default()
     };
@@ -432,9 +433,9 @@ fn check_ends_with_the_codes_that_scripts_expect() {
 
 #[test]
 fn the_words_of_other_programs_are_answered_wherever_they_stand() {
-    let desk = Desk::new();
+    let dir = ConfigDir::new();
     let words = "[probe]\nuser = \"m\"\nfastinter = \"1s\"\nrise = 2\n[write]\n\"timeout queue\" = \"5s\"\n[databases]\n";
-    let told = desk.errors(words);
+    let told = dir.errors(words);
     for line in [
         "unknown key `probe.fastinter` (proxy.toml line 3): HAProxy's `fastinter` is `probe.fast_interval` here: ",
         "unknown key `probe.rise` (proxy.toml line 4): HAProxy's `rise` is not needed, because no checks are counted",
@@ -463,16 +464,16 @@ fn program(arguments: &[&str]) -> (u8, String, String) {
 
 #[test]
 fn a_reload_notices_files_that_were_replaced_at_the_same_path() {
-    let desk = Desk::new();
-    let (ca, password) = (desk.file("ca.pem", "one"), desk.file("password", "one"));
+    let dir = ConfigDir::new();
+    let (ca, password) = (dir.file("ca.pem", "one"), dir.file("password", "one"));
     let files = format!(
         "probe.ca_file = {ca:?}\nprobe.password_file = {password:?}\nprobe.sslmode = \"verify-full\""
     );
-    let before = desk.load(&with_members(&files)).unwrap().probe;
-    assert_eq!(desk.load(&with_members(&files)).unwrap().probe, before);
+    let before = dir.load(&with_members(&files)).unwrap().probe;
+    assert_eq!(dir.load(&with_members(&files)).unwrap().probe, before);
     for file in ["ca.pem", "password"] {
-        desk.file(file, "two");
-        assert_ne!(desk.load(&with_members(&files)).unwrap().probe, before, "{file}");
-        desk.file(file, "one");
+        dir.file(file, "two");
+        assert_ne!(dir.load(&with_members(&files)).unwrap().probe, before, "{file}");
+        dir.file(file, "one");
     }
 }

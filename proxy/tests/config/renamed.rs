@@ -7,16 +7,16 @@ use pg_leader_proxy::cli;
 use pg_leader_proxy::config::{Config, Form, Given, KEYS, Key, Name, Origins, Raw, Settings};
 use pg_leader_proxy_core::OnDcsLoss;
 
-use super::{Desk, gathered, sample, toml, typed, variables, with_members};
+use super::{ConfigDir, gathered, sample, toml, typed, variables, with_members};
 
 fn old_names() -> impl Iterator<Item = Name> {
     KEYS.iter().flat_map(Key::names).filter(|name| name.form == Form::Old)
 }
 
-fn in_file(desk: &Desk, name: &Name, sample: &str) -> Origins {
+fn in_file(dir: &ConfigDir, name: &Name, sample: &str) -> Origins {
     let block = name.block().unwrap();
     let text = format!("[{block}]\n{} = {}\n", name.last(), toml(name.key, sample));
-    Origins { file: Some(PathBuf::from(desk.file("old.toml", &text))), ..Origins::default() }
+    Origins { file: Some(PathBuf::from(dir.file("old.toml", &text))), ..Origins::default() }
 }
 
 fn by_flag(name: &Name, sample: &str) -> Origins {
@@ -36,14 +36,14 @@ fn by_job(name: &Name, sample: &str) -> Origins {
 
 #[test]
 fn every_old_name_works_everywhere_and_warns() {
-    let desk = Desk::new();
+    let dir = ConfigDir::new();
     assert!(old_names().count() >= 9);
     for name in old_names() {
         let sample = sample(name.key, "");
         let (old, new) = (name.path, name.key.path);
-        let file = desk.path("old.toml");
+        let file = dir.path("old.toml");
         for (origins, warning) in [
-            (in_file(&desk, &name, &sample), format!("{old} ({file} line 2): renamed to {new}; ")),
+            (in_file(&dir, &name, &sample), format!("{old} ({file} line 2): renamed to {new}; ")),
             (by_job(&name, &sample), format!("{old} (the job's config): renamed to {new}; ")),
             (by_flag(&name, &sample), format!("--{}: renamed to --{}; ", name.flag(), name.key.flag())),
             (
@@ -65,8 +65,8 @@ fn every_old_name_works_everywhere_and_warns() {
 
 #[test]
 fn both_names_at_once_are_refused_and_both_are_named() {
-    let desk = Desk::new();
-    let told = desk.errors(&with_members("write.hold = \"1s\"\nwrite.hold_timeout = \"2s\""));
+    let dir = ConfigDir::new();
+    let told = dir.errors(&with_members("write.hold = \"1s\"\nwrite.hold_timeout = \"2s\""));
     let expected = "write.hold_timeout (proxy.toml line 4): is the same setting as `write.hold` (proxy.toml line 3); keep \
                     `write.hold_timeout` alone";
     assert_eq!(told, expected);
@@ -92,8 +92,8 @@ fn both_names_at_once_are_refused_and_both_are_named() {
 
 #[test]
 fn the_order_of_origins_holds_for_old_names_too() {
-    let desk = Desk::new();
-    let file = desk.file("proxy.toml", &with_members("write.hold = \"1s\""));
+    let dir = ConfigDir::new();
+    let file = dir.file("proxy.toml", &with_members("write.hold = \"1s\""));
     let config = typed(&[], &[("PGLP_CONFIG", &file), ("PGLP_WRITE_HOLD_TIMEOUT", "2s")]).unwrap();
     assert_eq!(config.write.hold_timeout.as_secs(), 2);
     assert_eq!(config.renamed.len(), 1);
@@ -101,8 +101,8 @@ fn the_order_of_origins_holds_for_old_names_too() {
 
 #[test]
 fn an_old_word_means_the_present_one_and_warns() {
-    let desk = Desk::new();
-    let config = desk.load(&with_members("policy.on_dcs_loss = \"evidence\"")).unwrap();
+    let dir = ConfigDir::new();
+    let config = dir.load(&with_members("policy.on_dcs_loss = \"evidence\"")).unwrap();
     assert_eq!(config.policy.options().on_dcs_loss, OnDcsLoss::AllMembers);
     let [renamed] = config.renamed.as_slice() else { panic!("{:?}", config.renamed) };
     assert!(
@@ -116,7 +116,7 @@ fn an_old_word_means_the_present_one_and_warns() {
 
 #[test]
 fn an_error_shows_the_name_that_was_written() {
-    let told = Desk::new().errors(&with_members("write.hold = \"soon\""));
+    let told = ConfigDir::new().errors(&with_members("write.hold = \"soon\""));
     assert!(told.starts_with("write.hold = \"soon\" (proxy.toml line 3): not a duration"), "{told}");
 }
 
@@ -133,7 +133,7 @@ fn members_have_a_short_form_that_does_not_warn() {
         let matches = cli::command().get_matches_from(line);
         let config = Config::load(&cli::origins(matches.subcommand().unwrap().1, &environment)).unwrap();
         assert_eq!(config.renamed, []);
-        let pg_leader_proxy::config::Witnesses::Members(members) = config.witnesses else {
+        let pg_leader_proxy::config::LeaderSource::Members(members) = config.leader_source else {
             panic!("members")
         };
         assert_eq!(members.len(), 2);

@@ -8,12 +8,12 @@ mod servers;
 use std::io::Write;
 
 use anyhow::Context as _;
-use pg_leader_proxy_core::{Member, MemberName};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime;
 
 use super::exit::Exit;
-use crate::config::{Config, Origins, Witnesses};
+use crate::app::static_member;
+use crate::config::{Config, LeaderSource, Origins};
 use findings::Findings;
 
 /// Descriptors that are not for sessions: listeners, probes, etcd, files.
@@ -49,19 +49,14 @@ pub(super) fn check(
     listeners::check(&config, &mut findings)?;
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(witnesses(&config, &mut findings))?;
+    runtime.block_on(cluster(&config, &mut findings))?;
     Ok(if findings.passed() { Exit::Success } else { Exit::Failure })
 }
 
-async fn witnesses(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {
-    let (members, system_id) = match &config.witnesses {
-        Witnesses::Members(members) => {
-            let member = |addr: &pg_leader_proxy_core::ServerAddr| {
-                (MemberName::new(&addr.to_string()), Member { addr: addr.clone(), no_load_balance: false })
-            };
-            (members.iter().map(member).collect(), None)
-        }
-        Witnesses::Etcd(etcd) => etcd::check(etcd, config.policy.options().on_dcs_loss, findings).await?,
+async fn cluster(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {
+    let (members, system_id) = match &config.leader_source {
+        LeaderSource::Members(members) => (members.iter().map(static_member).collect(), None),
+        LeaderSource::Etcd(etcd) => etcd::check(etcd, config.policy.options().on_dcs_loss, findings).await?,
     };
     servers::check(&config.probe, &members, system_id, findings).await
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use pg_leader_proxy_core::ServerAddr;
 
-use super::super::checked::{Config, SslMode, Witnesses};
+use super::super::checked::{Config, LeaderSource, SslMode};
 use super::super::values::show_duration;
 use super::reader::Reader;
 
@@ -50,7 +50,7 @@ fn covers(one: SocketAddr, other: SocketAddr) -> bool {
 
 /// A proxy that is named as a member would connect to itself, without end.
 fn itself(reader: &mut Reader<'_>, config: &Config) {
-    let Witnesses::Members(members) = &config.witnesses else { return };
+    let LeaderSource::Members(members) = &config.leader_source else { return };
     let read = config.read.iter().flat_map(|read| &read.listen);
     for listen in config.write.listen.iter().chain(read) {
         for member in members.iter().filter(|member| leads_to(member, *listen)) {
@@ -101,7 +101,7 @@ fn probe(reader: &mut Reader<'_>, config: &Config) {
 
 /// Patroni's shortest allowed lease is 20 s; a margin of half of it leaves nothing to trust.
 fn lease(reader: &mut Reader<'_>, config: &Config) {
-    let Witnesses::Etcd(etcd) = &config.witnesses else { return };
+    let LeaderSource::Etcd(etcd) = &config.leader_source else { return };
     let margin = config.policy.options().lease_margin;
     if margin.as_secs() > 10 {
         reader.fault("policy.lease_margin", "is longer than 10s: little would be left of a lease".to_owned());

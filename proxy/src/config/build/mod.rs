@@ -1,16 +1,16 @@
 //! From settings to the checked configuration: every value is read and every contradiction named in one pass.
 
 mod contradictions;
+mod leader_source;
 mod reader;
 mod routes;
-mod witnesses;
 
 use std::num::NonZero;
 
 use pg_leader_proxy_core::{AgeLimit, OnDcsLoss, Policy, PolicyOptions, ReadFallback, Sources};
 use tracing_subscriber::EnvFilter;
 
-use super::checked::{Config, Log, LogFormat, Probe, Session, SslMode, Witnesses};
+use super::checked::{Config, LeaderSource, Log, LogFormat, Probe, Session, SslMode};
 use super::error::ConfigErrors;
 use super::settings::{Origins, Settings};
 use super::values::show_duration;
@@ -34,18 +34,18 @@ impl Config {
 }
 
 fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
-    let witnesses = witnesses::witnesses(reader);
+    let leader_source = leader_source::leader_source(reader);
     let probe = probe(reader);
-    let policy = policy(reader, witnesses.as_ref().ok().map(|(_, of)| of), probe.as_ref().ok());
+    let policy = policy(reader, leader_source.as_ref().ok().map(|(_, of)| of), probe.as_ref().ok());
     let write = routes::write(reader);
     let read = routes::read(reader);
     let session = session(reader);
     let admin = routes::admin(reader);
     let log = log(reader);
-    let (cluster, witnesses) = witnesses?;
+    let (cluster, leader_source) = leader_source?;
     Ok(Config {
         cluster,
-        witnesses,
+        leader_source,
         probe: probe?,
         policy: policy?,
         write: write?,
@@ -91,7 +91,7 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
 
 fn policy(
     reader: &mut Reader<'_>,
-    witnesses: Option<&Witnesses>,
+    leader_source: Option<&LeaderSource>,
     probe: Option<&Probe>,
 ) -> Result<Policy, Invalid> {
     let on_dcs_loss = reader
@@ -103,9 +103,9 @@ fn policy(
     let read_fallback =
         reader.choice("read.fallback", &[("hold", ReadFallback::Hold), ("leader", ReadFallback::Leader)]);
     let options = PolicyOptions {
-        sources: match witnesses.ok_or(Invalid)? {
-            Witnesses::Etcd(_) => Sources::DcsAndServers,
-            Witnesses::Members(_) => Sources::ServersOnly,
+        sources: match leader_source.ok_or(Invalid)? {
+            LeaderSource::Etcd(_) => Sources::DcsAndServers,
+            LeaderSource::Members(_) => Sources::ServersOnly,
         },
         lease_margin: lease_margin?,
         max_probe_age: max_probe_age?,

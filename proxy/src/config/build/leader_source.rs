@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use pg_leader_proxy_core::ServerAddr;
 
-use super::super::checked::{Etcd, EtcdTls, Secret, Witnesses};
+use super::super::checked::{Etcd, EtcdTls, LeaderSource, Secret};
 use super::super::keys::Block;
 use super::super::values;
 use super::reader::{Invalid, Reader};
 
 /// What the cluster is called, and how its leader is learned.
-pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<(String, Witnesses), Invalid> {
+pub(super) fn leader_source(reader: &mut Reader<'_>) -> Result<(String, LeaderSource), Invalid> {
     match (reader.is_given("etcd.endpoints"), reader.is_given("cluster.members")) {
         (true, true) => Err(reader.fault(
             "cluster.members",
@@ -23,8 +23,8 @@ pub(super) fn witnesses(reader: &mut Reader<'_>) -> Result<(String, Witnesses), 
                        `cluster.members` (`--member`) instead";
             Err(reader.missing("etcd.endpoints", why))
         }
-        (true, false) => etcd(reader).map(|(cluster, etcd)| (cluster, Witnesses::Etcd(Box::new(etcd)))),
-        (false, true) => members(reader).map(|(cluster, members)| (cluster, Witnesses::Members(members))),
+        (true, false) => etcd(reader).map(|(cluster, etcd)| (cluster, LeaderSource::Etcd(Box::new(etcd)))),
+        (false, true) => members(reader).map(|(cluster, members)| (cluster, LeaderSource::Members(members))),
     }
 }
 
