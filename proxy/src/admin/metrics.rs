@@ -235,7 +235,7 @@ fn members(members: &[MemberAnswer]) -> Vec<Family> {
         ),
         gauges(
             "member_lag_bytes",
-            "How many bytes of log this replica is behind",
+            "How many bytes of WAL this replica is behind",
             each(|member| Some(number(member.last_probe.as_ref()?.lag_bytes?))),
         ),
         gauges(

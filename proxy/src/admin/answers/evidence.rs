@@ -103,7 +103,7 @@ pub struct ProbeAnswer {
     pub replayed_lsn: Option<String>,
     /// Whether a WAL receiver is running.
     pub streaming: Option<bool>,
-    /// How many bytes of log a replica is behind the newest position that anybody reported.
+    /// How many bytes of WAL a replica is behind the newest position that a member reported.
     pub lag_bytes: Option<u64>,
     /// How long ago the question was sent.
     pub age_ms: u64,

@@ -1,0 +1,192 @@
+//! The metrics: their values, their formats, and the page of the documentation that lists them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use pg_leader_proxy::counters::RejectionKind;
+use pg_leader_proxy::route::RouteKind;
+
+use super::proxy::{Proxy, fail_over};
+
+/// A proxy after a change of leader, with something in every metric.
+async fn measured() -> Proxy {
+    let proxy = Proxy::with_leader().await;
+    fail_over(&proxy).await;
+    let write = proxy.counters.route(RouteKind::Write);
+    write.accepted.add(3);
+    write.open.increment();
+    write.rejections(RejectionKind::TooManyHeld).add(2);
+    write.bytes_to_client.add(4096);
+    write.held_time.record(Duration::from_millis(1500));
+    write.connect_time.record(Duration::from_millis(2));
+    proxy
+}
+
+#[tokio::test]
+async fn metrics_can_be_read_back() {
+    let samples = measured().await.samples().await;
+    let expected = [
+        ("sessions{cluster=\"main\",route=\"write\"}", 1.0),
+        ("accepted_connections_total{cluster=\"main\",route=\"write\"}", 3.0),
+        ("rejections_total{cluster=\"main\",route=\"write\",reason=\"too_many_held\"}", 2.0),
+        ("relayed_bytes_total{cluster=\"main\",route=\"write\",direction=\"to_client\"}", 4096.0),
+        ("held_seconds_count{cluster=\"main\",route=\"write\"}", 1.0),
+        ("held_seconds_sum{cluster=\"main\",route=\"write\"}", 1.5),
+        ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"1\"}", 0.0),
+        ("held_seconds_bucket{cluster=\"main\",route=\"write\",le=\"2.5\"}", 1.0),
+        ("connect_seconds_count{cluster=\"main\",route=\"write\"}", 1.0),
+        ("write_downtime_seconds_count{cluster=\"main\"}", 1.0),
+        ("leader_changes_total{cluster=\"main\"}", 1.0),
+        ("member_leader{cluster=\"main\",member=\"b\"}", 1.0),
+        ("member_leader{cluster=\"main\",member=\"a\"}", 0.0),
+        ("member_timeline{cluster=\"main\",member=\"b\"}", 2.0),
+        ("route_epoch{cluster=\"main\"}", 2.0),
+        ("hold_reason{cluster=\"main\",reason=\"no_leader\"}", 0.0),
+        ("two_primaries{cluster=\"main\"}", 1.0),
+        ("dcs_live{cluster=\"main\"}", 1.0),
+    ];
+    for (name, value) in expected {
+        let name = format!("pg_leader_proxy_{name}");
+        assert_eq!(samples.get(&name), Some(&value), "{name} in {samples:#?}");
+    }
+    assert!(samples["pg_leader_proxy_last_probe_age_seconds{cluster=\"main\",member=\"b\"}"] < 5.0);
+    assert!(samples["pg_leader_proxy_lease_confirmed_age_seconds{cluster=\"main\"}"] < 5.0);
+    for name in samples.keys() {
+        assert!(name.starts_with("pg_leader_proxy_") && name.contains("cluster=\"main\""), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let proxy = measured().await;
+    let (content_type, text) = proxy.metrics("*/*").await;
+    assert_eq!(content_type, "text/plain; version=0.0.4; charset=utf-8");
+    assert!(!text.contains("# EOF"));
+    let wanted = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
+    let (content_type, text) = proxy.metrics(wanted).await;
+    assert_eq!(content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert!(text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn promtool_finds_nothing_wrong_with_the_metrics() {
+    let (_, text) = measured().await.metrics("text/plain").await;
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is missing: lab/install installs it with the package prometheus");
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let found = promtool.wait_with_output().unwrap();
+    let words = String::from_utf8_lossy(&found.stdout).into_owned() + &String::from_utf8_lossy(&found.stderr);
+    assert!(found.status.success() && words.is_empty(), "{words}\n{text}");
+}
+
+/// The columns of the page that the metrics themselves tell: type, labels, unit and meaning.
+#[derive(Debug, PartialEq, Eq)]
+struct Described {
+    metric_type: String,
+    labels: BTreeSet<String>,
+    unit: String,
+    meaning: String,
+}
+
+/// Every metric of an exposition by name, without the prefix and the label `cluster` that all of them have.
+fn described(text: &str) -> BTreeMap<String, Described> {
+    let mut metrics: BTreeMap<String, Described> = BTreeMap::new();
+    let mut family = String::new();
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP pg_leader_proxy_") {
+            let (name, meaning) = help.split_once(' ').unwrap();
+            name.clone_into(&mut family);
+            let meaning = meaning.trim_end_matches('.').to_owned();
+            let unit = unit(name).to_owned();
+            let new = Described { metric_type: String::new(), labels: BTreeSet::new(), unit, meaning };
+            metrics.insert(family.clone(), new);
+        } else if let Some(found) = line.strip_prefix("# TYPE ") {
+            found.rsplit(' ').next().unwrap().clone_into(&mut metrics.get_mut(&family).unwrap().metric_type);
+        } else if let Some((_, labels)) = line.split_once('{') {
+            let names = labels.split("\",").filter_map(|label| Some(label.split_once("=\"")?.0.to_owned()));
+            let names = names.filter(|name| name != "cluster" && name != "le");
+            metrics.get_mut(&family).unwrap().labels.extend(names);
+        }
+    }
+    metrics
+}
+
+/// The unit that a name ends with, as Prometheus wants it.
+fn unit(name: &str) -> &'static str {
+    match name.trim_end_matches("_total").rsplit('_').next() {
+        Some("seconds") => "seconds",
+        Some("bytes") => "bytes",
+        _ => "",
+    }
+}
+
+/// The rows of the page of metrics, and what each says about when to worry.
+fn rows(page: &str) -> BTreeMap<String, (Described, String)> {
+    let table = page.lines().filter(|line| line.starts_with("| `"));
+    table
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [name, metric_type, labels, unit, meaning, worry] = cells[..] else { panic!("{line}") };
+            let labels = labels.split(", ").filter(|label| !label.is_empty());
+            let row = Described {
+                metric_type: metric_type.to_owned(),
+                labels: labels.map(|label| label.trim_matches('`').to_owned()).collect(),
+                unit: unit.to_owned(),
+                meaning: meaning.to_owned(),
+            };
+            (name.trim_matches('`').to_owned(), (row, worry.to_owned()))
+        })
+        .collect()
+}
+
+fn page() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/reference/metrics.md")).unwrap()
+}
+
+#[tokio::test]
+async fn the_page_of_metrics_lists_every_metric_as_it_is() {
+    let (_, text) = measured().await.metrics("text/plain").await;
+    let (_, with_replica) = Proxy::with_leader().await.metrics("text/plain").await;
+    let mut exposed = described(&text);
+    // Only a replica has a lag, and after the failover there is none.
+    for (name, metric) in described(&with_replica) {
+        exposed.get_mut(&name).unwrap().labels.extend(metric.labels);
+    }
+    let mut listed = BTreeMap::new();
+    for (name, (row, worry)) in rows(&page()) {
+        assert!(!worry.is_empty(), "{name} does not say when to worry");
+        listed.insert(name, row);
+    }
+    assert_eq!(listed, exposed);
+}
+
+#[test]
+fn promtool_accepts_the_alerts_of_the_page() {
+    let page = page();
+    let rules = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.yml");
+    fs::write(&file, rules).unwrap();
+    let checked = Command::new("promtool").args(["check", "rules"]).arg(&file).output();
+    let checked = checked.expect("promtool is missing: lab/install installs it with the package prometheus");
+    let text =
+        String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{text}");
+    let names = used_metrics(rules);
+    let listed = rows(&page);
+    assert!(names.len() > 3 && names.iter().all(|name| listed.contains_key(name)), "{names:?}");
+}
+
+/// The metrics that alerts use, without the prefix.
+fn used_metrics(rules: &str) -> BTreeSet<String> {
+    let used = rules.split("pg_leader_proxy_").skip(1);
+    used.map(|rest| rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()).collect()
+}
