@@ -151,7 +151,7 @@ job "pg-leader-proxy" {
       driver = "pg-leader-proxy"
 
       # What a stop, a restart and an update give to the open sessions. Whoever is connected goes on for so long and is
-      # terminated then; whoever connects meanwhile waits for the next process, so that this is also the longest wait of a
+      # terminated then; clients that connect meanwhile wait for the next process, so that this is also the longest wait of a
       # new client, plus what Nomad takes to start it. A longer time is kinder to sessions and harder on new clients.
       kill_timeout = "2s"
 

@@ -72,7 +72,7 @@ async fn failed<E: std::error::Error + Send + Sync + 'static>(ended: Result<Infa
     sleep(RETRY).await;
 }
 
-/// Waits for ever if the sender of the configuration is gone: the process is about to exit.
+/// Never returns once the sender of the configuration is dropped, because the process is about to exit.
 async fn stay_if_gone(changed: Result<(), watch::error::RecvError>) {
     if changed.is_err() {
         std::future::pending().await

@@ -1,6 +1,6 @@
 //! How the program ends.
 
-/// How the program ends, for whoever started it. The numbers are those of `sysexits.h`.
+/// The exit codes of the program, as `sysexits.h` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// All is well.

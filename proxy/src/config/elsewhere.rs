@@ -95,7 +95,7 @@ const WORDS: &[Word] = &[
     haproxy(&["nbthread"], Is("session.workers", "0 means one for each processor core")),
     haproxy(
         &["retries", "option redispatch", "redispatch"],
-        NotNeeded("a client that waits is connected to whoever leads, until `write.hold_timeout` is over"),
+        NotNeeded("a waiting client is connected to the next leader, or gets an error after `write.hold_timeout`"),
     ),
     haproxy(&["balance", "weight"], NotNeeded("a reader goes to the replica with the fewest sessions")),
     haproxy(
@@ -193,7 +193,7 @@ const WORDS: &[Word] = &[
     pgbouncer(&["verbose"], Is("log.filter", "a level such as `info` or `debug`")),
     pgbouncer(
         &["admin_users", "stats_users"],
-        Is("admin.listen", "it answers over HTTP, to whoever reaches it"),
+        Is("admin.listen", "it answers over HTTP, to everybody who can reach it"),
     ),
     patroni(&["ttl", "loop_wait", "retry_timeout", "synchronous_mode", "standby_cluster"], NOT_READ_TWICE),
     patroni(&["maximum_lag_on_failover"], Is("read.max_lag", "it decides which replicas take readers")),

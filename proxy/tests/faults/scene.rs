@@ -174,7 +174,7 @@ impl Scene {
                 let at = client.began + client.took;
                 assert!(
                     terminated_with_the_others(failure, at, &history),
-                    "turned away {:?} ago after {:?}: {words}, {failure:?}\n{log}",
+                    "rejected {:?} ago after {:?}: {words}, {failure:?}\n{log}",
                     at.elapsed(),
                     client.took
                 );

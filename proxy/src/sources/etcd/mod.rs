@@ -43,7 +43,7 @@ impl EtcdSource {
         Self { config, sender: ObservationSender::new(observations) }
     }
 
-    /// Runs for ever.
+    /// Runs until it is dropped.
     ///
     /// # Errors
     /// [`EtcdError::ReceiverGone`] if the receiver of observations is gone.

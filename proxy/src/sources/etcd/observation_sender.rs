@@ -67,7 +67,7 @@ impl ObservationSender {
         Ok(())
     }
 
-    /// Reports silence whenever no linearizable answer has arrived for `limit`. Runs for ever.
+    /// Reports silence whenever no linearizable answer has arrived for `limit`. Runs until it is dropped.
     pub(super) async fn watch_for_silence(
         &self,
         limit: Duration,
