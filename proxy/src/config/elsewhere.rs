@@ -95,7 +95,9 @@ const WORDS: &[Word] = &[
     haproxy(&["nbthread"], Is("session.workers", "0 means one for each processor core")),
     haproxy(
         &["retries", "option redispatch", "redispatch"],
-        NotNeeded("a waiting client is connected to the next leader, or gets an error after `write.hold_timeout`"),
+        NotNeeded(
+            "a waiting client is connected to the next leader, or gets an error after `write.hold_timeout`",
+        ),
     ),
     haproxy(&["balance", "weight"], NotNeeded("a reader goes to the replica with the fewest sessions")),
     haproxy(
