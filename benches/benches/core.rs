@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Revision,
-    Role, Router, ServerAddr, Stamped, SystemId, Timeline,
+    Role, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 
 /// Members of the clusters: the smallest that fails over, and a large one.
@@ -59,12 +59,14 @@ impl Scene {
             Role::Replica { timeline: Some(Timeline(1)), received, replayed: received, streaming: true }
         };
         let member = self.names[number].clone();
+        let server = u16::try_from(number).unwrap_or_default();
         Observation::Probe {
             addr: addr(&member),
             member,
+            socket: Some(([10, 0, 0, 1], 5432 + server).into()),
             sent: self.now,
-            connection: ProbeConnection::Persistent,
-            outcome: Ok(ProbeReply { system_id: SystemId(1), role }),
+            connection: ProbeConnection::Persistent { since: Moment::default() },
+            outcome: Ok(ProbeReply { system_id: SystemId(1), started: StartTime(server.into()), role }),
         }
     }
 

@@ -14,13 +14,14 @@ const WAITING_MAX: usize = 16;
 /// An event for an orchestrator. [`Display`](fmt::Display) gives the message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRecord {
-    /// The kind, for programs: `leader`, `leader_change`, `resumed`, `fenced`, `two_primaries` or
-    /// `two_primaries_resolved`.
+    /// The kind, for programs: `leader`, `leader_change`, `resumed`, `fenced`, the code of a [`core::Alarm`], or
+    /// `alarm_over`.
     pub kind: String,
     /// The message, for people.
     pub message: String,
     /// The facts of the message that apply: `member`, `timeline`, `epoch`, `terminated` and `held` (counts),
-    /// `write_downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]) and `primaries`.
+    /// `write_downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]), `alarm` (the code
+    /// of a [`core::Alarm`]) and `primaries`.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -53,8 +54,7 @@ impl From<&core::Event> for EventRecord {
                     ("reason", reason.code().to_owned()),
                 ]
             }
-            core::Event::TwoPrimaries(primaries) => vec![("primaries", names(primaries))],
-            core::Event::TwoPrimariesResolved => Vec::new(),
+            core::Event::Alarm(alarm) | core::Event::AlarmOver(alarm) => alarm_facts(alarm),
         };
         Self {
             kind: event.code().to_owned(),
@@ -62,6 +62,15 @@ impl From<&core::Event> for EventRecord {
             annotations: facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect(),
         }
     }
+}
+
+fn alarm_facts(alarm: &core::Alarm) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("alarm", alarm.code().to_owned())];
+    facts.extend(alarm.member().map(|member| ("member", member.to_string())));
+    if let core::Alarm::TwoPrimaries(primaries) = alarm {
+        facts.push(("primaries", names(primaries)));
+    }
+    facts
 }
 
 fn names(primaries: &[(core::MemberName, core::Timeline)]) -> String {
@@ -82,8 +91,8 @@ pub(crate) fn log(event: &core::Event) {
         core::Event::Fenced(lasting, reason) => {
             warn!(write_downtime_ms = lasting.as_millis(), reason = reason.code(), "{event}");
         }
-        core::Event::TwoPrimaries(primaries) => warn!(primaries = names(primaries), "{event}"),
-        core::Event::TwoPrimariesResolved => info!("{event}"),
+        core::Event::Alarm(alarm) => warn!(alarm = alarm.code(), "{event}"),
+        core::Event::AlarmOver(alarm) => info!(alarm = alarm.code(), "{event}"),
     }
 }
 

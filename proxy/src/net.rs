@@ -1,12 +1,11 @@
 //! Sockets: listening, connecting, TCP options and resets.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use pg_leader_proxy_core::ServerAddr;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
@@ -59,23 +58,19 @@ impl SocketOptions {
     }
 }
 
-/// Connects to a server within `timeout`, trying each address of its host name in turn.
+/// Connects to a server within `timeout`.
 ///
 /// # Errors
-/// The error of the last address tried, or `TimedOut`.
-pub async fn connect(addr: &ServerAddr, timeout: Duration, options: &SocketOptions) -> io::Result<TcpStream> {
+/// The error of the operating system, or `TimedOut`.
+pub async fn connect(
+    server: SocketAddr,
+    timeout: Duration,
+    options: &SocketOptions,
+) -> io::Result<TcpStream> {
     let connecting = async {
-        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-        for addr in resolve(addr).await? {
-            match TcpStream::connect(addr).await {
-                Ok(stream) => {
-                    options.apply(&stream)?;
-                    return Ok(stream);
-                }
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
+        let stream = TcpStream::connect(server).await?;
+        options.apply(&stream)?;
+        Ok(stream)
     };
     within(timeout, connecting).await
 }
@@ -90,13 +85,6 @@ pub fn within<T>(
 ) -> impl Future<Output = io::Result<T>> {
     let late = |_| Err(io::ErrorKind::TimedOut.into());
     tokio::time::timeout(bound, work).map(move |done| done.unwrap_or_else(late))
-}
-
-async fn resolve(addr: &ServerAddr) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = addr.host().parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, addr.port())]);
-    }
-    Ok(tokio::net::lookup_host((addr.host(), addr.port())).await?.collect())
 }
 
 /// Makes closing `stream` a reset (`SO_LINGER` 0): unsent bytes are discarded, and a peer that is blocked in a write

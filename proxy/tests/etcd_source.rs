@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::unwrap_in_result)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use etcd_client::{CompactionOptions, ConnectOptions, Permission, TlsOptions};
 use pg_leader_proxy::clock;
 use pg_leader_proxy::config::{EtcdTls, Secret};
+use pg_leader_proxy::sources::clock::ClockWatcher;
 use pg_leader_proxy::sources::etcd::check_endpoint;
-use pg_leader_proxy_core::{ClusterConfig, MemberName, Observation, ServerAddr, SystemId};
+use pg_leader_proxy_core::{ClusterConfig, ConfigProblem, MemberName, Observation, ServerAddr, SystemId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 
 mod loopback;
@@ -34,6 +38,7 @@ async fn the_first_read_sends_everything_and_the_leader_key_with_its_lease_last(
     let addrs: Vec<String> = members.values().map(|member| member.addr.to_string()).collect();
     assert_eq!(addrs, ["10.0.0.1:5432", "10.0.0.2:5432"]);
     assert_eq!(source.next().await, Observation::Config(ClusterConfig::default()));
+    assert_eq!(source.next().await, Observation::Failsafe(BTreeSet::new()));
     assert_eq!(source.next().await, Observation::Switchover { announced: false });
     assert_eq!(source.next().await, Observation::Initialize(Some(SystemId(7_412_345_678_901_234_567))));
     let Observation::LeaderKey { key: Some(key), lease: Some(lease), seen } = source.next().await else {
@@ -75,13 +80,115 @@ async fn puts_and_deletions_are_pushed_and_a_lease_is_confirmed_at_once() {
     source.lease("b").await;
 
     patroni.put("config", r#"{"pause":true,"standby_cluster":{"host":"x"}}"#).await;
-    let paused = ClusterConfig { paused: true, standby_cluster: true, failsafe_mode: false };
+    let paused = ClusterConfig { paused: true, standby_cluster: true, ..ClusterConfig::default() };
     source.wait_for("the pause", |seen| (*seen == Observation::Config(paused)).then_some(())).await;
     patroni.delete("members/a").await;
     let left = |seen: &Observation| matches!(seen, Observation::Members(all) if all.len() == 1).then_some(());
     source.wait_for("that a left", left).await;
     patroni.delete("initialize").await;
     source.wait_for("no identifier", |seen| (*seen == Observation::Initialize(None)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_broken_or_gone_is_told_apart_from_one_that_says_nothing() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    let mut source = Source::start(config(vec![etcd.url()]));
+    source.lease("a").await;
+    let lost = |problem: ConfigProblem| {
+        move |seen: &Observation| (*seen == Observation::ConfigLost(problem)).then_some(())
+    };
+    for broken in ["", "{\"ttl\":", "5"] {
+        patroni.put("config", broken).await;
+        source.wait_for(broken, lost(ConfigProblem::Unreadable)).await;
+        patroni.put("config", "{}").await;
+        let usual = Observation::Config(ClusterConfig::default());
+        source.wait_for("a good one", |seen| (*seen == usual).then_some(())).await;
+    }
+    patroni.delete("config").await;
+    source.wait_for("that it is gone", lost(ConfigProblem::Deleted)).await;
+}
+
+#[tokio::test]
+async fn the_members_of_failsafe_mode_are_read_and_pushed() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    patroni
+        .put("failsafe", r#"{"a":"http://10.0.0.1:8008/patroni","b":"http://10.0.0.2:8008/patroni"}"#)
+        .await;
+    let mut source = Source::start(config(vec![etcd.url()]));
+    let names =
+        |names: &[&str]| Observation::Failsafe(names.iter().map(|name| MemberName::new(name)).collect());
+    let both = names(&["a", "b"]);
+    source.wait_for("both", |seen| (*seen == both).then_some(())).await;
+    patroni.put("failsafe", r#"{"a":"http://10.0.0.1:8008/patroni"}"#).await;
+    let one = names(&["a"]);
+    source.wait_for("one", |seen| (*seen == one).then_some(())).await;
+    patroni.delete("failsafe").await;
+    let none = names(&[]);
+    source.wait_for("none", |seen| (*seen == none).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_lease_is_read_the_more_often_the_less_of_it_is_left() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    let lease = patroni.bootstrap(9).await;
+    let mut seldom = config(vec![etcd.url()]);
+    seldom.refresh_interval = Duration::from_secs(3600);
+    let mut source = Source::start(seldom);
+    let mut reads = vec![source.lease("a").await.1];
+    while reads.last().unwrap().fact > Duration::from_secs(3) {
+        reads.push(source.lease("a").await.1);
+    }
+    // Half of what is left until two seconds before the end, and so on: three reads at least, each sooner than the last.
+    assert!(reads.len() >= 3, "{reads:?}");
+    let horizon = reads[0].sent + reads[0].fact - Duration::from_secs(2);
+    assert!(reads.last().unwrap().sent < horizon, "{reads:?}");
+    // A renewal makes no event, and is seen all the same.
+    patroni.0.lease_keep_alive(lease).await.unwrap().0.keep_alive().await.unwrap();
+    let renewed = loop {
+        let (_, read) = source.lease("a").await;
+        if read.fact > Duration::from_secs(3) {
+            break read;
+        }
+    };
+    assert!(renewed.fact > Duration::from_secs(5), "{renewed:?}");
+}
+
+#[tokio::test]
+async fn after_a_step_of_the_clock_everything_is_read_again_at_once() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(3600).await;
+    let mut seldom = config(vec![etcd.url()]);
+    seldom.refresh_interval = Duration::from_secs(3600);
+    let mut watching = tokio::task::JoinSet::new();
+    let stepped = Arc::new(AtomicBool::new(false));
+    let step = Arc::clone(&stepped);
+    let clocks = move || {
+        let now = clock::now();
+        let ahead = if step.load(Ordering::Relaxed) { Duration::from_secs(60) } else { Duration::ZERO };
+        (now, now.since_boot() + ahead)
+    };
+    let mut source = Source::rereading(seldom, |observations| {
+        let watcher = ClockWatcher::new(clocks, observations);
+        let steps = watcher.steps();
+        watching.spawn(watcher.run());
+        steps
+    });
+    source.lease("a").await;
+    stepped.store(true, Ordering::Relaxed);
+    let at = source
+        .wait_for("the step", |seen| match seen {
+            Observation::ClockStepped { at } => Some(*at),
+            _ => None,
+        })
+        .await;
+    let (_, read) = source.lease("a").await;
+    assert!(read.sent >= at, "read at {} after a step at {at}", read.sent);
 }
 
 fn announced(wanted: bool) -> impl Fn(&Observation) -> Option<()> {

@@ -13,8 +13,8 @@ use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::{SessionSettings, Shared};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
-    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
-    Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, SystemId, Timeline,
+    Admission, LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply,
+    Reason, Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
@@ -81,9 +81,10 @@ impl Rig {
         let target = Target {
             member: MemberName::new("a"),
             addr: ServerAddr::new(&server.ip().to_string(), server.port()),
+            socket: server,
             epoch: epoch(),
             grant: Arc::new(Grant::until(Moment::from_boot(Duration::MAX))),
-            hold_reason: None,
+            admission: Admission::Open,
             counters: None,
             sessions: Arc::default(),
         };
@@ -143,9 +144,10 @@ fn epoch() -> RouteEpoch {
         Observation::Probe {
             member: name,
             addr,
+            socket: Some(([10, 0, 0, 1], 5432).into()),
             sent: now,
-            connection: ProbeConnection::Persistent,
-            outcome: Ok(ProbeReply { system_id: SystemId(1), role }),
+            connection: ProbeConnection::New,
+            outcome: Ok(ProbeReply { system_id: SystemId(1), started: StartTime(1), role }),
         },
     ] {
         router.observe(fact, now);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The name of a PostgreSQL instance as the cluster knows it (`name` in Patroni's configuration).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +70,23 @@ impl fmt::Display for SystemId {
     }
 }
 
-/// PostgreSQL's timeline ID. Each promotion increases it by at least one.
+/// When a server process started, by the server's own clock: microseconds since the Unix epoch
+/// (`pg_postmaster_start_time()`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StartTime(pub i64);
+
+/// One run of one PostgreSQL server, whatever its address is written like and whatever name it has in the cluster.
+///
+/// A server that is a primary stays one for the whole run: only a restart takes it back into recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId {
+    /// The cluster that its data belongs to.
+    pub system_id: SystemId,
+    /// When its postmaster started.
+    pub started: StartTime,
+}
+
+/// PostgreSQL's timeline id: it grows by at least one with each promotion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timeline(pub u32);
 
@@ -120,8 +137,8 @@ pub struct LeaderKey {
     pub create_revision: Revision,
 }
 
-/// The settings of Patroni's dynamic configuration that affect routing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The parts of Patroni's dynamic configuration that change what a router must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClusterConfig {
     /// Maintenance mode (`pause`): no automatic failover, and the primary may run without a leader key.
     pub paused: bool,
@@ -129,4 +146,13 @@ pub struct ClusterConfig {
     pub standby_cluster: bool,
     /// Failsafe mode: Patroni keeps its primary while the DCS is down, as long as the primary reaches all members.
     pub failsafe_mode: bool,
+    /// The length of the leader's lease (`ttl`).
+    pub ttl: Duration,
+}
+
+impl Default for ClusterConfig {
+    /// What Patroni takes for granted where its configuration says nothing.
+    fn default() -> Self {
+        Self { paused: false, standby_cluster: false, failsafe_mode: false, ttl: Duration::from_secs(30) }
+    }
 }

@@ -1,8 +1,9 @@
-//! Events: what an operator should hear about without reading the log, and the message for each.
+//! Events: what is worth telling an operator who does not read the log, and the sentences that tell it.
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::alarm::Alarm;
 use crate::cluster::{MemberName, Timeline};
 use crate::display::{Counted, HumanDuration};
 use crate::epoch::RouteEpoch;
@@ -15,10 +16,10 @@ pub enum Event {
     Leader(LeaderEvent),
     /// Nothing has been forwarded for this long, for this reason.
     Fenced(Duration, Reason),
-    /// These members all report that they are out of recovery; there are at least two.
-    TwoPrimaries(Vec<(MemberName, Timeline)>),
-    /// At most one member reports that it is out of recovery again.
-    TwoPrimariesResolved,
+    /// Something is wrong.
+    Alarm(Alarm),
+    /// Nothing of this kind is wrong any more; this was told of it last.
+    AlarmOver(Alarm),
 }
 
 /// A confirmed leader, and what the change cost. "Since then" means since the last leader event.
@@ -70,8 +71,8 @@ impl Event {
             Self::Leader(LeaderEvent { change: LeaderChange::Changed, .. }) => "leader_change",
             Self::Leader(LeaderEvent { change: LeaderChange::Resumed, .. }) => "resumed",
             Self::Fenced(..) => "fenced",
-            Self::TwoPrimaries(_) => "two_primaries",
-            Self::TwoPrimariesResolved => "two_primaries_resolved",
+            Self::Alarm(alarm) => alarm.code(),
+            Self::AlarmOver(_) => "alarm_over",
         }
     }
 }
@@ -83,18 +84,9 @@ impl fmt::Display for Event {
             Self::Fenced(lasting, reason) => {
                 write!(f, "no leader for {}: {reason}; clients are held", HumanDuration(*lasting))
             }
-            Self::TwoPrimaries(primaries) => {
-                match primaries.len() {
-                    2 => f.write_str("two primaries")?,
-                    count => write!(f, "{count} primaries")?,
-                }
-                for (index, (member, timeline)) in primaries.iter().enumerate() {
-                    let before = if index == 0 { ":" } else { "," };
-                    write!(f, "{before} {member} (timeline {timeline})")?;
-                }
-                Ok(())
-            }
-            Self::TwoPrimariesResolved => f.write_str("no longer two primaries"),
+            Self::Alarm(alarm) => alarm.fmt(f),
+            Self::AlarmOver(Alarm::TwoPrimaries(_)) => f.write_str("no longer two primaries"),
+            Self::AlarmOver(alarm) => write!(f, "over: {alarm}"),
         }
     }
 }
@@ -187,10 +179,10 @@ mod tests {
     fn other_events_name_the_members_and_the_reason() {
         let primary = |name: &str, timeline| (MemberName::new(name), Timeline(timeline));
         let mut primaries = vec![primary("a", 4), primary("b", 5)];
-        let two = Event::TwoPrimaries(primaries.clone()).to_string();
+        let two = Event::Alarm(Alarm::TwoPrimaries(primaries.clone())).to_string();
         assert_eq!(two, "two primaries: a (timeline 4), b (timeline 5)");
         primaries.push(primary("c", 5));
-        let three = Event::TwoPrimaries(primaries).to_string();
+        let three = Event::Alarm(Alarm::TwoPrimaries(primaries)).to_string();
         assert_eq!(three, "3 primaries: a (timeline 4), b (timeline 5), c (timeline 5)");
         let fenced = Event::Fenced(Duration::from_millis(3007), Reason::NoLeader).to_string();
         assert_eq!(fenced, "no leader for 3 s: no member holds the leader key; clients are held");

@@ -19,10 +19,14 @@
 //! 5. A new router refuses.
 //! 6. After any fault ends, routing resumes without a restart.
 //! 7. No acknowledgement reaches a client from a server that the router knew not to be the leader.
+//! 8. A session of a leader whose lease is confirmed ends only for a reason that makes it unsafe or dead: the key is gone or
+//!    another's, the horizon passes, the server says otherwise or is down, or the cluster follows another one.
 //!
 //! `tests/laws.rs` checks each law against thousands of random histories, and `tests/exhaustive.rs` against every short
 //! history of a small alphabet.
 
+mod admission;
+mod alarm;
 mod cluster;
 pub mod display;
 mod epoch;
@@ -30,6 +34,7 @@ mod event;
 mod evidence;
 mod failover;
 mod leadership;
+mod lease_read;
 mod moment;
 mod notifier;
 mod observation;
@@ -38,19 +43,24 @@ mod reason;
 mod replicas;
 mod router;
 mod routing;
+mod urgency;
 
+pub use admission::Admission;
+pub use alarm::{AddressLeadsTo, Alarm};
 pub use cluster::{
-    ClusterConfig, LeaderKey, Lsn, Member, MemberName, Revision, ServerAddr, SystemId, Timeline,
+    ClusterConfig, LeaderKey, Lsn, Member, MemberName, Revision, ServerAddr, ServerId, StartTime, SystemId,
+    Timeline,
 };
 pub use epoch::RouteEpoch;
 pub use event::{Event, Impact, LeaderChange, LeaderEvent};
-pub use evidence::{Dcs, Evidence, LeaseEvidence, ServerView};
+pub use evidence::{Dcs, Evidence, LeaseEvidence, MemberView, SocketView};
 pub use failover::{FailoverLog, FailoverReport, FailoverStep};
 pub use leadership::{Basis, Leader};
+pub use lease_read::lease_read_pause;
 pub use moment::{Moment, Stamped};
 pub use notifier::Notifier;
-pub use observation::{Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
+pub use observation::{ConfigProblem, Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
 pub use policy::{AgeLimit, OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
 pub use reason::Reason;
 pub use router::Router;
-pub use routing::{Admission, ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};
+pub use routing::{OpenSessions, ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};

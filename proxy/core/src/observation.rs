@@ -1,10 +1,13 @@
 //! Observations: every kind of fact that the router can be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::{ClusterConfig, LeaderKey, Lsn, Member, MemberName, ServerAddr, SystemId, Timeline};
+use crate::cluster::{
+    ClusterConfig, LeaderKey, Lsn, Member, MemberName, ServerAddr, ServerId, StartTime, SystemId, Timeline,
+};
 use crate::moment::{Moment, Stamped};
 
 /// One fact about the cluster.
@@ -28,26 +31,48 @@ pub enum Observation {
     },
     /// All members that the DCS lists now.
     Members(BTreeMap<MemberName, Member>),
-    /// Patroni's dynamic configuration.
+    /// The cluster's dynamic configuration, whenever it can be read.
     Config(ClusterConfig),
-    /// Patroni's `failover` key: a switchover was requested, or the request is gone.
+    /// The cluster's dynamic configuration is gone or cannot be read: the last one stays in force.
+    ConfigLost(ConfigProblem),
+    /// The `failsafe` key: the members that Patroni's failsafe mode must reach; empty when there is no such key.
+    Failsafe(BTreeSet<MemberName>),
+    /// The `failover` key: somebody asked for a change of leader, or the request is gone.
     Switchover {
         /// Whether there is a request.
         announced: bool,
     },
-    /// Patroni's `initialize` key: the cluster's system identifier; `None` while the cluster is being created.
+    /// The `initialize` key: the system identifier of this cluster; `None` while it is being created, and when the key
+    /// is gone.
     Initialize(Option<SystemId>),
     /// No endpoint of the DCS gave a linearizable answer.
     DcsSilent {
         /// When that became known.
         since: Moment,
     },
-    /// The outcome of probing one server.
+    /// The wall clock moved against the clock of the moments: this machine may have stood still without counting it, so
+    /// nothing that was asked before proves anything.
+    ClockStepped {
+        /// When that was noticed.
+        at: Moment,
+    },
+    /// The address of a member leads to another socket than before.
+    Address {
+        /// Whose address.
+        member: MemberName,
+        /// The address, as the cluster publishes it.
+        addr: ServerAddr,
+        /// Where it leads now.
+        socket: SocketAddr,
+    },
+    /// A server was asked, and this came of it.
     Probe {
         /// The member that was probed.
         member: MemberName,
-        /// The address that was probed. It must still be the member's address, or the outcome is ignored.
+        /// The address that was published for it when it was asked.
         addr: ServerAddr,
+        /// The socket that answered, or did not; `None` when the address leads nowhere.
+        socket: Option<SocketAddr>,
         /// When the question was sent.
         sent: Moment,
         /// Over which connection.
@@ -57,12 +82,25 @@ pub enum Observation {
     },
 }
 
-/// The connection that a probe used.
+/// Why there is no readable configuration of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConfigProblem {
+    /// The key was deleted.
+    Deleted,
+    /// Its value is not what Patroni writes.
+    Unreadable,
+}
+
+/// How a probe reached a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeConnection {
-    /// The connection that stays open: it shows the server's role.
-    Persistent,
-    /// A connection opened for this probe alone: it also shows whether the server accepts connections.
+    /// Over the connection that is kept open, or that is to be: it tells what the server is.
+    Persistent {
+        /// When the connection was asked for. One that was made after an attempt failed shows that the server takes
+        /// connections again.
+        since: Moment,
+    },
+    /// Over a connection made for this one question: it also tells whether the server still takes connections.
     New,
 }
 
@@ -71,11 +109,18 @@ pub enum ProbeConnection {
 pub struct ProbeReply {
     /// The system identifier of its cluster.
     pub system_id: SystemId,
-    /// Whether it is a primary or a replica.
+    /// When it started.
+    pub started: StartTime,
+    /// Whether it writes or follows.
     pub role: Role,
 }
 
 impl ProbeReply {
+    /// Which run of which server this is.
+    pub const fn server(&self) -> ServerId {
+        ServerId { system_id: self.system_id, started: self.started }
+    }
+
     /// Whether the server is out of recovery.
     pub const fn is_primary(&self) -> bool {
         matches!(self.role, Role::Primary { .. })
@@ -116,13 +161,17 @@ pub enum Role {
 /// Why a probe got no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProbeFailure {
-    /// Nothing listens at the address, or the connection was reset: the server process is gone.
+    /// Nothing listens there (ECONNREFUSED): the server process is gone.
     Refused,
-    /// No reply in time. The server may be slow, frozen, or behind a network that drops packets.
+    /// The connection was made and broke, by a reset or an early end.
+    Reset,
+    /// The name of its host cannot be looked up, so nobody was asked.
+    Unresolved,
+    /// No answer in time. The server may be slow, frozen, or behind a network that swallows packets.
     TimedOut,
     /// SQLSTATE 57P03: the server is starting, or recovering from a crash.
     StartingUp,
-    /// SQLSTATE 57P01 or 57P03: the server is shutting down.
+    /// SQLSTATE 57P03: it is going down.
     ShuttingDown,
     /// SQLSTATE 53300: the server runs, but has no free connection for the monitoring user.
     TooManyConnections,
@@ -133,9 +182,11 @@ pub enum ProbeFailure {
 }
 
 impl ProbeFailure {
-    /// All failures, for metrics with one series for each.
-    pub const ALL: [Self; 7] = [
+    /// Every failure, for metrics that name them all.
+    pub const ALL: [Self; 9] = [
         Self::Refused,
+        Self::Reset,
+        Self::Unresolved,
         Self::TimedOut,
         Self::StartingUp,
         Self::ShuttingDown,
@@ -144,11 +195,25 @@ impl ProbeFailure {
         Self::Failed,
     ];
 
-    /// Whether this failure discards the last reply at once. Other failures only let it grow too old.
-    pub const fn contradicts(self) -> bool {
+    /// Whether a server whose kept connection cannot be made again for this reason is down. The other failures only
+    /// let its last reply grow old.
+    pub const fn means_down(self) -> bool {
         match self {
             Self::Refused | Self::StartingUp | Self::ShuttingDown => true,
-            Self::TimedOut | Self::TooManyConnections | Self::Denied | Self::Failed => false,
+            Self::Reset
+            | Self::Unresolved
+            | Self::TimedOut
+            | Self::TooManyConnections
+            | Self::Denied
+            | Self::Failed => false,
+        }
+    }
+
+    /// Whether a new connection of a user would meet the same failure. The others concern the monitoring user alone.
+    pub const fn keeps_users_out(self) -> bool {
+        match self {
+            Self::Refused | Self::Reset | Self::TimedOut | Self::StartingUp | Self::ShuttingDown => true,
+            Self::Unresolved | Self::TooManyConnections | Self::Denied | Self::Failed => false,
         }
     }
 
@@ -156,6 +221,8 @@ impl ProbeFailure {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::Unresolved => "unresolved",
             Self::TimedOut => "timed_out",
             Self::StartingUp => "starting_up",
             Self::ShuttingDown => "shutting_down",
@@ -170,6 +237,8 @@ impl fmt::Display for ProbeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Refused => "refuses connections",
+            Self::Reset => "breaks connections off",
+            Self::Unresolved => "has an address that cannot be looked up",
             Self::TimedOut => "does not answer in time",
             Self::StartingUp => "is starting up",
             Self::ShuttingDown => "is shutting down",

@@ -18,8 +18,12 @@ pub enum Sources {
 /// What to do when the DCS is silent and the last confirmed lease has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnDcsLoss {
-    /// Follow the all-members rule: go on while every known member replies and only the last holder of the leader key
-    /// is out of recovery. Patroni's failsafe mode needs this.
+    /// What Patroni itself does. In failsafe mode its primary goes on while every member of the `failsafe` key answers;
+    /// in maintenance mode (pause) it goes on, so every member must answer; otherwise Patroni demotes it, so nothing is
+    /// forwarded.
+    Auto,
+    /// Go on while every member that was seen within the last hour answers and exactly one, the last holder of the key,
+    /// is out of recovery.
     AllMembers,
     /// Forward nothing until the DCS answers again.
     Fence,
@@ -42,11 +46,16 @@ pub struct PolicyOptions {
     /// How long before its end a lease is no longer trusted. The margin covers etcd's granularity of 0.5 s and the drift
     /// between two clocks over one lease.
     pub lease_margin: Duration,
-    /// The maximum age of the leader's own reply, counted from when the probe was sent.
+    /// How old the leader's own reply may be for new sessions to go there. Open ones go on as long as its lease is
+    /// confirmed.
     pub max_probe_age: Duration,
-    /// The maximum age of any other member's reply under the all-members rule, counted from when the probe was sent.
+    /// How old the reply of any other member may be under the all-members rule, where its silence counts; and for how
+    /// long sessions go on there when the leader key or the list of members has just changed.
     pub max_member_probe_age: Duration,
-    /// How often each server is probed while nothing happens. Each maximum age must be at least two intervals.
+    /// For how long sessions are kept, without a byte passing, after the wall clock was stepped: until then something
+    /// must have been confirmed anew.
+    pub max_suspension: Duration,
+    /// How often each server is asked when nothing is happening; the limits must leave room for two questions.
     pub probe_interval: Duration,
     /// What to do when the DCS is silent.
     pub on_dcs_loss: OnDcsLoss,
@@ -63,8 +72,9 @@ impl Default for PolicyOptions {
             lease_margin: Duration::from_secs(2),
             max_probe_age: Duration::from_secs(5),
             max_member_probe_age: Duration::from_secs(2),
+            max_suspension: Duration::from_secs(4),
             probe_interval: Duration::from_millis(500),
-            on_dcs_loss: OnDcsLoss::AllMembers,
+            on_dcs_loss: OnDcsLoss::Auto,
             max_lag_bytes: None,
             read_fallback: ReadFallback::Hold,
         }

@@ -1,18 +1,18 @@
-//! Reasons: why nothing is forwarded, with one code and one text for logs, metrics, the admin page and clients.
+//! Reasons: why sessions wait or end, in one enum that logs, metrics, the admin page and clients all quote.
 
 use std::fmt;
 
 use crate::cluster::{MemberName, SystemId, Timeline};
 use crate::observation::ProbeFailure;
 
-/// Why a route forwards nothing. The *leader* is the member that the leader key names.
+/// Why a route forwards to nobody, or a server takes no new sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Nothing has been observed yet.
     Starting,
     /// No member holds the leader key.
     NoLeader,
-    /// The cluster publishes no address for the leader.
+    /// The leader key names a member that the cluster never published an address of.
     LeaderAddressUnknown(MemberName),
     /// The leader's lease has not been confirmed yet.
     LeaseUnconfirmed(MemberName),
@@ -22,46 +22,80 @@ pub enum Reason {
     LeaderNotProbed(MemberName),
     /// The leader is still in recovery, or again.
     LeaderInRecovery(MemberName),
-    /// Probes of the leader fail.
+    /// The holder of the key gave no reply.
     LeaderProbeFailed(MemberName, ProbeFailure),
-    /// The leader's last reply is too old.
+    /// The holder's last reply is too old.
     LeaderSilent(MemberName),
     /// The leader accepts no new connections, although it replies on open ones.
     LeaderNotAcceptingConnections(MemberName),
-    /// The server at the member's address has another system identifier: it belongs to another cluster.
+    /// The holder's published address leads to another primary than the one that its sessions are on.
+    LeaderAmbiguous(MemberName),
+    /// The server at the member's address belongs to another cluster.
     SystemIdMismatch(MemberName, SystemId),
     /// The cluster is being created and has no system identifier yet.
     Bootstrapping,
-    /// Another member reports a higher timeline than the leader.
-    TimelineBehind {
-        /// The leader.
-        member: MemberName,
-        /// Its timeline.
-        timeline: Timeline,
-        /// The highest timeline that any member reports.
-        highest: Timeline,
-    },
-    /// The cluster is a standby cluster and takes no writes.
+    /// The cluster follows another one and takes no writes.
     StandbyCluster,
-    /// The DCS is silent, the last confirmed lease has expired, and the policy is to fence.
+    /// The wall clock was stepped, and nothing has been confirmed since.
+    ClockStepped,
+    /// The DCS is silent past the lease, and nothing else is accepted as a proof.
     DcsSilent,
     /// All-members rule: no member is known.
     NoMembers,
-    /// All-members rule: this member is silent, so it might have been promoted.
+    /// All-members rule: only this member is known, so nobody contradicts it.
+    SingleMember(MemberName),
+    /// All-members rule: the failsafe key names a member whose address is not known.
+    MemberAddressUnknown(MemberName),
+    /// All-members rule: the last holder of the key is not named in the failsafe key, so Patroni demotes it.
+    NotInFailsafe(MemberName),
+    /// All-members rule: this member has not answered since the leader key changed, or since it was put on the list.
+    MemberNotProbed(MemberName),
+    /// All-members rule: this member gave no reply, and might have been promoted.
+    MemberProbeFailed(MemberName, ProbeFailure),
+    /// All-members rule: this member's last reply is too old, and it might have been promoted.
     MemberSilent(MemberName),
     /// All-members rule: no member is out of recovery.
     NoPrimary,
-    /// All-members rule: more than one member is out of recovery.
+    /// All-members rule: more than one server is out of recovery.
     TwoPrimaries(MemberName, MemberName),
-    /// All-members rule: the only primary is not the member that last held the leader key.
+    /// All-members rule: another member reports a higher timeline than the primary.
+    TimelineBehind {
+        /// Who is the primary.
+        member: MemberName,
+        /// Its timeline.
+        timeline: Timeline,
+        /// Who reports the highest one.
+        other: MemberName,
+        /// The highest that any member reported.
+        highest: Timeline,
+    },
+    /// All-members rule: the one primary is not the member that held the key last.
     NotLastLeader(MemberName),
-    /// No replica can be read from.
+    /// Read route: no replica takes new sessions.
     NoReplica,
+    /// Read route: this member is the leader, and replicas take the readers.
+    MemberIsLeader(MemberName),
+    /// Read route: this replica was promoted.
+    ReplicaPromoted(MemberName),
+    /// Read route: the cluster does not name this member any more.
+    MemberRecordGone(MemberName),
+    /// Read route: the published address of this member leads elsewhere.
+    ReplicaMoved(MemberName),
+    /// Read route: the last reply of this replica is too old.
+    ReplicaSilent(MemberName),
+    /// Read route: this replica takes no new connections, though it answers on open ones.
+    ReplicaNotAcceptingConnections(MemberName),
+    /// Read route: this replica carries the tag `noloadbalance`.
+    ReplicaTagged(MemberName),
+    /// Read route: this replica is further behind than `max_lag`, or cannot tell how far it is.
+    ReplicaLagging(MemberName),
+    /// Read route: this replica streams from nobody.
+    ReplicaNotStreaming(MemberName),
 }
 
 impl Reason {
-    /// All codes, for metrics with one series for each.
-    pub const CODES: [&'static str; 21] = [
+    /// Every code, for metrics that name them all.
+    pub const CODES: [&'static str; 37] = [
         "starting",
         "no_leader",
         "leader_address_unknown",
@@ -72,22 +106,83 @@ impl Reason {
         "leader_probe_failed",
         "leader_silent",
         "leader_not_accepting_connections",
+        "leader_ambiguous",
         "system_id_mismatch",
         "bootstrapping",
-        "timeline_behind",
         "standby_cluster",
+        "clock_stepped",
         "dcs_silent",
         "no_members",
+        "single_member",
+        "member_address_unknown",
+        "not_in_failsafe",
+        "member_not_probed",
+        "member_probe_failed",
         "member_silent",
         "no_primary",
         "two_primaries",
+        "timeline_behind",
         "not_last_leader",
         "no_replica",
+        "member_is_leader",
+        "replica_promoted",
+        "member_record_gone",
+        "replica_moved",
+        "replica_silent",
+        "replica_not_accepting_connections",
+        "replica_tagged",
+        "replica_lagging",
+        "replica_not_streaming",
     ];
 
     /// The code, used as a metric label and in scenario files. Codes never change after the first release.
     pub const fn code(&self) -> &'static str {
         Self::CODES[self.index()]
+    }
+
+    /// Whether it lasts until somebody mends or changes something: a client gains nothing by waiting long.
+    pub const fn is_lasting(&self) -> bool {
+        match self {
+            Self::StandbyCluster
+            | Self::SystemIdMismatch(..)
+            | Self::SingleMember(_)
+            | Self::LeaderProbeFailed(_, ProbeFailure::Denied | ProbeFailure::Failed)
+            | Self::MemberProbeFailed(_, ProbeFailure::Denied | ProbeFailure::Failed) => true,
+            Self::Starting
+            | Self::NoLeader
+            | Self::LeaderAddressUnknown(_)
+            | Self::LeaseUnconfirmed(_)
+            | Self::LeaseExpiring(_)
+            | Self::LeaderNotProbed(_)
+            | Self::LeaderInRecovery(_)
+            | Self::LeaderProbeFailed(..)
+            | Self::LeaderSilent(_)
+            | Self::LeaderNotAcceptingConnections(_)
+            | Self::LeaderAmbiguous(_)
+            | Self::Bootstrapping
+            | Self::ClockStepped
+            | Self::DcsSilent
+            | Self::NoMembers
+            | Self::MemberAddressUnknown(_)
+            | Self::NotInFailsafe(_)
+            | Self::MemberNotProbed(_)
+            | Self::MemberProbeFailed(..)
+            | Self::MemberSilent(_)
+            | Self::NoPrimary
+            | Self::TwoPrimaries(..)
+            | Self::TimelineBehind { .. }
+            | Self::NotLastLeader(_)
+            | Self::NoReplica
+            | Self::MemberIsLeader(_)
+            | Self::ReplicaPromoted(_)
+            | Self::MemberRecordGone(_)
+            | Self::ReplicaMoved(_)
+            | Self::ReplicaSilent(_)
+            | Self::ReplicaNotAcceptingConnections(_)
+            | Self::ReplicaTagged(_)
+            | Self::ReplicaLagging(_)
+            | Self::ReplicaNotStreaming(_) => false,
+        }
     }
 
     const fn index(&self) -> usize {
@@ -102,17 +197,33 @@ impl Reason {
             Self::LeaderProbeFailed(..) => 7,
             Self::LeaderSilent(_) => 8,
             Self::LeaderNotAcceptingConnections(_) => 9,
-            Self::SystemIdMismatch(..) => 10,
-            Self::Bootstrapping => 11,
-            Self::TimelineBehind { .. } => 12,
+            Self::LeaderAmbiguous(_) => 10,
+            Self::SystemIdMismatch(..) => 11,
+            Self::Bootstrapping => 12,
             Self::StandbyCluster => 13,
-            Self::DcsSilent => 14,
-            Self::NoMembers => 15,
-            Self::MemberSilent(_) => 16,
-            Self::NoPrimary => 17,
-            Self::TwoPrimaries(..) => 18,
-            Self::NotLastLeader(_) => 19,
-            Self::NoReplica => 20,
+            Self::ClockStepped => 14,
+            Self::DcsSilent => 15,
+            Self::NoMembers => 16,
+            Self::SingleMember(_) => 17,
+            Self::MemberAddressUnknown(_) => 18,
+            Self::NotInFailsafe(_) => 19,
+            Self::MemberNotProbed(_) => 20,
+            Self::MemberProbeFailed(..) => 21,
+            Self::MemberSilent(_) => 22,
+            Self::NoPrimary => 23,
+            Self::TwoPrimaries(..) => 24,
+            Self::TimelineBehind { .. } => 25,
+            Self::NotLastLeader(_) => 26,
+            Self::NoReplica => 27,
+            Self::MemberIsLeader(_) => 28,
+            Self::ReplicaPromoted(_) => 29,
+            Self::MemberRecordGone(_) => 30,
+            Self::ReplicaMoved(_) => 31,
+            Self::ReplicaSilent(_) => 32,
+            Self::ReplicaNotAcceptingConnections(_) => 33,
+            Self::ReplicaTagged(_) => 34,
+            Self::ReplicaLagging(_) => 35,
+            Self::ReplicaNotStreaming(_) => 36,
         }
     }
 }
@@ -137,7 +248,12 @@ impl fmt::Display for Reason {
             Self::LeaderSilent(member) => {
                 write!(f, "{member} holds the leader key but does not reply any more")
             }
-            Self::LeaderNotAcceptingConnections(member) => write!(f, "{member} accepts no new connections"),
+            Self::LeaderNotAcceptingConnections(member) | Self::ReplicaNotAcceptingConnections(member) => {
+                write!(f, "{member} accepts no new connections")
+            }
+            Self::LeaderAmbiguous(member) => {
+                write!(f, "the address of {member} leads to another primary than the one its sessions are on")
+            }
             Self::SystemIdMismatch(member, found) => {
                 write!(
                     f,
@@ -145,22 +261,43 @@ impl fmt::Display for Reason {
                 )
             }
             Self::Bootstrapping => f.write_str("the cluster is being created"),
-            Self::TimelineBehind { member, timeline, highest } => {
-                write!(
-                    f,
-                    "{member} is on timeline {timeline} while another member reports timeline {highest}"
-                )
-            }
             Self::StandbyCluster => f.write_str("this is a standby cluster and takes no writes"),
+            Self::ClockStepped => f.write_str("the wall clock was stepped, and nothing is confirmed since"),
             Self::DcsSilent => f.write_str("the DCS does not answer and the leader's lease has expired"),
             Self::NoMembers => f.write_str("no member of the cluster is known"),
+            Self::SingleMember(member) => {
+                write!(f, "{member} is the only member that is known, so nobody contradicts it")
+            }
+            Self::MemberAddressUnknown(member) => {
+                write!(f, "the failsafe key names {member}, which never published an address")
+            }
+            Self::NotInFailsafe(member) => {
+                write!(f, "the failsafe key does not name {member}, so Patroni demotes it")
+            }
+            Self::MemberNotProbed(member) => write!(f, "{member} has not replied yet"),
+            Self::MemberProbeFailed(member, failure) => {
+                write!(f, "{member} {failure} and might have been promoted")
+            }
             Self::MemberSilent(member) => write!(f, "{member} is silent and might have been promoted"),
             Self::NoPrimary => f.write_str("every member is in recovery"),
             Self::TwoPrimaries(one, other) => write!(f, "both {one} and {other} are out of recovery"),
+            Self::TimelineBehind { member, timeline, other, highest } => {
+                write!(f, "{member} is on timeline {timeline} while {other} reports timeline {highest}")
+            }
             Self::NotLastLeader(member) => {
                 write!(f, "{member} is out of recovery but did not hold the leader key last")
             }
             Self::NoReplica => f.write_str("no replica can be read from"),
+            Self::MemberIsLeader(member) => {
+                write!(f, "{member} is the leader, and replicas take the readers")
+            }
+            Self::ReplicaPromoted(member) => write!(f, "{member} was promoted"),
+            Self::MemberRecordGone(member) => write!(f, "the cluster does not name {member} any more"),
+            Self::ReplicaMoved(member) => write!(f, "the address of {member} leads elsewhere now"),
+            Self::ReplicaSilent(member) => write!(f, "{member} does not reply any more"),
+            Self::ReplicaTagged(member) => write!(f, "{member} carries the tag noloadbalance"),
+            Self::ReplicaLagging(member) => write!(f, "{member} is too far behind"),
+            Self::ReplicaNotStreaming(member) => write!(f, "{member} streams from nobody"),
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{MemberName, Revision, ServerAddr, Timeline};
+use crate::alarm;
+use crate::cluster::ServerId;
 use crate::epoch::RouteEpoch;
 use crate::evidence::Evidence;
-use crate::leadership::{self, Basis, Confirmed, Leader};
+use crate::leadership::{self, Leader, Proof};
 use crate::moment::Moment;
-use crate::observation::{Observation, Role};
+use crate::observation::Observation;
 use crate::policy::{Policy, Sources};
 use crate::reason::Reason;
-use crate::replicas::{self, Candidate};
-use crate::routing::{ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};
+use crate::replicas::{self, Readers};
+use crate::routing::{ReadRoute, ReadServer, Routing, WriteRoute};
+use crate::urgency::probe_urgency;
 
 /// Turns observations into a [`Routing`].
 ///
@@ -22,33 +24,11 @@ pub struct Router {
     policy: Policy,
     evidence: Evidence,
     routing: Routing,
-    /// What identifies the present epoch.
-    leadership: Option<Leadership>,
     valid_until: Option<Moment>,
+    read_valid_until: BTreeMap<RouteEpoch, Moment>,
     last_epoch: RouteEpoch,
-    read_epochs: BTreeMap<(MemberName, ServerAddr), RouteEpoch>,
     last_read_epoch: RouteEpoch,
     deadline: Option<Moment>,
-}
-
-/// What identifies an epoch: when any of it changes, a new epoch begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Leadership {
-    member: MemberName,
-    addr: ServerAddr,
-    timeline: Timeline,
-    create_revision: Option<Revision>,
-}
-
-impl Leadership {
-    fn of(confirmed: &Confirmed) -> Self {
-        Self {
-            member: confirmed.member.clone(),
-            addr: confirmed.addr.clone(),
-            timeline: confirmed.timeline,
-            create_revision: confirmed.create_revision,
-        }
-    }
 }
 
 impl Router {
@@ -57,16 +37,10 @@ impl Router {
         Self {
             policy,
             evidence: Evidence::new(),
-            routing: Routing {
-                write: WriteRoute::Hold(Reason::Starting),
-                read: ReadRoute::Hold(Reason::Starting),
-                probe_urgency: ProbeUrgency::Elevated,
-                two_primaries: Vec::new(),
-            },
-            leadership: None,
+            routing: Routing::starting(),
             valid_until: None,
+            read_valid_until: BTreeMap::new(),
             last_epoch: RouteEpoch::default(),
-            read_epochs: BTreeMap::new(),
             last_read_epoch: RouteEpoch::default(),
             deadline: None,
         }
@@ -76,19 +50,22 @@ impl Router {
     pub fn observe(&mut self, observation: Observation, now: Moment) -> bool {
         // First, so that a late reply cannot revive a server that is due to be forgotten.
         self.forget_departed(now);
-        self.evidence.observe(observation);
+        self.evidence.observe(observation, now);
         self.advance(now)
     }
 
     /// Advances time to `now`. Returns whether the routing changed.
     pub fn advance(&mut self, now: Moment) -> bool {
         self.forget_departed(now);
-        let confirmation = leadership::confirm(&self.evidence, &self.policy, now);
-        let probe_urgency = self.probe_urgency(&confirmation);
-        self.valid_until = confirmation.as_ref().ok().map(|confirmed| confirmed.until);
-        let write = self.write_route(confirmation);
-        let read = self.read_route(write.leader().map(Leader::member), now);
-        let routing = Routing { write, read, probe_urgency, two_primaries: self.two_primaries(now) };
+        let standing = self.routing.write.leader().map(Leader::standing);
+        let verdict = leadership::decide(&self.evidence, &self.policy, standing, now);
+        self.valid_until = verdict.as_ref().ok().map(|proof| proof.until);
+        let write = self.write_route(verdict);
+        let read = self.read_route(&write, now);
+        let probe_urgency = probe_urgency(&write, &self.evidence);
+        let mut routing = Routing { write, read, probe_urgency, alarms: Vec::new() };
+        self.evidence.forget_former(&routing.sockets());
+        routing.alarms = alarm::alarms(&self.evidence, &self.policy, routing.write.leader(), now);
         self.deadline = self.next_expiry(now);
         let changed = routing != self.routing;
         self.routing = routing;
@@ -116,21 +93,23 @@ impl Router {
         &self.policy
     }
 
-    /// Until when the write route may forward without newer evidence; `None` while it holds.
+    /// The moment from which no byte of the write route may pass unless a later call moved it; `None` while it holds.
     ///
-    /// Every probe moves it, so it is not part of the [`Routing`]. A relay checks it before it forwards bytes.
+    /// It moves with every confirmation, so it is not part of the [`Routing`]: a relay reads it before each byte it
+    /// passes. It lies in the past while the sessions are suspended, see [`suspended_until`](Self::suspended_until).
     pub const fn valid_until(&self) -> Option<Moment> {
         self.valid_until
     }
 
-    /// Until when sessions of the read route may exchange bytes with `member` without newer evidence; `None` if the member
-    /// has not replied. For the leader it is the same as [`valid_until`](Self::valid_until).
-    pub fn read_valid_until(&self, member: &MemberName) -> Option<Moment> {
-        if self.routing.write.leader().is_some_and(|leader| leader.member() == member) {
-            return self.valid_until;
-        }
-        let reply = self.evidence.server(member)?.reply?;
-        Some(reply.sent + self.policy.options().max_probe_age)
+    /// The moment from which no byte of this epoch of the read route may pass unless a later call moved it; `None` when
+    /// it has ended.
+    pub fn read_valid_until(&self, epoch: RouteEpoch) -> Option<Moment> {
+        self.read_valid_until.get(&epoch).copied()
+    }
+
+    /// Until when sessions are kept that may pass no byte, because the clock was stepped and nothing is confirmed since.
+    pub fn suspended_until(&self) -> Option<Moment> {
+        self.evidence.clock_stepped().map(|stepped| stepped + self.policy.options().max_suspension)
     }
 
     /// The latest time to call [`advance`](Self::advance).
@@ -139,112 +118,68 @@ impl Router {
     }
 
     fn forget_departed(&mut self, now: Moment) {
-        self.evidence.forget_departed(now, self.policy.options().max_probe_age);
+        self.evidence.forget_departed(now, self.policy.options().sources == Sources::ServersOnly);
     }
 
-    fn write_route(&mut self, confirmation: Result<Confirmed, Reason>) -> WriteRoute {
-        match confirmation {
-            Ok(confirmed) => {
-                let leadership = Leadership::of(&confirmed);
-                if self.leadership.as_ref() != Some(&leadership) {
+    fn write_route(&mut self, verdict: Result<Proof, Reason>) -> WriteRoute {
+        match verdict {
+            Ok(proof) => {
+                if !proof.continues {
                     self.last_epoch = self.last_epoch.next();
-                    self.leadership = Some(leadership);
                 }
-                WriteRoute::Forward(Leader::new(self.last_epoch, confirmed))
+                WriteRoute::Forward(Leader::new(self.last_epoch, proof))
             }
-            Err(reason) => {
-                self.leadership = None;
-                WriteRoute::Hold(reason)
-            }
+            Err(reason) => WriteRoute::Hold(reason),
         }
     }
 
-    fn read_route(&mut self, leader: Option<&MemberName>, now: Moment) -> ReadRoute {
-        let candidates = replicas::candidates(&self.evidence, &self.policy, leader, now);
-        let mut epochs = BTreeMap::new();
-        let servers: Vec<ReadServer> =
-            candidates.into_iter().filter_map(|candidate| self.read_server(candidate, &mut epochs)).collect();
-        self.read_epochs = epochs;
+    fn read_route(&mut self, write: &WriteRoute, now: Moment) -> ReadRoute {
+        let standing = self.routing.read.servers();
+        let leader = write.leader().zip(self.valid_until);
+        let readers = Readers { evidence: &self.evidence, policy: &self.policy, leader, standing, now };
+        let candidates = readers.candidates();
+        let known: BTreeMap<ServerId, RouteEpoch> =
+            standing.iter().map(|known| (known.server, known.epoch)).collect();
+        self.read_valid_until.clear();
+        let mut servers = Vec::new();
+        for candidate in candidates {
+            let epoch = known.get(&candidate.server).copied().unwrap_or_else(|| self.last_read_epoch.next());
+            self.last_read_epoch = self.last_read_epoch.max(epoch);
+            self.read_valid_until.insert(epoch, candidate.until);
+            servers.push(ReadServer {
+                member: candidate.member,
+                addr: candidate.addr,
+                socket: candidate.socket,
+                server: candidate.server,
+                epoch,
+                admission: candidate.admission,
+                open_sessions: candidate.open_sessions,
+            });
+        }
         if servers.is_empty() { ReadRoute::Hold(Reason::NoReplica) } else { ReadRoute::Serve(servers) }
     }
 
-    fn read_server(
-        &mut self,
-        candidate: Candidate,
-        epochs: &mut BTreeMap<(MemberName, ServerAddr), RouteEpoch>,
-    ) -> Option<ReadServer> {
-        let addr = self.evidence.members().get(&candidate.member)?.addr.clone();
-        let key = (candidate.member.clone(), addr.clone());
-        let epoch = match self.read_epochs.get(&key) {
-            Some(epoch) => *epoch,
-            None => {
-                self.last_read_epoch = self.last_read_epoch.next();
-                self.last_read_epoch
-            }
-        };
-        epochs.insert(key, epoch);
-        Some(ReadServer { member: candidate.member, addr, epoch, admission: candidate.admission })
-    }
-
-    fn probe_urgency(&self, confirmation: &Result<Confirmed, Reason>) -> ProbeUrgency {
-        match confirmation {
-            Ok(confirmed) if confirmed.basis == Basis::AllMembers => ProbeUrgency::Elevated,
-            Ok(_) if self.evidence.switchover_announced() => ProbeUrgency::Elevated,
-            Ok(_) => ProbeUrgency::Normal,
-            Err(reason) => match reason {
-                Reason::LeaseUnconfirmed(member)
-                | Reason::LeaderNotProbed(member)
-                | Reason::LeaderInRecovery(member)
-                | Reason::LeaderProbeFailed(member, _)
-                | Reason::LeaderSilent(member) => ProbeUrgency::Burst(member.clone()),
-                Reason::StandbyCluster => ProbeUrgency::Normal,
-                Reason::Starting
-                | Reason::NoLeader
-                | Reason::LeaderAddressUnknown(_)
-                | Reason::LeaseExpiring(_)
-                | Reason::LeaderNotAcceptingConnections(_)
-                | Reason::SystemIdMismatch(..)
-                | Reason::Bootstrapping
-                | Reason::TimelineBehind { .. }
-                | Reason::DcsSilent
-                | Reason::NoMembers
-                | Reason::MemberSilent(_)
-                | Reason::NoPrimary
-                | Reason::TwoPrimaries(..)
-                | Reason::NotLastLeader(_)
-                | Reason::NoReplica => ProbeUrgency::Elevated,
-            },
-        }
-    }
-
-    fn two_primaries(&self, now: Moment) -> Vec<(MemberName, Timeline)> {
-        let mut primaries: Vec<(MemberName, Timeline)> = self
-            .evidence
-            .fresh_replies(now, self.policy.options().max_probe_age)
-            .filter_map(|(member, reply)| match reply.role {
-                Role::Primary { timeline, .. } => Some((member.clone(), timeline)),
-                Role::Replica { .. } => None,
-            })
-            .collect();
-        if primaries.len() < 2 {
-            primaries.clear();
-        }
-        primaries
-    }
-
-    /// The next moment at which a reply or the lease becomes too old.
+    /// The next moment at which something that is known grows too old.
     fn next_expiry(&self, now: Moment) -> Option<Moment> {
         let options = self.policy.options();
-        let lease = match options.sources {
-            Sources::DcsAndServers => self.evidence.lease().map(|lease| lease.end() - options.lease_margin),
-            Sources::ServersOnly => None,
-        };
-        let replies = self.evidence.servers().values().filter_map(|server| server.reply);
-        replies
-            .flat_map(|reply| [reply.sent + options.max_probe_age, reply.sent + options.max_member_probe_age])
-            .chain(lease)
-            .filter(|expiry| *expiry > now)
-            .min()
+        let evidence = &self.evidence;
+        let lease = evidence.lease().map(|lease| lease.end() - options.lease_margin);
+        let key = evidence.leadership_changed().map(|changed| changed + options.max_member_probe_age);
+        let stepped = evidence.clock_stepped();
+        let clock = [
+            stepped.map(|stepped| stepped + options.max_suspension),
+            stepped.map(|stepped| stepped + alarm::CLOCK_STEPPED_FOR),
+        ];
+        let silence = replicas::silence_limit(evidence, &self.policy);
+        let views = evidence.members().values().flat_map(|member| member.views());
+        let replies = views.filter_map(|view| view.reply).flat_map(|reply| {
+            [options.max_probe_age, options.max_member_probe_age, silence].map(|limit| reply.sent + limit)
+        });
+        let joining = evidence.joining(now, options.max_member_probe_age).map(|(_, until)| until);
+        let forgotten =
+            evidence.members().iter().filter_map(|(name, member)| evidence.forgotten_at(name, member));
+        let once = [lease, key].into_iter().chain(clock).flatten();
+        replies.chain(joining).chain(forgotten).chain(once).filter(|expiry| *expiry > now).min()
     }
 }
 

@@ -1,6 +1,11 @@
 //! Routing: the standing decision. It is valid until the next one, so late readers are right too.
 
-use crate::cluster::{MemberName, ServerAddr, Timeline};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use crate::admission::Admission;
+use crate::alarm::Alarm;
+use crate::cluster::{MemberName, ServerAddr, ServerId, Timeline};
 use crate::epoch::RouteEpoch;
 use crate::leadership::Leader;
 use crate::reason::Reason;
@@ -14,8 +19,34 @@ pub struct Routing {
     pub read: ReadRoute,
     /// How often to probe the servers.
     pub probe_urgency: ProbeUrgency,
-    /// The members that report to be out of recovery, if there is more than one.
-    pub two_primaries: Vec<(MemberName, Timeline)>,
+    /// What an operator should look into, in a fixed order.
+    pub alarms: Vec<Alarm>,
+}
+
+impl Routing {
+    /// The decision of a router that knows nothing.
+    pub(crate) const fn starting() -> Self {
+        Self {
+            write: WriteRoute::Hold(Reason::Starting),
+            read: ReadRoute::Hold(Reason::Starting),
+            probe_urgency: ProbeUrgency::Elevated,
+            alarms: Vec::new(),
+        }
+    }
+
+    /// All members that say they are out of recovery, when there is more than one.
+    pub fn two_primaries(&self) -> &[(MemberName, Timeline)] {
+        let found = self.alarms.iter().find_map(|alarm| {
+            if let Alarm::TwoPrimaries(primaries) = alarm { Some(primaries.as_slice()) } else { None }
+        });
+        found.unwrap_or_default()
+    }
+
+    /// The sockets that sessions may be on.
+    pub(crate) fn sockets(&self) -> BTreeSet<SocketAddr> {
+        let leader = self.write.leader().map(Leader::socket);
+        self.read.servers().iter().map(|server| server.socket).chain(leader).collect()
+    }
 }
 
 /// Where sessions that write go.
@@ -33,6 +64,14 @@ impl WriteRoute {
         match self {
             Self::Forward(leader) => Some(leader),
             Self::Hold(_) => None,
+        }
+    }
+
+    /// Why new sessions wait, if they do.
+    pub const fn waits(&self) -> Option<&Reason> {
+        match self {
+            Self::Forward(leader) => leader.admission().waits(),
+            Self::Hold(reason) => Some(reason),
         }
     }
 }
@@ -61,21 +100,27 @@ impl ReadRoute {
 pub struct ReadServer {
     /// The member's name.
     pub member: MemberName,
-    /// The address of the server.
+    /// Where it is, as the cluster published it.
     pub addr: ServerAddr,
-    /// The epoch of its sessions. It changes when the server leaves the route and comes back.
+    /// The socket that gave the reply; sessions go there.
+    pub socket: SocketAddr,
+    /// Which run of which server it is.
+    pub server: ServerId,
+    /// Sessions of this server belong to this epoch of it; it changes when the server left the route and came back.
     pub epoch: RouteEpoch,
-    /// Whether it takes new sessions. If not, it keeps those it has.
+    /// Whether it takes new sessions.
     pub admission: Admission,
+    /// What becomes of the sessions it has.
+    pub open_sessions: OpenSessions,
 }
 
-/// Whether a server of the read route takes new sessions.
+/// What becomes of the sessions that a server of the read route has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// It takes new sessions.
-    NewSessions,
-    /// It only keeps the sessions it has: it lags too far behind, is tagged `noloadbalance`, or has become the leader.
-    ExistingOnly,
+pub enum OpenSessions {
+    /// They go on.
+    GoOn,
+    /// Each ends as soon as it is idle: its server was promoted, and readers do not stay on a primary.
+    EndWhenIdle,
 }
 
 /// How often to probe the servers.
@@ -85,6 +130,6 @@ pub enum ProbeUrgency {
     Normal,
     /// Every server much more often: only the servers' replies count, or a new leader is expected.
     Elevated,
-    /// This member every few milliseconds, because clients wait for its reply; all others as in `Elevated`.
+    /// This member every few milliseconds: clients wait for its reply. The others as when elevated.
     Burst(MemberName),
 }

@@ -5,10 +5,11 @@
 mod histories;
 mod script;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use histories::check_law::check_law;
-use pg_leader_proxy_core::{Event, Impact, MemberName, Moment, Notifier, RouteEpoch};
+use pg_leader_proxy_core::{Alarm, Event, Impact, MemberName, Moment, Notifier, RouteEpoch};
 use script::{Player, at_ms, parse, play};
 
 /// A healthy cluster of two whose leader has been `a` since 0.5 s.
@@ -207,6 +208,20 @@ fn two_primaries_are_reported_once_and_so_is_their_end() {
 }
 
 #[test]
+fn an_alarm_is_reported_once_it_has_lasted_and_again_once_it_is_over() {
+    let denied_for = |seconds: u64| -> String {
+        let what = |second| if second < 2 + seconds { "denied" } else { "replica 4" };
+        (2..40).map(|s| format!("{s}s probe a primary 4\n{s}s probe b {}\n", what(s))).collect()
+    };
+    let over = "over: b rejects the monitoring user";
+    assert_eq!(
+        after_first_leader(&denied_for(5)),
+        [event_at(5000, "b rejects the monitoring user"), event_at(17_000, over)]
+    );
+    assert_eq!(after_first_leader(&denied_for(2)), []);
+}
+
+#[test]
 fn an_alarm_that_returns_within_a_minute_is_reported_if_it_lasts_until_then() {
     let both = |seconds: std::ops::Range<u64>| -> String {
         seconds.map(|s| format!("{s}s probe a primary 4\n{s}s probe b primary 5\n")).collect()
@@ -247,28 +262,47 @@ fn after_any_history_the_last_report_is_true_and_the_counts_are_complete() {
         let counted: u64 = events.iter().map(|(_, event)| terminated(event)).sum();
         let epochs = events.iter().filter_map(|(_, event)| epoch(event)).max().unwrap_or_default();
         ensure(counted == epochs.number(), || format!("{counted} of {epochs} epochs were counted"))?;
-        let mut alarmed: Vec<MemberName> = Vec::new();
-        for (_, event) in &events {
-            match event {
-                Event::TwoPrimaries(primaries) => {
-                    alarmed = primaries.iter().map(|(member, _)| member.clone()).collect();
-                }
-                Event::TwoPrimariesResolved => alarmed.clear(),
-                Event::Leader(_) | Event::Fenced(..) => {}
-            }
-        }
-        let alarm = &last.routing.two_primaries;
-        let true_alarm = alarm.is_empty() == alarmed.is_empty()
-            && alarm.iter().all(|(member, _)| alarmed.contains(member));
-        ensure(true_alarm, || format!("{alarm:?} are primaries and {alarmed:?} were reported"))?;
-        for code in ["fenced", "two_primaries"] {
-            let moments: Vec<Moment> =
+        alarms_are_true(&last.routing.alarms, &events)?;
+        let codes: BTreeSet<&str> = events.iter().map(|(_, event)| event.code()).collect();
+        for code in codes.into_iter().filter(|code| *code == "fenced" || Alarm::CODES.contains(code)) {
+            let mut moments: Vec<Moment> =
                 events.iter().filter(|(_, event)| event.code() == code).map(|(at, _)| *at).collect();
+            moments.dedup();
             let apart = moments.windows(2).all(|pair| pair[1].since(pair[0]) >= Duration::from_secs(60));
             ensure(apart, || format!("{code} was reported at {moments:?}"))?;
         }
         Ok(())
     });
+}
+
+/// Checks that of each kind of alarm that stands every member was reported since it began, and that the end of the others was.
+fn alarms_are_true(standing: &[Alarm], events: &[(Moment, Event)]) -> Result<(), String> {
+    for code in Alarm::CODES {
+        let mut reported: Option<BTreeSet<MemberName>> = None;
+        for (_, event) in events {
+            match event {
+                Event::Alarm(alarm) if alarm.code() == code => {
+                    reported.get_or_insert_default().extend(names(alarm));
+                }
+                Event::AlarmOver(alarm) if alarm.code() == code => reported = None,
+                Event::Alarm(_) | Event::AlarmOver(_) | Event::Leader(_) | Event::Fenced(..) => {}
+            }
+        }
+        let mut stands = standing.iter().filter(|alarm| alarm.code() == code).peekable();
+        ensure(stands.peek().is_some() == reported.is_some(), || format!("{code}: {reported:?}"))?;
+        let reported = reported.unwrap_or_default();
+        let missing = stands.flat_map(names).find(|name| !reported.contains(name));
+        ensure(missing.is_none(), || format!("{code} of {missing:?} was not reported"))?;
+    }
+    Ok(())
+}
+
+fn names(alarm: &Alarm) -> Vec<MemberName> {
+    if let Alarm::TwoPrimaries(primaries) = alarm {
+        primaries.iter().map(|(member, _)| member.clone()).collect()
+    } else {
+        alarm.member().cloned().into_iter().collect()
+    }
 }
 
 fn ensure(met: bool, why: impl FnOnce() -> String) -> Result<(), String> {
@@ -278,13 +312,13 @@ fn ensure(met: bool, why: impl FnOnce() -> String) -> Result<(), String> {
 fn terminated(event: &Event) -> u64 {
     match event {
         Event::Leader(leader) => leader.impact.terminated,
-        Event::Fenced(..) | Event::TwoPrimaries(_) | Event::TwoPrimariesResolved => 0,
+        Event::Fenced(..) | Event::Alarm(_) | Event::AlarmOver(_) => 0,
     }
 }
 
 fn epoch(event: &Event) -> Option<RouteEpoch> {
     match event {
         Event::Leader(leader) => Some(leader.epoch),
-        Event::Fenced(..) | Event::TwoPrimaries(_) | Event::TwoPrimariesResolved => None,
+        Event::Fenced(..) | Event::Alarm(_) | Event::AlarmOver(_) => None,
     }
 }

@@ -1,33 +1,44 @@
 //! What is known of each member, and in words whether that is as it should be.
 
 use pg_leader_proxy_core::{
-    Leader, Lsn, Member, MemberName, Moment, ProbeFailure, ProbeReply, Role, ServerView, Stamped,
+    Leader, Lsn, MemberName, MemberView, Moment, ProbeFailure, ProbeReply, Role, SocketView, Stamped,
 };
 
-use super::answers::{FailureAnswer, MemberAnswer, ProbeAnswer, RoleAnswer, ms};
+use super::answers::{AskedAs, FailureAnswer, MemberAnswer, ProbeAnswer, RoleAnswer, ms};
 use crate::control::View;
 
-/// Every member, in the order of their names.
+/// Every member that is probed, in the order of their names.
 pub(super) fn members(view: &View) -> Vec<MemberAnswer> {
     let newest = newest_lsn(view);
     view.evidence.members().iter().map(|(name, member)| answer(view, name, member, newest)).collect()
 }
 
-fn answer(view: &View, name: &MemberName, member: &Member, newest: Option<Lsn>) -> MemberAnswer {
-    let server = view.evidence.server(name);
-    let leader = view.routing.write.leader().map(Leader::member) == Some(name);
-    let summary = summary(view, name, server, leader);
+fn answer(view: &View, name: &MemberName, member: &MemberView, newest: Option<Lsn>) -> MemberAnswer {
+    let leader = view.routing.write.leader().filter(|leader| leader.member() == name);
+    let server = in_use(member, leader);
+    let summary = summary(view, name, server, leader.is_some());
+    let former = member.former.as_ref().and_then(|former| former.socket);
     MemberAnswer {
         member: name.to_string(),
-        address: member.addr.to_string(),
-        leader,
+        address: member.record.addr.to_string(),
+        socket: member.published.socket.map(|socket| socket.to_string()),
+        former_socket: former.map(|socket| socket.to_string()),
+        asked_as: if member.departed.is_some() { AskedAs::Departed } else { AskedAs::Listed },
+        leader: leader.is_some(),
         healthy: summary.healthy,
         summary: summary.text,
-        no_load_balance: member.no_load_balance,
-        last_probe: server.and_then(|server| server.reply).map(|reply| probe(reply, newest, view.now)),
-        probe_failure: server.and_then(|server| server.failure).map(|of| failure(of, view.now)),
-        connect_failure: server.and_then(|server| server.connect_failure).map(|of| failure(of, view.now)),
+        no_load_balance: member.record.no_load_balance,
+        last_probe: server.reply.map(|reply| probe(reply, newest, view.now)),
+        probe_failure: server.failure.map(|of| failure(of, view.now)),
+        connect_failure: server.connect_failure.map(|of| failure(of, view.now)),
     }
+}
+
+/// The view of the socket that the leader's sessions use, else of the published address.
+fn in_use<'a>(member: &'a MemberView, leader: Option<&Leader>) -> &'a SocketView {
+    let former = member.former.as_ref();
+    let used = former.filter(|former| leader.is_some_and(|leader| former.socket == Some(leader.socket())));
+    used.unwrap_or(&member.published)
 }
 
 /// A member in a few words.
@@ -47,9 +58,8 @@ impl Summary {
 }
 
 /// What a person wants to read. A replica that does its work is healthy: it is not "down" because no writes go there.
-fn summary(view: &View, name: &MemberName, server: Option<&ServerView>, leader: bool) -> Summary {
+fn summary(view: &View, name: &MemberName, server: &SocketView, leader: bool) -> Summary {
     let limit = view.policy.options().max_probe_age;
-    let Some(server) = server else { return Summary::bad("not probed yet") };
     let Some(reply) = server.fresh_reply(view.now, limit) else {
         return match server.failure {
             Some(failure) => Summary::bad(failure.fact.to_string()),
@@ -62,7 +72,7 @@ fn summary(view: &View, name: &MemberName, server: Option<&ServerView>, leader: 
     }
     let holder = view.evidence.leader_key().is_some_and(|key| key.fact.holder == *name);
     match reply.fact.role {
-        _ if server.connect_failure.is_some() => Summary::bad("takes no new connections"),
+        _ if server.keeps_users_out().is_some() => Summary::bad("takes no new connections"),
         Role::Primary { .. } if leader => Summary::good("leader, healthy"),
         Role::Primary { .. } if holder => Summary::bad("holds the leader key, not confirmed"),
         Role::Primary { .. } => Summary::bad("out of recovery, but not the leader"),
@@ -113,7 +123,7 @@ fn failure(failure: Stamped<ProbeFailure>, now: Moment) -> FailureAnswer {
 fn newest_lsn(view: &View) -> Option<Lsn> {
     view.evidence
         .fresh_replies(view.now, view.policy.options().max_probe_age)
-        .filter_map(|(_, reply)| match reply.role {
+        .filter_map(|(_, _, reply)| match reply.role {
             Role::Primary { written, .. } => Some(written),
             Role::Replica { received, replayed, .. } => received.max(replayed),
         })

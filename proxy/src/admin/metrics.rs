@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use pg_leader_proxy_core::Reason;
+use pg_leader_proxy_core::{Alarm, Reason};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, prometheus_text, text,
@@ -162,6 +162,10 @@ fn decision(routing: &RoutingAnswer, failovers: &FailoversAnswer, counters: &Cou
     let write = &routing.write;
     let holding = write.reason.as_ref().map(|reason| reason.code.as_str());
     let reasons = Reason::CODES.map(|code| (labels([("reason", code)]), flag(holding == Some(code))));
+    let alarms = Alarm::CODES.map(|code| {
+        let raised = routing.alarms.iter().any(|alarm| alarm.code == code);
+        (labels([("alarm", code)]), flag(raised))
+    });
     let last_epoch = failovers.failovers.last().map(|failover| failover.from_epoch);
     let epoch = write.leader.as_ref().map(|leader| leader.epoch).or(last_epoch);
     let read_servers = routing.read.servers.iter().filter(|server| server.new_sessions).count() as u64;
@@ -178,6 +182,7 @@ fn decision(routing: &RoutingAnswer, failovers: &FailoversAnswer, counters: &Cou
             "Whether more than one member is out of recovery",
             flag(!routing.two_primaries.is_empty()),
         ),
+        gauges("alarm", "Whether there is an alarm of this kind", alarms),
         counts("leader_changes", "Changes of leader", [(labels([]), failovers.total)]),
         histograms(
             "write_downtime_seconds",

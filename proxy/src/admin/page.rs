@@ -5,7 +5,7 @@ use std::fmt::Display;
 use askama::Template;
 use pg_leader_proxy_core::display::{Counted, HumanBytes, HumanDuration};
 
-use super::answers::{FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer};
+use super::answers::{AskedAs, FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer};
 use super::text;
 use crate::phase::Phase;
 
@@ -26,10 +26,16 @@ struct MemberRow<'a> {
     read_route: &'static str,
 }
 
+impl MemberRow<'_> {
+    fn is_departed(&self) -> bool {
+        self.member.asked_as == AskedAs::Departed
+    }
+}
+
 impl Page<'_> {
     fn all_well(&self) -> bool {
         let routing = self.routing;
-        routing.write.reason.is_none() && routing.two_primaries.is_empty() && !self.is_draining()
+        routing.write.reason.is_none() && routing.alarms.is_empty() && !self.is_draining()
     }
 
     fn is_draining(&self) -> bool {
@@ -41,7 +47,10 @@ impl Page<'_> {
             let probe = member.last_probe.as_ref();
             MemberRow {
                 member,
-                timeline: or_dash(probe.and_then(|probe| probe.timeline)),
+                timeline: match probe.map(|probe| probe.timeline) {
+                    Some(None) => "unknown".to_owned(),
+                    timeline => or_dash(timeline.flatten()),
+                },
                 lag: or_dash(probe.and_then(|probe| probe.lag_bytes).map(HumanBytes)),
                 last_probe: or_dash(
                     probe.map(|probe| format!("{} ago", HumanDuration::from_millis(probe.age_ms))),

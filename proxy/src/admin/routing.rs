@@ -1,14 +1,14 @@
 //! The answer `/routing`, made from what control knows and what was counted.
 
 use pg_leader_proxy_core::{
-    Admission, Dcs, Leader, MemberName, Moment, Policy, PolicyOptions, ProbeUrgency, ReadRoute, Sources,
-    WriteRoute,
+    Admission, Alarm, Dcs, Leader, MemberName, MemberView, Moment, OpenSessions, Policy, PolicyOptions,
+    ProbeUrgency, ReadRoute, Sources, WriteRoute,
 };
 
 use super::answers::{
-    DcsAnswer, EvidenceAnswer, LeaderAnswer, LeaderKeyAnswer, LeaseAnswer, PolicyAnswer, PrimaryAnswer,
-    ProbeUrgencyAnswer, ReadAnswer, ReadDecision, ReadServerAnswer, ReasonAnswer, RoutingAnswer,
-    SessionsAnswer, WriteAnswer, WriteDecision, ms,
+    AlarmAnswer, DcsAnswer, EvidenceAnswer, LeaderAnswer, LeaderKeyAnswer, LeaseAnswer, PolicyAnswer,
+    PrimaryAnswer, ProbeUrgencyAnswer, ReadAnswer, ReadDecision, ReadServerAnswer, ReasonAnswer,
+    RoutingAnswer, SessionsAnswer, WriteAnswer, WriteDecision, ms,
 };
 use super::members;
 use crate::control::View;
@@ -26,7 +26,7 @@ pub(super) struct Process<'a> {
 }
 
 pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
-    let primaries = view.routing.two_primaries.iter();
+    let primaries = view.routing.two_primaries().iter();
     let sessions = RouteKind::ALL.map(|kind| (kind.code().to_owned(), sessions(process.counters, kind)));
     RoutingAnswer {
         cluster: process.cluster.to_owned(),
@@ -38,6 +38,7 @@ pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
         two_primaries: primaries
             .map(|(member, timeline)| PrimaryAnswer { member: member.to_string(), timeline: timeline.0 })
             .collect(),
+        alarms: view.routing.alarms.iter().map(alarm).collect(),
         probe_urgency: probe_urgency(&view.routing.probe_urgency),
         evidence: evidence(view),
         policy: policy(&view.policy),
@@ -48,9 +49,9 @@ pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
 /// The leader, or why there is none that takes new sessions.
 pub(super) fn leader(view: &View) -> Result<LeaderAnswer, ReasonAnswer> {
     match &view.routing.write {
-        WriteRoute::Forward(leader) => match leader.hold_reason() {
-            None => Ok(leader_answer(leader)),
-            Some(reason) => Err(reason.into()),
+        WriteRoute::Forward(leader) => match leader.admission() {
+            Admission::Open => Ok(leader_answer(leader)),
+            Admission::Waits(reason) => Err(reason.into()),
         },
         WriteRoute::Hold(reason) => Err(reason.into()),
     }
@@ -67,7 +68,8 @@ pub(super) fn readiness(view: &View, phase: Phase) -> Result<(), &'static str> {
         return Err("etcd has not answered yet");
     }
     let probed = |member: &MemberName| {
-        evidence.server(member).is_some_and(|server| server.reply.is_some() || server.failure.is_some())
+        let mut views = evidence.member(member).into_iter().flat_map(MemberView::views);
+        views.any(|view| view.reply.is_some() || view.failure.is_some())
     };
     if evidence.members().keys().any(probed) { Ok(()) } else { Err("no server has been probed yet") }
 }
@@ -78,7 +80,7 @@ fn write(view: &View) -> WriteAnswer {
         WriteRoute::Forward(leader) => WriteAnswer {
             decision: WriteDecision::Forward,
             leader: Some(leader_answer(leader)),
-            reason: leader.hold_reason().map(Into::into),
+            reason: leader.admission().waits().map(Into::into),
             valid_for_ms,
         },
         WriteRoute::Hold(reason) => WriteAnswer {
@@ -94,6 +96,7 @@ fn leader_answer(leader: &Leader) -> LeaderAnswer {
     LeaderAnswer {
         member: leader.member().to_string(),
         address: leader.addr().to_string(),
+        socket: leader.socket().to_string(),
         timeline: leader.timeline().0,
         epoch: leader.epoch().number(),
         confirmed_by: leader.basis().into(),
@@ -105,13 +108,23 @@ fn read(route: &ReadRoute) -> ReadAnswer {
         member: server.member.to_string(),
         address: server.addr.to_string(),
         epoch: server.epoch.number(),
-        new_sessions: server.admission == Admission::NewSessions,
+        new_sessions: server.admission == Admission::Open,
+        reason: server.admission.waits().map(Into::into),
+        ends_when_idle: server.open_sessions == OpenSessions::EndWhenIdle,
     });
     let (decision, reason) = match route {
         ReadRoute::Serve(_) => (ReadDecision::Serve, None),
         ReadRoute::Hold(reason) => (ReadDecision::Hold, Some(reason.into())),
     };
     ReadAnswer { decision, servers: servers.collect(), reason }
+}
+
+fn alarm(alarm: &Alarm) -> AlarmAnswer {
+    AlarmAnswer {
+        code: alarm.code().to_owned(),
+        member: alarm.member().map(ToString::to_string),
+        text: alarm.to_string(),
+    }
 }
 
 const fn probe_urgency(urgency: &ProbeUrgency) -> ProbeUrgencyAnswer {
@@ -159,6 +172,7 @@ fn policy(policy: &Policy) -> PolicyAnswer {
         lease_margin,
         max_probe_age,
         max_member_probe_age,
+        max_suspension,
         probe_interval,
         on_dcs_loss,
         max_lag_bytes,
@@ -170,6 +184,7 @@ fn policy(policy: &Policy) -> PolicyAnswer {
         lease_margin_ms: ms(lease_margin),
         max_probe_age_ms: ms(max_probe_age),
         max_member_probe_age_ms: ms(max_member_probe_age),
+        max_suspension_ms: ms(max_suspension),
         probe_interval_ms: ms(probe_interval),
         max_lag_bytes,
         read_fallback: read_fallback.into(),

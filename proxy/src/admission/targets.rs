@@ -1,9 +1,10 @@
 //! Targets: the routing as sessions use it, with the grant of each server.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use pg_leader_proxy_core::{MemberName, Reason, RouteEpoch, ServerAddr};
+use pg_leader_proxy_core::{Admission, MemberName, Reason, RouteEpoch, ServerAddr};
 
 use super::grant::Grant;
 use crate::counters::EpochCounters;
@@ -23,14 +24,16 @@ pub struct Targets {
 pub struct Target {
     /// The member's name.
     pub member: MemberName,
-    /// The address of the server.
+    /// The address that the cluster publishes.
     pub addr: ServerAddr,
+    /// The socket address that answered the probe: sessions go there.
+    pub socket: SocketAddr,
     /// The epoch that the grant belongs to.
     pub epoch: RouteEpoch,
     /// The right to forward bytes.
     pub grant: Arc<Grant>,
-    /// Why new sessions must wait while open ones continue.
-    pub hold_reason: Option<Reason>,
+    /// Whether it takes new sessions.
+    pub admission: Admission,
     /// The counters of its epoch, on the write route.
     pub counters: Option<Arc<EpochCounters>>,
     /// How many sessions use it.
@@ -77,11 +80,12 @@ impl Targets {
         let target = match route {
             RouteKind::Write => self.write.as_ref()?,
             RouteKind::Read => {
-                let admitting = self.read.as_ref()?.iter().filter(|target| target.hold_reason.is_none());
+                let admitting =
+                    self.read.as_ref()?.iter().filter(|target| target.admission == Admission::Open);
                 admitting.min_by_key(|target| target.sessions.load(Relaxed)).ok_or(&Reason::NoReplica)?
             }
         };
-        target.hold_reason.as_ref().map_or(Ok(target), Err)
+        target.admission.waits().map_or(Ok(target), Err)
     }
 
     /// Every server that a session of `route` may use, and so every server that a cancel request may be meant for.

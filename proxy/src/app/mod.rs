@@ -40,6 +40,7 @@ use crate::logging::Logging;
 use crate::net;
 use crate::phase::Phase;
 use crate::session::{SessionSettings, Shared};
+use crate::sources::clock::ClockWatcher;
 use crate::worker::{Listener, Workers};
 
 /// The size of the queue of recheck requests. When it is full, the probes already have enough to do.
@@ -153,7 +154,9 @@ impl App {
         let (probe, probe_receiver) = watch::channel(config.probe.clone());
         let mut parts = JoinSet::new();
         parts.spawn(control.run());
-        parts.spawn(follow_etcd(etcd_receiver, observations.clone()));
+        let clock_watcher = ClockWatcher::new(clock::of_this_machine, observations.clone());
+        parts.spawn(follow_etcd(etcd_receiver, observations.clone(), clock_watcher.steps()));
+        parts.spawn(clock_watcher.run());
         parts.spawn(ask_servers(probe_receiver, probe_plan, observations.clone(), rechecks));
         let mut app = Self {
             inherited_addrs,

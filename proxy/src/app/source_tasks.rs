@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::RECHECKS;
 use crate::config;
+use crate::sources::clock::ClockSteps;
 use crate::sources::etcd::EtcdSource;
 use crate::sources::{ProbePlan, probe};
 
@@ -21,12 +22,16 @@ const RETRY: Duration = Duration::from_secs(2);
 pub(super) async fn follow_etcd(
     mut config: watch::Receiver<Option<config::Etcd>>,
     observations: mpsc::Sender<Observation>,
+    steps: ClockSteps,
 ) -> Infallible {
     loop {
         let present = config.borrow_and_update().clone();
         let following = async {
             match present {
-                Some(etcd) => failed(EtcdSource::new(etcd, observations.clone()).run().await).await,
+                Some(etcd) => {
+                    let source = EtcdSource::new(etcd, observations.clone()).rereading_after(steps.clone());
+                    failed(source.run().await).await;
+                }
                 None => std::future::pending().await,
             }
         };
@@ -48,7 +53,8 @@ pub(super) async fn ask_servers(
         let present = config.borrow_and_update().clone();
         let (wake, woken) = mpsc::channel(RECHECKS);
         let commands = async {
-            failed(probe::run(present, probe_plan.clone(), observations.clone(), woken).await).await
+            let resolver = Arc::new(probe::SystemResolver);
+            failed(probe::run(present, resolver, probe_plan.clone(), observations.clone(), woken).await).await
         };
         let waking = async {
             while let Some(member) = rechecks.recv().await {

@@ -8,7 +8,9 @@ use pg_leader_proxy_core::display::{Counted, HumanBytes, HumanDuration};
 
 use super::exit::Exit;
 use super::http::AdminAddress;
-use crate::admin::answers::{FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, WriteAnswer};
+use crate::admin::answers::{
+    AskedAs, FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, WriteAnswer,
+};
 use crate::admin::text;
 use crate::config::Key;
 use crate::phase::Phase;
@@ -48,8 +50,8 @@ fn tell(out: &mut dyn Write, routing: &RoutingAnswer, failovers: &FailoversAnswe
     let up = HumanDuration::from_millis(routing.uptime_ms);
     writeln!(out, "cluster {} (pg-leader-proxy {}, up {up})\n", routing.cluster, routing.version)?;
     writes(out, &routing.write)?;
-    for primary in &routing.two_primaries {
-        writeln!(out, "  ALARM two primaries: {} on timeline {}", primary.member, primary.timeline)?;
+    for alarm in &routing.alarms {
+        writeln!(out, "  ALARM: {}", alarm.text)?;
     }
     reads(out, routing)?;
     writeln!(out, "{}", text::dcs(routing))?;
@@ -112,9 +114,13 @@ fn reads(out: &mut dyn Write, routing: &RoutingAnswer) -> io::Result<()> {
 
 fn tell_member(out: &mut dyn Write, member: &MemberAnswer) -> io::Result<()> {
     write!(out, "  {:<16} {:<22} {}", member.member, member.address, member.summary)?;
+    if member.asked_as == AskedAs::Departed {
+        write!(out, ", no longer in the cluster")?;
+    }
     if let Some(probe) = &member.last_probe {
-        if let Some(timeline) = probe.timeline {
-            write!(out, ", timeline {timeline}")?;
+        match probe.timeline {
+            Some(timeline) => write!(out, ", timeline {timeline}")?,
+            None => write!(out, ", timeline unknown")?,
         }
         if let Some(lag) = probe.lag_bytes {
             write!(out, ", lag {}", HumanBytes(lag))?;

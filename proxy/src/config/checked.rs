@@ -56,8 +56,10 @@ pub struct Etcd {
     pub login: Option<(String, Secret)>,
     /// How to speak TLS with `https` endpoints.
     pub tls: EtcdTls,
-    /// How often everything is read again and the lease is confirmed.
+    /// How often everything is read again; the lease is confirmed more often when little of it is left.
     pub refresh_interval: Duration,
+    /// How long before its end a lease is no longer trusted (`policy.lease_margin`): it is read in time before that.
+    pub lease_margin: Duration,
     /// How long one request may take before the next endpoint is tried.
     pub timeout: Duration,
     /// Whether `proxy_url` of a member is preferred to its `conn_url`.

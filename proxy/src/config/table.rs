@@ -110,21 +110,23 @@ pub const KEYS: &[Key] = &[
     Key::new("probe.ca_file", Kind::Path, "The CA certificate (PEM) for the servers. Without it the system's certificates are used."),
     Key::new(
         "policy.on_dcs_loss",
-        Kind::Choice(&["all_members", "fence"]),
-        "What to do once etcd has been silent for longer than the leader's lease. `all_members`: go on while every \
-         member answers and only the last leader is out of recovery, as Patroni's failsafe mode does. `fence`: forward \
-         nothing.",
+        Kind::Choice(&["auto", "all_members", "fence"]),
+        "What to do once etcd has been silent for longer than the leader's lease. `auto`: what Patroni does; in failsafe \
+         mode, go on while every member of the `failsafe` key answers and only the last leader is out of recovery, \
+         otherwise forward nothing. `all_members`: always go on while every member seen within the last hour answers and \
+         only the last leader is out of recovery. `fence`: forward nothing.",
     )
-    .or("all_members")
+    .or("auto")
     .renamed_words(&[("evidence", "all_members")]),
     Key::new("policy.lease_margin", HOLD, "How long before its end a lease stops counting.").or("2s"),
-    Key::new("policy.max_probe_age", LIMIT, "How old the leader's last answer to a probe may be.")
+    Key::new("policy.max_probe_age", LIMIT, "How old the leader's last answer to a probe may be for new sessions to go there.")
         .or("5s")
         .formerly(&["policy.evidence_limit"]),
     Key::new(
         "policy.max_member_probe_age",
         LIMIT,
-        "How old any member's last answer to a probe may be while etcd is silent or not used.",
+        "How old any member's last answer to a probe may be where every member must answer, and how long a new member has \
+         for its first answer.",
     )
     .or("2s")
     .formerly(&["policy.rival_limit"]),

@@ -59,6 +59,16 @@ impl Boundary {
         self.between_messages() && self.last == ERROR_RESPONSE
     }
 
+    /// Whether the last whole message says that the server is ready for the next query.
+    pub(crate) const fn ends_with_ready(&self) -> bool {
+        self.between_messages() && self.last == READY_FOR_QUERY
+    }
+
+    /// Whether nobody can tell where a message ends.
+    pub(crate) const fn is_unknown(&self) -> bool {
+        matches!(self.position, Position::Unknown)
+    }
+
     /// Follows the bytes that a server sent.
     pub(crate) fn follow(&mut self, mut bytes: &[u8]) {
         loop {

@@ -26,7 +26,7 @@ pub(super) async fn forward(shared: &Shared, route: RouteKind, settings: &Sessio
 }
 
 async fn deliver(target: &Target, settings: &SessionSettings, packet: &[u8]) -> std::io::Result<()> {
-    let mut server = net::connect(&target.addr, settings.connect_timeout, &settings.socket).await?;
+    let mut server = net::connect(target.socket, settings.connect_timeout, &settings.socket).await?;
     if !target.grant.allows(clock::now()) {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -26,6 +26,8 @@ use crate::wire::{self, SqlState};
 
 /// How many times a direction may fill the scratch buffer before other sessions run.
 const ROUNDS: usize = 8;
+/// How long after the last byte of an encrypted answer a session counts as idle.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -187,6 +189,18 @@ impl Relay {
         &self.grant
     }
 
+    /// Whether the session is idle at `now`: the server has answered everything and waits for the next query. For encrypted
+    /// bytes, silence stands for that.
+    pub(crate) fn is_idle(&self, now: Moment) -> bool {
+        let last = self.to_client.last_byte_at;
+        let waits = match self.boundary.is_unknown() {
+            true => last.is_some_and(|last| now.since(last) >= QUIET),
+            false => self.boundary.ends_with_ready(),
+        };
+        let nothing_unsent = self.to_client.unsent.is_empty() && self.to_server.unsent.is_empty();
+        waits && nothing_unsent && last >= self.to_server.last_byte_at
+    }
+
     /// When the session counts as settled, whether its client has logged in or not; `None` once it is settled.
     pub(crate) const fn settles_at(&self) -> Option<Instant> {
         self.settles_at
@@ -255,16 +269,14 @@ impl Relay {
     /// Resets both connections at once. A plaintext client at a message boundary gets an error with the reason first.
     pub(crate) fn terminate(self) {
         net::reset_on_close(&self.server);
-        let why = self
-            .grant
-            .disconnect_reason()
-            .map_or_else(|| "its lease has expired".to_owned(), ToString::to_string);
+        let (what, why) = match self.grant.disconnect_reason() {
+            Some(reason) => ("the server is no longer the leader", reason.to_string()),
+            None if self.grant.ends_when_idle() => ("the replica was promoted", String::new()),
+            None => ("the server is no longer the leader", "its lease has expired".to_owned()),
+        };
         let informed = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
-            let error = wire::fatal(
-                SqlState::AdminShutdown,
-                "terminating connection: the server is no longer the leader",
-                &why,
-            );
+            let what = format!("terminating connection: {what}");
+            let error = wire::fatal(SqlState::AdminShutdown, &what, &why);
             (&self.client).write(&error).is_ok_and(|written| written == error.len())
         };
         if !informed {

@@ -211,7 +211,7 @@ impl ClientStartup {
         let SessionSettings { connect_timeout, socket, .. } = &self.settings;
         let began = clock::now();
         let work = async {
-            let mut server = net::connect(&target.addr, *connect_timeout, socket).await?;
+            let mut server = net::connect(target.socket, *connect_timeout, socket).await?;
             if !target.grant.allows(clock::now()) {
                 return Ok(None);
             }

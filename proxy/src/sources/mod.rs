@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::SocketAddr;
 
 use pg_leader_proxy_core::{MemberName, ProbeUrgency, ServerAddr};
 
+pub mod clock;
 pub mod etcd;
 mod patroni;
 pub mod probe;
@@ -12,10 +14,21 @@ pub mod probe;
 /// Which members to probe, and how often. Control publishes it in a `watch`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePlan {
-    /// Every member and its address.
-    pub members: BTreeMap<MemberName, ServerAddr>,
-    /// How often.
+    /// Every member and where to ask it.
+    pub members: BTreeMap<MemberName, ProbeTarget>,
+    /// The urgency.
     pub urgency: ProbeUrgency,
+}
+
+/// Where to ask a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    /// The address that the cluster publishes.
+    pub addr: ServerAddr,
+    /// Where that led when it was looked up last, if it was.
+    pub published: Option<SocketAddr>,
+    /// A socket that it has left, and that sessions are still on.
+    pub former: Option<SocketAddr>,
 }
 
 /// An error and its causes, as one line for the log.

@@ -1,5 +1,8 @@
 //! Parsers for the keys and values that Patroni keeps in etcd.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use pg_leader_proxy_core::{ClusterConfig, MemberName, ServerAddr, SystemId};
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +16,7 @@ pub(super) enum Key {
     Member(MemberName),
     Config,
     Failover,
+    Failsafe,
     Initialize,
 }
 
@@ -23,6 +27,7 @@ impl Key {
             "leader" => Some(Self::Leader),
             "config" => Some(Self::Config),
             "failover" => Some(Self::Failover),
+            "failsafe" => Some(Self::Failsafe),
             "initialize" => Some(Self::Initialize),
             _ => match key.strip_prefix("members/") {
                 Some(name) if !name.is_empty() && !name.contains('/') => {
@@ -94,6 +99,8 @@ pub(super) fn leader(value: &[u8]) -> Result<MemberName, ValueError> {
 #[derive(Deserialize)]
 struct ConfigJson {
     #[serde(default)]
+    ttl: Value,
+    #[serde(default)]
     pause: Value,
     #[serde(default)]
     failsafe_mode: Value,
@@ -106,12 +113,45 @@ pub(super) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
     let config: ConfigJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
     Ok(ClusterConfig {
         paused: truth(&config.pause),
-        standby_cluster: config.standby_cluster.as_object().is_some_and(|standby| !standby.is_empty()),
+        standby_cluster: follows_another_cluster(&config.standby_cluster),
         failsafe_mode: truth(&config.failsafe_mode),
+        ttl: seconds(&config.ttl).unwrap_or_else(|| ClusterConfig::default().ttl),
     })
 }
 
-/// Parses `failover`: whether a switchover is about to happen.
+/// Patroni's own test (`is_standby_cluster`): one of three settings that say where to follow.
+fn follows_another_cluster(standby_cluster: &Value) -> bool {
+    ["host", "port", "restore_command"].iter().any(|setting| standby_cluster.get(setting).is_some_and(is_set))
+}
+
+/// What Python takes for true.
+fn is_set(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is) => *is,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    }
+}
+
+/// A number of seconds, which may be written as text.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}
+
+/// Reads `failsafe`: the names of the members that a leader without etcd must reach. Like Patroni, anything else than an
+/// object is taken for an absent key.
+pub(super) fn failsafe(value: &[u8]) -> BTreeSet<MemberName> {
+    match serde_json::from_slice(value) {
+        Ok(Value::Object(members)) => members.keys().map(|name| MemberName::new(name)).collect(),
+        Ok(_) | Err(_) => BTreeSet::new(),
+    }
+}
+
+/// Reads `failover`: whether a change of leader is about to happen.
 ///
 /// A switchover that is scheduled for later does not count: it may be hours away, and Patroni does not rewrite the request
 /// without its date when the time comes. Its first sign is the deletion of the leader key.
@@ -181,17 +221,9 @@ mod tests {
     fn only_the_keys_that_matter_are_recognized() {
         assert_eq!(Key::parse("leader"), Some(Key::Leader));
         assert_eq!(Key::parse("members/pg-1"), Some(Key::Member(MemberName::new("pg-1"))));
-        for ignored in [
-            "status",
-            "history",
-            "sync",
-            "failsafe",
-            "optime/leader",
-            "members/",
-            "members/a/b",
-            "0/leader",
-            "",
-        ] {
+        for ignored in
+            ["status", "history", "sync", "optime/leader", "members/", "members/a/b", "0/leader", ""]
+        {
             assert_eq!(Key::parse(ignored), None, "{ignored}");
         }
     }
@@ -265,15 +297,53 @@ mod tests {
     fn configurations() {
         let parsed = |json: &str| config(json.as_bytes()).unwrap();
         assert_eq!(parsed(r#"{"ttl":30,"loop_wait":10,"retry_timeout":10}"#), ClusterConfig::default());
+        let ttl = |seconds| ClusterConfig { ttl: Duration::from_secs(seconds), ..ClusterConfig::default() };
+        assert_eq!([parsed(r#"{"ttl":20}"#), parsed(r#"{"ttl":"45"}"#)], [ttl(20), ttl(45)]);
         assert_eq!(
             parsed(r#"{"pause":true,"failsafe_mode":true,"standby_cluster":{"host":"a"}}"#),
-            ClusterConfig { paused: true, standby_cluster: true, failsafe_mode: true }
+            ClusterConfig {
+                paused: true,
+                standby_cluster: true,
+                failsafe_mode: true,
+                ..ClusterConfig::default()
+            }
         );
         assert_eq!(
-            parsed(r#"{"pause":null,"failsafe_mode":"off","standby_cluster":null}"#),
+            parsed(r#"{"pause":null,"failsafe_mode":"off","standby_cluster":null,"ttl":null}"#),
             ClusterConfig::default()
         );
         assert!(config(b"5").is_err() && config(b"").is_err());
+    }
+
+    #[test]
+    fn a_standby_cluster_says_whom_it_follows() {
+        let follows = |standby: &str| {
+            config(format!(r#"{{"standby_cluster":{standby}}}"#).as_bytes()).unwrap().standby_cluster
+        };
+        for standby in
+            [r#"{"host":"a"}"#, r#"{"port":5432}"#, r#"{"host":null,"restore_command":"cp %f %p"}"#]
+        {
+            assert!(follows(standby), "{standby}");
+        }
+        for none in [
+            "{}",
+            "null",
+            "[]",
+            r#"{"primary_slot_name":"x"}"#,
+            r#"{"create_replica_methods":["basebackup"],"host":null,"port":null}"#,
+            r#"{"host":"","port":0}"#,
+        ] {
+            assert!(!follows(none), "{none}");
+        }
+    }
+
+    #[test]
+    fn failsafe_members() {
+        let names = failsafe(br#"{"b":"http://10.0.0.2:8008/patroni","a":"http://10.0.0.1:8008/patroni"}"#);
+        assert_eq!(names, ["a", "b"].map(MemberName::new).into());
+        for none in ["", "{}", "null", "[\"a\"]", "{"] {
+            assert!(failsafe(none.as_bytes()).is_empty(), "{none}");
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ const EVENTS: usize = 256;
 const GRANT_WAIT: Duration = Duration::from_secs(2);
 /// How often to check the grant meanwhile.
 const GRANT_POLL: Duration = Duration::from_millis(5);
+/// How often to check whether a session that is to end when idle has become idle without an event.
+const IDLE_POLL: Duration = Duration::from_millis(250);
 
 /// The relays of one worker.
 pub(super) struct EventLoop {
@@ -45,13 +47,33 @@ pub(super) struct EventLoop {
     settled: Vec<usize>,
     /// Sessions whose grant has expired, and until when they wait.
     suspended: Vec<(Instant, usize)>,
+    /// Sessions that are to end as soon as they are idle.
+    leaving: Vec<usize>,
 }
 
 /// A grant of sessions of this worker.
 struct WatchedGrant {
     grant: Arc<Grant>,
-    /// Wakes the worker on revocation, as long as it is not dropped.
-    _revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Wakes the worker when the grant changes, as long as it is not dropped.
+    change: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl WatchedGrant {
+    fn new(grant: &Arc<Grant>) -> Self {
+        Self { grant: Arc::clone(grant), change: change_of(grant) }
+    }
+
+    /// Makes the next change wake the worker. The caller must check the grant afterwards.
+    fn arm(&mut self, context: &mut Context<'_>) {
+        while self.change.as_mut().poll(context).is_ready() {
+            self.change = change_of(&self.grant);
+        }
+    }
+}
+
+fn change_of(grant: &Arc<Grant>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    let grant = Arc::clone(grant);
+    Box::pin(async move { grant.changed().await })
 }
 
 /// What epoll reported besides the sockets of relays.
@@ -87,6 +109,7 @@ impl EventLoop {
             settling: VecDeque::new(),
             settled: Vec::new(),
             suspended: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 
@@ -109,7 +132,8 @@ impl EventLoop {
         if self.events_left || !self.unfinished.is_empty() {
             return Some(Duration::ZERO);
         }
-        (!self.suspended.is_empty()).then_some(GRANT_POLL)
+        let polls = [(&self.suspended.is_empty(), GRANT_POLL), (&self.leaving.is_empty(), IDLE_POLL)];
+        polls.into_iter().filter(|(empty, _)| !**empty).map(|(_, poll)| poll).min()
     }
 
     /// Time until the next session settles.
@@ -140,7 +164,7 @@ impl EventLoop {
         self.events_left = count == EVENTS;
         self.run_pending();
         if ready.woken {
-            self.end_revoked();
+            self.check_grants();
         }
         ready
     }
@@ -160,6 +184,9 @@ impl EventLoop {
             self.settling.push_back((at, key));
         }
         self.sessions.insert(relayed);
+        if grant.ends_when_idle() {
+            self.leaving.push(key);
+        }
         // It checks the grant after it is watched, so that a revocation in between is not missed.
         self.run(key);
     }
@@ -194,6 +221,9 @@ impl EventLoop {
         let Some(relayed) = self.sessions.get_mut(key) else { return };
         let (relay, scratch) = (&mut relayed.session.relay, &mut self.scratch);
         match catch_unwind(AssertUnwindSafe(|| relay.advance(scratch))) {
+            Ok(Progress::Blocked) if relay.grant().ends_when_idle() && relay.is_idle(clock::now()) => {
+                self.end(key, &End::Terminated);
+            }
             Ok(Progress::Blocked) if relay.needs_write_interest() => {
                 if let Err(error) = relay.add_write_interest(self.poll.registry(), tokens(key)) {
                     self.end(key, &End::ClientFailed(error));
@@ -225,30 +255,35 @@ impl EventLoop {
         self.sessions.try_remove(key)
     }
 
-    /// Makes the revocation of a grant wake this worker.
+    /// Makes a change of a grant wake this worker.
     fn watch_grant(&mut self, grant: &Arc<Grant>) {
         if self.grants.iter().any(|known| Arc::ptr_eq(&known.grant, grant)) {
             return;
         }
-        let ends = Arc::clone(grant);
-        let mut revoked: Pin<Box<dyn Future<Output = ()> + Send>> =
-            Box::pin(async move { ends.revoked().await });
         let waker = Waker::from(Arc::clone(&self.waker));
-        if revoked.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            self.grants.push(WatchedGrant { grant: Arc::clone(grant), _revoked: revoked });
+        let mut watched = WatchedGrant::new(grant);
+        watched.arm(&mut Context::from_waker(&waker));
+        self.grants.push(watched);
+    }
+
+    /// Ends the sessions whose grant was revoked, and finds those that are to end when they are idle.
+    fn check_grants(&mut self) {
+        let waker = Waker::from(Arc::clone(&self.waker));
+        let mut context = Context::from_waker(&waker);
+        self.grants.iter_mut().for_each(|watched| watched.arm(&mut context));
+        if self.grants.extract_if(.., |watched| watched.grant.is_revoked()).count() > 0 {
+            for key in self.sessions_with(Grant::is_revoked) {
+                self.end(key, &End::Terminated);
+            }
+        }
+        if self.grants.iter().any(|watched| watched.grant.ends_when_idle()) {
+            self.leaving = self.sessions_with(Grant::ends_when_idle);
         }
     }
 
-    /// Ends the sessions whose grant was revoked.
-    fn end_revoked(&mut self) {
-        if self.grants.extract_if(.., |watched| watched.grant.is_revoked()).count() == 0 {
-            return;
-        }
-        let revoked = self.sessions.iter().filter(|(_, relayed)| relayed.session.relay.grant().is_revoked());
-        let revoked: Vec<usize> = revoked.map(|(key, _)| key).collect();
-        for key in revoked {
-            self.end(key, &End::Terminated);
-        }
+    fn sessions_with(&self, is: impl Fn(&Grant) -> bool) -> Vec<usize> {
+        let sessions = self.sessions.iter().filter(|(_, relayed)| is(relayed.session.relay.grant()));
+        sessions.map(|(key, _)| key).collect()
     }
 
     /// Runs the sessions that have something to do without an event.
@@ -261,12 +296,22 @@ impl EventLoop {
         }
         for (until, key) in std::mem::take(&mut self.suspended) {
             let Some(relayed) = self.sessions.get(key) else { continue };
-            if relayed.session.relay.grant().allows(clock::now()) {
+            let (grant, now) = (relayed.session.relay.grant(), clock::now());
+            if grant.allows(now) {
                 self.run(key);
-            } else if until <= Instant::now() {
+            } else if until <= Instant::now() && !grant.is_kept(now) {
                 self.end(key, &End::Terminated);
             } else {
                 self.suspended.push((until, key));
+            }
+        }
+        for key in std::mem::take(&mut self.leaving) {
+            let Some(relayed) = self.sessions.get(key) else { continue };
+            let relay = &relayed.session.relay;
+            match relay.grant().ends_when_idle() {
+                true if relay.is_idle(clock::now()) => self.end(key, &End::Terminated),
+                true => self.leaving.push(key),
+                false => {}
             }
         }
     }

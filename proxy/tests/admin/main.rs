@@ -7,7 +7,7 @@ mod proxy;
 use std::collections::BTreeMap;
 
 use pg_leader_proxy::admin::answers::{
-    ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer, StepKind,
+    AskedAs, ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer, StepKind,
     WriteDecision,
 };
 use pg_leader_proxy::phase::Phase;
@@ -53,7 +53,9 @@ async fn routing_shows_the_decision_and_every_piece_of_evidence() {
     let routing: RoutingAnswer = proxy.json("/routing").await;
     assert_eq!((routing.cluster.as_str(), routing.phase), ("main", Phase::Serving));
     assert_eq!((routing.write.decision, routing.write.reason), (WriteDecision::Forward, None));
-    assert!(routing.write.valid_for_ms.unwrap() <= 5000);
+    let valid_for = routing.write.valid_for_ms.unwrap();
+    assert!((20_000..=28_000).contains(&valid_for), "by the lease alone: {valid_for}");
+    assert_eq!(routing.write.leader.unwrap().socket, "10.0.0.1:5432");
     assert_eq!(routing.read.servers.iter().filter(|server| server.new_sessions).count(), 1);
     let evidence = &routing.evidence;
     assert_eq!((evidence.dcs, evidence.system_identifier.as_deref()), (DcsAnswer::Live, Some("7")));
@@ -72,6 +74,16 @@ async fn routing_shows_the_decision_and_every_piece_of_evidence() {
     let b = &routing.evidence.members[1];
     assert_eq!((b.summary.as_str(), b.healthy), ("refuses connections", false));
     assert_eq!(b.probe_failure.as_ref().unwrap().code, "refused");
+    assert_eq!(routing.alarms, []);
+
+    let a = Member { addr: ServerAddr::new("10.0.0.1", 5432), no_load_balance: false };
+    proxy.observe([Observation::Members(BTreeMap::from([(name("a"), a)]))]).await;
+    proxy.observe([probed("a", "10.0.0.1", Err(ProbeFailure::Denied))]).await;
+    let routing: RoutingAnswer = proxy.json("/routing").await;
+    let asked: Vec<AskedAs> = routing.evidence.members.iter().map(|member| member.asked_as).collect();
+    assert_eq!(asked, [AskedAs::Listed, AskedAs::Departed], "a member that left is still probed, and shown");
+    let [alarm] = routing.alarms.as_slice() else { panic!("{:?}", routing.alarms) };
+    assert_eq!((alarm.code.as_str(), alarm.member.as_deref()), ("monitor_denied", Some("a")));
 }
 
 #[tokio::test]

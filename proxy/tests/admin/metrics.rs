@@ -46,6 +46,8 @@ async fn metrics_can_be_read_back() {
         ("route_epoch{cluster=\"main\"}", 2.0),
         ("hold_reason{cluster=\"main\",reason=\"no_leader\"}", 0.0),
         ("two_primaries{cluster=\"main\"}", 1.0),
+        ("alarm{cluster=\"main\",alarm=\"two_primaries\"}", 1.0),
+        ("alarm{cluster=\"main\",alarm=\"monitor_denied\"}", 0.0),
         ("dcs_live{cluster=\"main\"}", 1.0),
     ];
     for (name, value) in expected {

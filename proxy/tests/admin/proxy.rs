@@ -1,7 +1,7 @@
 //! A proxy without sessions and sources, which decides on made-up observations and answers over TCP.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use pg_leader_proxy::control::{Control, OBSERVATIONS, Outputs};
 use pg_leader_proxy::counters::Counters;
 use pg_leader_proxy::phase::Phase;
 use pg_leader_proxy_core::{
-    LeaderKey, Lsn, Member, MemberName, Observation, Policy, ProbeConnection, ProbeFailure, ProbeReply,
-    Revision, Role, ServerAddr, Stamped, SystemId, Timeline,
+    LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeFailure,
+    ProbeReply, Revision, Role, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -119,12 +119,15 @@ pub(crate) fn held(holder: &str, revision: u64) -> Observation {
 }
 
 pub(crate) fn probed(member: &str, host: &str, outcome: Result<Role, ProbeFailure>) -> Observation {
+    let ip: IpAddr = host.parse().unwrap();
+    let started = member.bytes().map(i64::from).sum();
     Observation::Probe {
         member: name(member),
         addr: ServerAddr::new(host, 5432),
+        socket: Some(SocketAddr::new(ip, 5432)),
         sent: clock::now(),
-        connection: ProbeConnection::Persistent,
-        outcome: outcome.map(|role| ProbeReply { system_id: SystemId(7), role }),
+        connection: ProbeConnection::Persistent { since: Moment::default() },
+        outcome: outcome.map(|role| ProbeReply { system_id: SystemId(7), started: StartTime(started), role }),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, PutOptions};
 use pg_leader_proxy::config;
+use pg_leader_proxy::sources::clock::ClockSteps;
 use pg_leader_proxy::sources::etcd::EtcdSource;
 use pg_leader_proxy_core::{LeaderKey, Moment, Observation, Stamped};
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ pub(crate) fn config(endpoints: Vec<String>) -> config::Etcd {
         login: None,
         tls: config::EtcdTls::default(),
         refresh_interval: Duration::from_millis(500),
+        lease_margin: Duration::from_secs(2),
         timeout: Duration::from_secs(1),
         prefer_proxy_url: false,
         address_map: BTreeMap::new(),
@@ -79,10 +81,20 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn start(config: config::Etcd) -> Self {
+        Self::rereading(config, |_| ClockSteps::none())
+    }
+
+    /// A source that reads again at the steps of a clock, which is made with the way to the source's listener.
+    pub(crate) fn rereading(
+        config: config::Etcd,
+        steps: impl FnOnce(mpsc::Sender<Observation>) -> ClockSteps,
+    ) -> Self {
         let (sender, observations) = mpsc::channel(64);
+        let steps = steps(sender.clone());
         let mut running = JoinSet::new();
         running.spawn(async move {
-            let error = EtcdSource::new(config, sender).run().await.unwrap_err();
+            let source = EtcdSource::new(config, sender).rereading_after(steps);
+            let error = source.run().await.unwrap_err();
             panic!("the source ended: {error}");
         });
         Self { observations, received: Vec::new(), _running: running }

@@ -96,8 +96,8 @@ async fn leader_cut_off_from_everything() {
 }
 
 #[tokio::test]
-async fn proxy_cut_off_from_etcd_follows_the_all_members_rule() {
-    let scene = Scene::start(ClusterOptions::default()).await;
+async fn proxy_cut_off_from_etcd_follows_the_all_members_rule_if_the_policy_says_so() {
+    let scene = Scene::start_with(ClusterOptions::default(), "[policy]\non_dcs_loss = \"all_members\"").await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Paused).unwrap();
     scene.wait_until_routed_by("all_members").await;
     scene.writes_flow().await;
@@ -108,8 +108,8 @@ async fn proxy_cut_off_from_etcd_follows_the_all_members_rule() {
 }
 
 #[tokio::test]
-async fn proxy_cut_off_from_etcd_fences_if_the_policy_says_so() {
-    let scene = Scene::start_with(ClusterOptions::default(), "[policy]\non_dcs_loss = \"fence\"").await;
+async fn proxy_cut_off_from_etcd_holds_by_default_because_patroni_demotes_without_failsafe_mode() {
+    let scene = Scene::start(ClusterOptions::default()).await;
     scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Cut).unwrap();
     scene.wait_for_leader(None).await;
     assert_eq!(scene.routing().await["write"]["reason"]["code"], "dcs_silent");

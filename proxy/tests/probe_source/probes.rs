@@ -1,11 +1,13 @@
 //! Running probes and their outcomes.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy::config::{self, Secret, SslMode};
-use pg_leader_proxy::sources::{ProbePlan, probe};
+use pg_leader_proxy::sources::probe::{self, Resolver, SystemResolver};
+use pg_leader_proxy::sources::{ProbePlan, ProbeTarget};
 use pg_leader_proxy_core::{
     MemberName, Moment, Observation, ProbeConnection, ProbeFailure, ProbeReply, ProbeUrgency, Role,
     ServerAddr,
@@ -36,6 +38,7 @@ pub(crate) fn config() -> config::Probe {
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeOutcome {
     pub(crate) addr: ServerAddr,
+    pub(crate) socket: Option<SocketAddr>,
     pub(crate) sent: Moment,
     pub(crate) connection: ProbeConnection,
     pub(crate) outcome: Result<ProbeReply, ProbeFailure>,
@@ -55,27 +58,39 @@ pub(crate) struct Probes {
     pub(crate) probe_plan: watch::Sender<Arc<ProbePlan>>,
     pub(crate) wake: mpsc::Sender<MemberName>,
     pub(crate) received: Vec<ProbeOutcome>,
+    /// What the addresses of members were resolved to.
+    pub(crate) resolved: Vec<SocketAddr>,
     observations: mpsc::Receiver<Observation>,
     _running: JoinSet<()>,
 }
 
 pub(crate) fn probe_plan(members: &[(&str, ServerAddr)], urgency: ProbeUrgency) -> Arc<ProbePlan> {
-    let members: BTreeMap<MemberName, ServerAddr> =
-        members.iter().map(|(name, addr)| (MemberName::new(name), addr.clone())).collect();
+    let target = |addr: &ServerAddr| ProbeTarget { addr: addr.clone(), published: None, former: None };
+    let members: BTreeMap<MemberName, ProbeTarget> =
+        members.iter().map(|(name, addr)| (MemberName::new(name), target(addr))).collect();
     Arc::new(ProbePlan { members, urgency })
 }
 
 impl Probes {
     pub(crate) fn start(config: config::Probe, first: Arc<ProbePlan>) -> Self {
+        Self::resolving(config, Arc::new(SystemResolver), first)
+    }
+
+    /// Probes that use this resolver.
+    pub(crate) fn resolving(
+        config: config::Probe,
+        resolver: Arc<dyn Resolver>,
+        first: Arc<ProbePlan>,
+    ) -> Self {
         let (probe_plan, inquired) = watch::channel(first);
         let (wake, woken) = mpsc::channel(16);
         let (sender, observations) = mpsc::channel(64);
         let mut running = JoinSet::new();
         running.spawn(async move {
-            let error = probe::run(config, inquired, sender, woken).await.unwrap_err();
+            let error = probe::run(config, resolver, inquired, sender, woken).await.unwrap_err();
             panic!("the probes ended: {error}");
         });
-        Self { probe_plan, wake, received: Vec::new(), observations, _running: running }
+        Self { probe_plan, wake, received: Vec::new(), resolved: Vec::new(), observations, _running: running }
     }
 
     /// Probes of one member, `a`.
@@ -84,15 +99,20 @@ impl Probes {
     }
 
     pub(crate) async fn next(&mut self) -> ProbeOutcome {
-        let Ok(observation) = timeout(PATIENCE, self.observations.recv()).await else {
-            panic!("no further outcome; before: {:#?}", self.tail());
-        };
-        let Some(Observation::Probe { addr, sent, connection, outcome, .. }) = observation else {
-            panic!("the probes ended, or sent another observation: {observation:?}");
-        };
-        let probe = ProbeOutcome { addr, sent, connection, outcome };
-        self.received.push(probe.clone());
-        probe
+        loop {
+            let Ok(observation) = timeout(PATIENCE, self.observations.recv()).await else {
+                panic!("no further outcome; before: {:#?}", self.tail());
+            };
+            match observation {
+                Some(Observation::Probe { addr, socket, sent, connection, outcome, .. }) => {
+                    let probe = ProbeOutcome { addr, socket, sent, connection, outcome };
+                    self.received.push(probe.clone());
+                    return probe;
+                }
+                Some(Observation::Address { socket, .. }) => self.resolved.push(socket),
+                other => panic!("the probes ended, or sent another observation: {other:?}"),
+            }
+        }
     }
 
     /// Waits for a certain outcome.

@@ -11,8 +11,8 @@ use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::{SessionSettings, Shared};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
-    LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply, Reason,
-    Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, SystemId, Timeline,
+    Admission, LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply,
+    Reason, Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -196,9 +196,10 @@ impl Rig {
         Target {
             member: MemberName::new(member),
             addr: ServerAddr::new(&server.addr.ip().to_string(), server.addr.port()),
+            socket: server.addr,
             epoch,
             grant: Arc::new(Grant::until(Moment::from_boot(Duration::MAX))),
-            hold_reason: None,
+            admission: Admission::Open,
             counters: Some(self.counters.begin_epoch(epoch)),
             sessions: Arc::default(),
         }
@@ -213,6 +214,7 @@ impl Rig {
         let key = LeaderKey { holder: name.clone(), create_revision: Revision(self.now.as_secs()) };
         let reply = ProbeReply {
             system_id: SystemId(1),
+            started: StartTime(1),
             role: Role::Primary { timeline: Timeline(1), written: pg_leader_proxy_core::Lsn(1) },
         };
         let lease = Some(Stamped { sent: now, fact: Duration::from_secs(20) });
@@ -223,8 +225,9 @@ impl Rig {
             Observation::Probe {
                 member: name,
                 addr,
+                socket: Some(([10, 0, 0, 1], 5432).into()),
                 sent: now,
-                connection: ProbeConnection::Persistent,
+                connection: ProbeConnection::New,
                 outcome: Ok(reply),
             },
         ] {

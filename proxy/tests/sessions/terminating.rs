@@ -91,7 +91,7 @@ async fn a_session_that_is_blocked_in_a_write_is_terminated_too() {
 #[tokio::test]
 async fn an_expired_grant_stops_the_bytes_even_if_it_is_not_revoked() {
     let OpenSession { rig, grant, mut client, mut served } = OpenSession::session().await;
-    grant.extend(Moment::from_boot(Duration::from_nanos(1)));
+    grant.set_end(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let (last, _) = rest(&mut client).await;
     assert_ne!(last.first(), Some(&b'Z'), "the acknowledgement must not arrive");
@@ -104,10 +104,10 @@ async fn an_expired_grant_stops_the_bytes_even_if_it_is_not_revoked() {
 #[tokio::test]
 async fn bytes_wait_until_an_expired_grant_is_extended() {
     let OpenSession { rig: _rig, grant, mut client, mut served } = OpenSession::session().await;
-    grant.extend(Moment::from_boot(Duration::from_nanos(1)));
+    grant.set_end(Moment::from_boot(Duration::from_nanos(1)));
     served.write_all(b"Z\0\0\0\x05I").await.unwrap();
     let early = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
     assert!(early.is_err(), "nothing may be forwarded yet: {early:?}");
-    grant.extend(Moment::from_boot(Duration::MAX));
+    grant.set_end(Moment::from_boot(Duration::MAX));
     expect(&mut client, b"Z\0\0\0\x05I").await;
 }

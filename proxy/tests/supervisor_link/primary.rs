@@ -14,9 +14,10 @@ pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 pub(crate) const READY: &[u8] = b"Z\0\0\0\x05I";
 
 /// The columns of the probe's query, in order, and the reply of a primary on timeline 4.
-const ANSWER: [(&str, Option<&str>); 7] = [
+const ANSWER: [(&str, Option<&str>); 8] = [
     ("recovers", Some("false")),
     ("system_id", Some("7")),
+    ("started", Some("1")),
     ("timeline", Some("00000004")),
     ("written", Some("0/1000")),
     ("received", None),

@@ -25,10 +25,13 @@ pub(super) fn welcome() -> Vec<u8> {
 pub(super) fn answer(query: &[u8], in_recovery: impl FnOnce() -> bool) -> Vec<u8> {
     let asked = String::from_utf8_lossy(query);
     let (mut bytes, tag) = if asked.contains("pg_is_in_recovery") {
-        let word: [(&str, Option<&str>); 7] = if in_recovery() {
+        // Each stand-in is a process of its own, and a server is known by its start time.
+        let started = std::process::id().to_string();
+        let word: [(&str, Option<&str>); 8] = if in_recovery() {
             [
                 ("recovers", Some("true")),
                 ("system_id", Some("1")),
+                ("started", Some(started.as_str())),
                 ("timeline", Some("1")),
                 ("written", None),
                 ("received", Some("0/1000000")),
@@ -39,6 +42,7 @@ pub(super) fn answer(query: &[u8], in_recovery: impl FnOnce() -> bool) -> Vec<u8
             [
                 ("recovers", Some("false")),
                 ("system_id", Some("1")),
+                ("started", Some(started.as_str())),
                 ("timeline", Some("00000001")),
                 ("written", Some("0/1000000")),
                 ("received", None),

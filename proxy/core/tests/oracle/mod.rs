@@ -1,122 +1,152 @@
-//! The oracle: the rules again, computed naively from the whole history, without any of the router's code.
+//! The table of the design once more, naively: recomputed from the raw list of what was heard and of what the router said,
+//! with none of the router's own code.
 //!
-//! It is slow and repetitive on purpose. Where the router keeps the latest fact, the oracle searches the whole history.
+//! Slow and repetitive on purpose. Where the router keeps the latest fact, this searches the whole past for it.
 
 #![allow(dead_code, reason = "each test crate uses a part of the oracle")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "each question is about one kind of observation")]
 
-use std::collections::BTreeMap;
+mod places;
+mod readers;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    Basis, ClusterConfig, LeaderKey, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
-    PolicyOptions, ProbeFailure, ProbeReply, Role, ServerAddr, Sources, Stamped, SystemId, Timeline,
+    Admission, Basis, ClusterConfig, Leader, LeaderKey, MemberName, Moment, Observation, Policy,
+    PolicyOptions, ProbeConnection, ProbeFailure, ProbeReply, ReadServer, Role, Routing, ServerId, Sources,
+    Stamped, SystemId, Timeline,
 };
 
-use crate::script::{Input, Step};
+use crate::script::{Input, Snapshot, Step};
 
-/// A history and the present moment.
+#[allow(unused_imports, reason = "each test crate uses a part of the oracle")]
+pub(crate) use places::{Replay, ReplayState};
+pub(crate) use rules::Verdict;
+
+use places::{Place, Site, leave_unused};
+
+/// Whether what the router said is what the table says.
+pub(crate) fn by_the_table(snapshot: &Snapshot, oracle: &Oracle<'_>) -> Result<(), String> {
+    let before = oracle.standing().map(Leader::epoch);
+    let said = snapshot.routing.write.leader().map(|leader| Verdict {
+        member: leader.member().clone(),
+        server: leader.server(),
+        timeline: leader.timeline(),
+        basis: leader.basis(),
+        until: snapshot.valid_until.unwrap_or_default(),
+        open: *leader.admission() == Admission::Open,
+        continues: Some(leader.epoch()) == before,
+    });
+    let allowed = oracle.verdict();
+    if said == allowed {
+        return Ok(());
+    }
+    Err(format!("at {} it is {:?}, the table says {allowed:?}", snapshot.at, snapshot.routing.write))
+}
+
+/// Whether the sessions of a leader whose lease is confirmed go on, or end by a row of the table.
+pub(crate) fn no_healthy_leader_is_cut(snapshot: &Snapshot, oracle: &Oracle<'_>) -> Result<(), String> {
+    let Some(before) = oracle.standing().filter(|leader| leader.basis() == Basis::Lease) else {
+        return Ok(());
+    };
+    let goes_on = snapshot.routing.write.leader().map(Leader::epoch) == Some(before.epoch());
+    let lost_key = oracle.key().map(|(key, _)| key) != before.key();
+    let past_horizon = oracle.horizon().is_none_or(|horizon| snapshot.at >= horizon);
+    let row = lost_key
+        || past_horizon
+        || oracle.config().standby_cluster
+        || oracle.says_otherwise(before)
+        || oracle.is_replaced(before)
+        || !oracle.asks_the_dcs();
+    if goes_on || row {
+        return Ok(());
+    }
+    Err(format!("at {} sessions of {} end: {:?}", snapshot.at, before.member(), snapshot.routing.write))
+}
+
+/// All that was heard up to the present moment, and what the router had said before it.
 pub(crate) struct Oracle<'a> {
     /// The steps so far, the oldest first.
-    pub(crate) steps: &'a [Step],
+    heard: &'a [Step],
     /// The present.
-    pub(crate) now: Moment,
-}
-
-/// Which member may be written to, by which rule, until when.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    pub(crate) member: MemberName,
-    pub(crate) basis: Basis,
-    pub(crate) until: Moment,
-}
-
-/// A member's address, and the step from which replies from it count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct AddressSince {
-    addr: ServerAddr,
-    since: usize,
+    now: Moment,
+    /// What the router said last before.
+    before: Option<&'a Snapshot>,
+    /// Where each member is asked.
+    places: BTreeMap<MemberName, Place>,
 }
 
 impl<'a> Oracle<'a> {
-    /// The leader according to the rules, if there is one.
-    pub(crate) fn verdict(&self) -> Option<Verdict> {
-        if self.options().sources == Sources::ServersOnly {
-            return self.by_all_members(None);
-        }
-        if self.config().standby_cluster {
-            return None;
-        }
-        if let Some((key, _)) = self.key()
-            && self.horizon().is_some_and(|horizon| self.now < horizon)
-        {
-            return self.by_lease(&key.holder);
-        }
-        let silent_past_lease = self.dcs_is_silent() && self.options().on_dcs_loss == OnDcsLoss::AllMembers;
-        let lease_is_over = self.key().is_none() || self.horizon().is_some();
-        let paused_without_lease =
-            !self.dcs_is_silent() && self.dcs_was_seen() && lease_is_over && self.is_paused();
-        if silent_past_lease {
-            return self.last_holder().and_then(|holder| self.by_all_members(Some(holder)));
-        }
-        if paused_without_lease { self.by_all_members(self.last_holder()) } else { None }
+    /// The same without the servers that nobody is on after this decision.
+    pub(crate) fn settled(&self, routing: &Routing) -> Self {
+        let mut places = self.places.clone();
+        leave_unused(&mut places, routing);
+        Self { places, ..*self }
     }
 
-    /// The lease rule: key, lease, own reply, system identifier, timeline.
-    pub(crate) fn by_lease(&self, member: &MemberName) -> Option<Verdict> {
+    /// The leader that stood before.
+    pub(crate) fn standing(&self) -> Option<&'a Leader> {
+        self.before?.routing.write.leader()
+    }
+
+    /// The servers of the read route that stood before.
+    pub(crate) fn standing_readers(&self) -> &'a [ReadServer] {
+        self.before.map_or(&[], |before| before.routing.read.servers())
+    }
+
+    /// The last reply of a member at a socket.
+    pub(crate) fn reply_at(&self, member: &MemberName, socket: SocketAddr) -> Option<(Moment, ProbeReply)> {
+        self.reply(member, self.site(member, socket)?)
+    }
+
+    /// Whether the server of a member at a socket was found down.
+    pub(crate) fn is_down_at(&self, member: &MemberName, socket: SocketAddr) -> bool {
+        self.site(member, socket).is_some_and(|site| self.is_down(member, site))
+    }
+
+    fn site(&self, member: &MemberName, socket: SocketAddr) -> Option<Site> {
+        self.places.get(member)?.sites().find(|site| site.socket == socket)
+    }
+
+    /// Whether the server of a leader is down, or said that it is in recovery, of another cluster, or another process.
+    pub(crate) fn says_otherwise(&self, leader: &Leader) -> bool {
+        let other = |reply: ProbeReply| {
+            reply.server() != leader.server()
+                || reply.timeline() != Some(leader.timeline())
+                || !is_primary(reply)
+                || self.initialize().is_some_and(|ours| ours != reply.system_id)
+        };
+        self.is_down_at(leader.member(), leader.socket())
+            || self.reply_at(leader.member(), leader.socket()).is_some_and(|(_, reply)| other(reply))
+    }
+
+    /// Whether another primary answers where the leader is published, while its own server has been silent for too long.
+    pub(crate) fn is_replaced(&self, leader: &Leader) -> bool {
         let limit = self.options().max_probe_age;
-        let (key, seen) = self.key()?;
-        let horizon = self.horizon()?;
-        let (sent, reply) = self.reply(member)?;
-        let holds = key.holder == *member && self.members().contains_key(member) && self.now < horizon;
-        let speaks = sent >= seen && self.now < sent + limit;
-        let ours = self.initialize() == Some(reply.system_id);
-        let leads = is_primary(reply) && reply.timeline() >= self.highest_timeline(limit);
-        (holds && speaks && ours && leads).then(|| Verdict {
-            member: member.clone(),
-            basis: Basis::Lease,
-            until: horizon.min(sent + limit),
-        })
-    }
-
-    /// The all-members rule: every member replies, exactly one is out of recovery, it held the key last, and no timeline
-    /// is higher.
-    pub(crate) fn by_all_members(&self, last_holder: Option<&MemberName>) -> Option<Verdict> {
-        let options = self.options();
-        let limit =
-            |reply| if is_primary(reply) { options.max_probe_age } else { options.max_member_probe_age };
-        let since = self.key_changed();
-        let mut replies = Vec::new();
-        for member in self.addresses().keys() {
-            let (sent, reply) = self.reply(member)?;
-            if self.now >= sent + limit(reply) || since.is_some_and(|since| sent < since) {
-                return None;
-            }
-            replies.push((member.clone(), sent, reply));
-        }
-        let cluster = self.initialize().or_else(|| replies.first().map(|(_, _, reply)| reply.system_id))?;
-        let primaries: Vec<_> = replies.iter().filter(|(_, _, reply)| is_primary(*reply)).collect();
-        let [(member, _, reply)] = primaries[..] else { return None };
-        let one_cluster = replies.iter().all(|(_, _, reply)| reply.system_id == cluster);
-        let newest = replies.iter().all(|(_, _, other)| other.timeline() <= reply.timeline());
-        let last = last_holder.is_none_or(|holder| holder == member);
-        (one_cluster && newest && last).then(|| Verdict {
-            member: member.clone(),
-            basis: Basis::AllMembers,
-            until: replies.iter().map(|(_, sent, reply)| *sent + limit(*reply)).min().unwrap_or_default(),
-        })
+        let place = self.places.get(leader.member());
+        let published = place.and_then(|place| self.fresh_reply(leader.member(), place.published?, limit));
+        let here = self.site(leader.member(), leader.socket());
+        let answers = here.is_some_and(|site| self.fresh_reply(leader.member(), site, limit).is_some());
+        !answers && published.is_some_and(|(_, reply)| is_primary(reply) && reply.server() != leader.server())
     }
 
     /// The policy in force.
     pub(crate) fn options(&self) -> PolicyOptions {
-        let last = self.steps.iter().rev().find_map(|step| match &step.input {
+        let last = self.heard.iter().rev().find_map(|step| match &step.input {
             Input::Policy(policy) => Some(*policy),
             Input::Observe(_) | Input::Tick => None,
         });
         *last.unwrap_or_else(Policy::default).options()
     }
 
-    /// The leader key, and since when it has been seen with this value.
+    pub(crate) fn asks_the_dcs(&self) -> bool {
+        self.options().sources == Sources::DcsAndServers
+    }
+
+    /// The leader key and since when it has been seen so.
     pub(crate) fn key(&self) -> Option<(&'a LeaderKey, Moment)> {
         let keys = self.key_observations();
         let (present, ..) = keys.last()?;
@@ -125,14 +155,15 @@ impl<'a> Oracle<'a> {
         present.map(|key| (key, *seen))
     }
 
-    /// When the key was last seen to be taken or given up.
+    /// When the key was last seen to be taken or given back.
     pub(crate) fn key_changed(&self) -> Option<Moment> {
         let keys = self.key_observations();
         let (present, ..) = keys.last()?;
         keys.iter().rev().take_while(|(key, ..)| key == present).last().map(|(_, _, seen)| *seen)
     }
 
-    /// The end of the present key's lease, minus the margin.
+    /// The moment at which the lease of the present key, less the margin, is over; none if it was read before the clock was
+    /// stepped.
     pub(crate) fn horizon(&self) -> Option<Moment> {
         let keys = self.key_observations();
         let (present, ..) = keys.last()?;
@@ -140,7 +171,8 @@ impl<'a> Oracle<'a> {
         let run = keys.iter().rev().take_while(|(key, ..)| key == present);
         let lease = run.filter_map(|(_, lease, _)| *lease).next()?;
         let end = lease.sent.since_boot() + lease.fact;
-        Some(Moment::from_boot(end.saturating_sub(self.options().lease_margin)))
+        let trusted = self.is_trusted(lease.sent);
+        trusted.then(|| Moment::from_boot(end.saturating_sub(self.options().lease_margin)))
     }
 
     pub(crate) fn dcs_was_seen(&self) -> bool {
@@ -156,91 +188,20 @@ impl<'a> Oracle<'a> {
             }) == Some(true)
     }
 
-    /// A member's last reply, unless something has contradicted it since, and when it was asked for.
-    pub(crate) fn reply(&self, member: &MemberName) -> Option<(Moment, ProbeReply)> {
-        self.addresses().get(member).and_then(|known| self.reply_in(member, known))
-    }
-
-    fn reply_in(&self, member: &MemberName, known: &AddressSince) -> Option<(Moment, ProbeReply)> {
-        let probes: Vec<_> =
-            self.steps[known.since..].iter().filter_map(|step| probe_of(step, member, &known.addr)).collect();
-        let replies =
-            probes.iter().enumerate().filter_map(|(n, (sent, outcome))| Some((*sent, n, outcome.ok()?)));
-        let (sent, arrived, reply) = replies.max_by_key(|(sent, n, _)| (*sent, *n))?;
-        let contradicted = probes
-            .iter()
-            .enumerate()
-            .any(|(n, (asked, outcome))| outcome.is_err_and(means_down) && (*asked, n) > (sent, arrived));
-        (!contradicted).then_some((sent, reply))
-    }
-
-    /// The address of each member, and since which step: of those that the DCS lists, and of those that it no longer lists
-    /// but that have reported ever since that they are primaries.
-    fn addresses(&self) -> BTreeMap<MemberName, AddressSince> {
-        let mut addresses: BTreeMap<MemberName, AddressSince> = BTreeMap::new();
-        let mut listed: Option<&BTreeMap<MemberName, Member>> = None;
-        for (n, step) in self.steps.iter().enumerate() {
-            let before = Oracle { steps: &self.steps[..n], now: step.at };
-            addresses.retain(|name, known| is_listed(listed, name) || before.recently_primary(name, known));
-            if let Input::Observe(Observation::Members(members)) = &step.input {
-                listed = Some(members);
-                for (name, member) in members {
-                    if addresses.get(name).is_none_or(|known| known.addr != member.addr) {
-                        addresses.insert(name.clone(), AddressSince { addr: member.addr.clone(), since: n });
-                    }
-                }
-            }
-            let after = Oracle { steps: &self.steps[..=n], now: step.at };
-            addresses.retain(|name, known| is_listed(listed, name) || after.recently_primary(name, known));
-        }
-        addresses.retain(|name, known| is_listed(listed, name) || self.recently_primary(name, known));
-        addresses
-    }
-
-    fn recently_primary(&self, member: &MemberName, known: &AddressSince) -> bool {
-        self.reply_in(member, known)
-            .is_some_and(|(sent, reply)| is_primary(reply) && self.now < sent + self.options().max_probe_age)
-    }
-
-    /// The members of this cluster that recently reported that they are out of recovery.
-    pub(crate) fn primaries(&self) -> Vec<MemberName> {
-        self.fresh_replies(self.options().max_probe_age)
-            .into_iter()
-            .filter(|(_, reply)| is_primary(*reply))
-            .map(|(member, _)| member)
-            .collect()
-    }
-
-    fn highest_timeline(&self, limit: Duration) -> Option<Timeline> {
-        self.fresh_replies(limit).into_iter().filter_map(|(_, reply)| reply.timeline()).max()
-    }
-
-    fn fresh_replies(&self, limit: Duration) -> Vec<(MemberName, ProbeReply)> {
-        let ours = self.initialize();
-        self.addresses()
-            .into_keys()
-            .filter_map(|member| {
-                let (sent, reply) = self.reply(&member)?;
-                let counts = self.now < sent + limit && ours.is_none_or(|id| id == reply.system_id);
-                counts.then_some((member, reply))
-            })
-            .collect()
-    }
-
-    pub(crate) fn members(&self) -> BTreeMap<MemberName, Member> {
-        let last = self.observations().rev().find_map(|observation| match observation {
-            Observation::Members(members) => Some(members.clone()),
+    /// When the clock was last stepped.
+    pub(crate) fn stepped(&self) -> Option<Moment> {
+        let steps = self.observations().filter_map(|observation| match observation {
+            Observation::ClockStepped { at } => Some(*at),
             _ => None,
         });
-        last.unwrap_or_default()
+        steps.max()
     }
 
-    /// Whether the cluster is in maintenance mode.
-    pub(crate) fn is_paused(&self) -> bool {
-        self.config().paused
+    fn is_trusted(&self, sent: Moment) -> bool {
+        self.stepped().is_none_or(|stepped| sent >= stepped)
     }
 
-    fn config(&self) -> ClusterConfig {
+    pub(crate) fn config(&self) -> ClusterConfig {
         let last = self.observations().rev().find_map(|observation| match observation {
             Observation::Config(config) => Some(*config),
             _ => None,
@@ -248,15 +209,138 @@ impl<'a> Oracle<'a> {
         last.unwrap_or_default()
     }
 
+    fn failsafe(&self) -> BTreeSet<MemberName> {
+        let last = self.observations().rev().find_map(|observation| match observation {
+            Observation::Failsafe(names) => Some(names.clone()),
+            _ => None,
+        });
+        last.unwrap_or_default()
+    }
+
+    /// The last system identifier that was told, also when the key is gone by now.
     pub(crate) fn initialize(&self) -> Option<SystemId> {
         self.observations().rev().find_map(|observation| match observation {
-            Observation::Initialize(id) => Some(*id),
+            Observation::Initialize(id) => *id,
             _ => None,
-        })?
+        })
+    }
+
+    /// The system identifier of the cluster, as far as anything tells.
+    pub(crate) fn cluster(&self) -> Option<SystemId> {
+        self.initialize().or_else(|| self.standing().map(|leader| leader.server().system_id))
     }
 
     fn last_holder(&self) -> Option<&'a MemberName> {
         self.key_observations().iter().rev().find_map(|(key, ..)| Some(&(*key)?.holder))
+    }
+
+    /// Every member that is asked, named by the cluster or not.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &MemberName> {
+        self.places.keys()
+    }
+
+    /// The last reply from a site that the server was not found down after, and when it was asked for.
+    pub(crate) fn reply(&self, member: &MemberName, site: Site) -> Option<(Moment, ProbeReply)> {
+        let probes = self.probes(member, site);
+        let replies =
+            probes.iter().enumerate().filter_map(|(n, (sent, _, outcome))| Some((*sent, n, outcome.ok()?)));
+        let (sent, arrived, reply) = replies.max_by_key(|(sent, n, _)| (*sent, *n))?;
+        let down = probes.iter().enumerate().any(|(n, (asked, connection, outcome))| {
+            found_down(*connection, *outcome) && (*asked, n) > (sent, arrived)
+        });
+        (!down).then_some((sent, reply))
+    }
+
+    /// Whether the server at a site was found down, and has not answered since.
+    pub(crate) fn is_down(&self, member: &MemberName, site: Site) -> bool {
+        let probes = self.probes(member, site);
+        self.reply(member, site).is_none()
+            && probes.iter().any(|(_, connection, outcome)| found_down(*connection, *outcome))
+    }
+
+    /// Whether users would be kept out at a site: the last new connection failed, and none was made since.
+    pub(crate) fn keeps_users_out(&self, member: &MemberName, site: Site) -> bool {
+        let probes = self.probes(member, site);
+        let made =
+            probes.iter().filter(|(.., outcome)| outcome.is_ok()).map(
+                |(sent, connection, _)| match connection {
+                    ProbeConnection::New => *sent,
+                    ProbeConnection::Persistent { since } => *since,
+                },
+            );
+        let newest = made.max();
+        let failures = probes.iter().filter_map(|(sent, connection, outcome)| match connection {
+            ProbeConnection::New => Some((*sent, outcome.err()?)),
+            ProbeConnection::Persistent { .. } => None,
+        });
+        let mut last: Option<(Moment, ProbeFailure)> = None;
+        for (sent, failure) in failures.filter(|(sent, _)| Some(*sent) > newest) {
+            if last.is_none_or(|(known, _)| sent > known) {
+                last = Some((sent, failure));
+            }
+        }
+        let users = [
+            ProbeFailure::Refused,
+            ProbeFailure::Reset,
+            ProbeFailure::TimedOut,
+            ProbeFailure::StartingUp,
+            ProbeFailure::ShuttingDown,
+        ];
+        last.is_some_and(|(_, failure)| users.contains(&failure))
+    }
+
+    pub(crate) fn fresh_reply(
+        &self,
+        member: &MemberName,
+        site: Site,
+        limit: Duration,
+    ) -> Option<(Moment, ProbeReply)> {
+        self.reply(member, site).filter(|(sent, _)| self.now < *sent + limit && self.is_trusted(*sent))
+    }
+
+    /// All fresh replies of servers of this cluster, from every site of every member.
+    pub(crate) fn fresh_replies(&self, limit: Duration) -> Vec<(MemberName, ProbeReply)> {
+        let ours = self.initialize();
+        let mut replies = Vec::new();
+        for (member, place) in &self.places {
+            for site in place.sites() {
+                if let Some((_, reply)) = self.fresh_reply(member, site, limit)
+                    && ours.is_none_or(|id| id == reply.system_id)
+                {
+                    replies.push((member.clone(), reply));
+                }
+            }
+        }
+        replies
+    }
+
+    /// Everybody who freshly says that it is a primary, each server once.
+    pub(crate) fn primaries(&self) -> Vec<(MemberName, ServerId, Timeline)> {
+        let mut primaries: Vec<(MemberName, ServerId, Timeline)> = Vec::new();
+        for (member, reply) in self.fresh_replies(self.options().max_probe_age) {
+            if let Role::Primary { timeline, .. } = reply.role
+                && primaries.iter().all(|(_, known, _)| *known != reply.server())
+            {
+                primaries.push((member, reply.server(), timeline));
+            }
+        }
+        primaries
+    }
+
+    fn probes(
+        &self,
+        asked: &MemberName,
+        site: Site,
+    ) -> Vec<(Moment, ProbeConnection, Result<ProbeReply, ProbeFailure>)> {
+        let probes = self.heard[site.since..].iter().filter_map(|step| match &step.input {
+            Input::Observe(Observation::Probe { member, socket, sent, connection, outcome, .. })
+                if member == asked && *socket == Some(site.socket) =>
+            {
+                Some((*sent, *connection, *outcome))
+            }
+            _ => None,
+        });
+        probes.collect()
     }
 
     #[expect(clippy::type_complexity, reason = "the fields of one observation, in its own order")]
@@ -270,38 +354,20 @@ impl<'a> Oracle<'a> {
     }
 
     fn observations(&self) -> impl DoubleEndedIterator<Item = &'a Observation> + use<'a> {
-        self.steps.iter().filter_map(|step| match &step.input {
+        self.heard.iter().filter_map(|step| match &step.input {
             Input::Observe(observation) => Some(observation),
             Input::Policy(_) | Input::Tick => None,
         })
     }
 }
 
-fn is_listed(listed: Option<&BTreeMap<MemberName, Member>>, member: &MemberName) -> bool {
-    listed.is_some_and(|all| all.contains_key(member))
-}
-
-/// Whether a server reports that it is out of recovery.
+/// Whether a server says that it is out of recovery.
 pub(crate) const fn is_primary(reply: ProbeReply) -> bool {
     matches!(reply.role, Role::Primary { .. })
 }
 
-/// Whether a failure means that the server is down, and not only that it could not be probed.
-const fn means_down(failure: ProbeFailure) -> bool {
-    matches!(failure, ProbeFailure::Refused | ProbeFailure::StartingUp | ProbeFailure::ShuttingDown)
-}
-
-fn probe_of(
-    step: &Step,
-    asked: &MemberName,
-    here: &ServerAddr,
-) -> Option<(Moment, Result<ProbeReply, ProbeFailure>)> {
-    match &step.input {
-        Input::Observe(Observation::Probe { member, addr, sent, outcome, .. })
-            if member == asked && addr == here =>
-        {
-            Some((*sent, *outcome))
-        }
-        _ => None,
-    }
+/// Whether the kept connection could not be made again because nobody serves there.
+fn found_down(connection: ProbeConnection, outcome: Result<ProbeReply, ProbeFailure>) -> bool {
+    let down = [ProbeFailure::Refused, ProbeFailure::StartingUp, ProbeFailure::ShuttingDown];
+    connection != ProbeConnection::New && outcome.is_err_and(|failure| down.contains(&failure))
 }

@@ -1,21 +1,22 @@
-//! Plays steps to a router as control would, and compares the routing with a scenario's expectations.
+//! Playing steps to a router as the shell would, and comparing what comes out with what a scenario expects.
 
 use pg_leader_proxy_core::{
-    Admission, Basis, FailoverLog, Moment, Observation, Policy, ReadRoute, Router, Routing, WriteRoute,
+    FailoverLog, MemberView, Moment, Observation, Policy, Router, Routing, WriteRoute,
 };
 
+use super::expect::{Reader, alarm_word, write_text};
 use super::{Expectation, Input, Line, Scenario, ScriptError, Step};
 
-/// A router that gets one step after the other.
+/// A router, told one step after the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
-    /// The router.
+    /// The router as it stands.
     pub(crate) router: Router,
-    /// Its failover reports.
+    /// What the reports tell.
     pub(crate) failover_log: FailoverLog,
     /// The routing after each call of the router.
     pub(crate) trail: Vec<Snapshot>,
-    steps: usize,
+    heard: usize,
     changed: bool,
 }
 
@@ -24,13 +25,13 @@ pub(crate) struct Player {
 pub(crate) struct Snapshot {
     /// When the call was.
     pub(crate) at: Moment,
-    /// How many steps the router had been given.
-    pub(crate) steps: usize,
-    /// The routing.
+    /// How many steps the router had heard of.
+    pub(crate) heard: usize,
+    /// What it said.
     pub(crate) routing: Routing,
-    /// Until when the write route may forward without newer evidence.
+    /// Until when it may be trusted.
     pub(crate) valid_until: Option<Moment>,
-    /// When the router must be advanced.
+    /// When it wants to be called again.
     pub(crate) deadline: Option<Moment>,
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn play(steps: &[Step]) -> Player {
     player
 }
 
-/// Plays a scenario and returns the first expectation that is not met. `text` is the file, for the message.
+/// Plays a scenario and stops at the first expectation that is not met; `text` is the file, for the message.
 pub(crate) fn run(file: &str, text: &str, scenario: &Scenario) -> Result<(), ScriptError> {
     let mut player = Player::new();
     for (number, line) in &scenario.lines {
@@ -65,16 +66,16 @@ impl Player {
             router: Router::new(Policy::default()),
             failover_log: FailoverLog::default(),
             trail: Vec::new(),
-            steps: 0,
+            heard: 0,
             changed: false,
         }
     }
 
-    /// Lets time pass until the step, then plays it.
+    /// Lets time pass until the step, then takes it.
     pub(crate) fn play(&mut self, step: &Step) {
         self.changed = false;
         self.pass(step.at);
-        self.steps += 1;
+        self.heard += 1;
         match &step.input {
             Input::Policy(policy) => self.call(None, step.at, |router| router.set_policy(*policy, step.at)),
             Input::Observe(observation) => {
@@ -111,90 +112,65 @@ impl Player {
         self.changed |= changed;
         self.trail.push(Snapshot {
             at,
-            steps: self.steps,
+            heard: self.heard,
             routing,
             valid_until: self.router.valid_until(),
             deadline: self.router.deadline(),
         });
     }
 
-    /// Checks an expectation, or returns what the routing is instead.
+    /// Whether the routing is as expected; if not, what it is instead.
     pub(crate) fn check(&self, expectation: &Expectation) -> Result<(), String> {
-        let routing = self.router.routing();
+        let write = &self.router.routing().write;
         let (met, instead) = match expectation {
             Expectation::Hold(code) => {
-                (reason_is(&routing.write, |known| known.0 == *code), write_text(&routing.write))
+                (matches!(write, WriteRoute::Hold(reason) if reason.code() == code), write_text(write))
             }
             Expectation::HoldText(text) => {
-                (reason_is(&routing.write, |known| known.1 == *text), write_text(&routing.write))
+                (matches!(write, WriteRoute::Hold(reason) if reason.to_string() == *text), write_text(write))
             }
-            Expectation::Forward { .. } => {
-                (forwards(&routing.write, expectation), write_text(&routing.write))
+            Expectation::WaitsText(text) => {
+                let waits = write.leader().and_then(|leader| leader.admission().waits());
+                (waits.is_some_and(|reason| reason.to_string() == *text), format!("{waits:?}"))
             }
-            Expectation::Read(_) | Expectation::Alarm(_) | Expectation::ProbeUrgency(_) => {
-                let is = [
-                    read_expectation(&routing.read),
-                    Expectation::Alarm(routing.two_primaries.clone()),
-                    Expectation::ProbeUrgency(routing.probe_urgency.clone()),
-                ];
-                (is.contains(expectation), is.map(|is| is.to_string()).join(" "))
+            Expectation::Forward(forward) => {
+                (write.leader().is_some_and(|leader| forward.is(leader)), write_text(write))
             }
-            Expectation::Unchanged => {
-                (!self.changed, format!("the routing changed, {}", write_text(&routing.write)))
-            }
+            Expectation::Unchanged => (!self.changed, format!("the routing changed, {}", write_text(write))),
             Expectation::ValidUntil(moment) => (
                 self.router.valid_until() == Some(*moment),
                 format!("valid until {:?}", self.router.valid_until()),
             ),
-            Expectation::Report(_) => match self.failover_log.reports().last() {
-                Some(report) => {
-                    let is = Expectation::Report(report.steps.clone());
-                    (is == *expectation, is.to_string())
-                }
-                None => (false, "there is no report".to_owned()),
-            },
+            Expectation::AlarmText(text) => {
+                let alarms: Vec<String> =
+                    self.router.routing().alarms.iter().map(ToString::to_string).collect();
+                (alarms.contains(text), format!("{alarms:?}"))
+            }
+            Expectation::Read(_)
+            | Expectation::Alarms(_)
+            | Expectation::ProbeUrgency(_)
+            | Expectation::Asked(_)
+            | Expectation::Report(_) => {
+                let is = self.all_that_is();
+                (is.contains(expectation), is.map(|is| is.to_string()).join(" "))
+            }
         };
         if met { Ok(()) } else { Err(format!("instead {instead}")) }
     }
-}
 
-fn reason_is(write: &WriteRoute, is: impl FnOnce((&str, String)) -> bool) -> bool {
-    match write {
-        WriteRoute::Hold(reason) => is((reason.code(), reason.to_string())),
-        WriteRoute::Forward(_) => false,
+    fn all_that_is(&self) -> [Expectation; 5] {
+        let routing = self.router.routing();
+        let steps = self.failover_log.reports().last().map(|report| report.steps.clone());
+        let asked = |(name, member): (_, &MemberView)| match member.departed {
+            None => format!("{name}"),
+            Some(_) => format!("{name}(departed)"),
+        };
+        [
+            Reader::of_all(routing.read.servers()),
+            Expectation::Alarms(routing.alarms.iter().map(alarm_word).collect()),
+            Expectation::ProbeUrgency(routing.probe_urgency.clone()),
+            Expectation::Asked(self.router.evidence().members().iter().map(asked).collect()),
+            Expectation::Report(steps.unwrap_or_default()),
+        ]
     }
-}
-
-fn forwards(write: &WriteRoute, expectation: &Expectation) -> bool {
-    let (Some(leader), Expectation::Forward { member, epoch, timeline, all_members, holds_new }) =
-        (write.leader(), expectation)
-    else {
-        return false;
-    };
-    leader.member() == member
-        && leader.epoch().number() == *epoch
-        && timeline.is_none_or(|timeline| timeline == leader.timeline())
-        && *all_members == (leader.basis() == Basis::AllMembers)
-        && *holds_new == leader.hold_reason().is_some()
-}
-
-fn write_text(write: &WriteRoute) -> String {
-    match write {
-        WriteRoute::Hold(reason) => format!("=> hold {}: {reason}", reason.code()),
-        WriteRoute::Forward(leader) => Expectation::Forward {
-            member: leader.member().clone(),
-            epoch: leader.epoch().number(),
-            timeline: Some(leader.timeline()),
-            all_members: leader.basis() == Basis::AllMembers,
-            holds_new: leader.hold_reason().is_some(),
-        }
-        .to_string(),
-    }
-}
-
-fn read_expectation(read: &ReadRoute) -> Expectation {
-    let mut servers: Vec<_> =
-        read.servers().iter().map(|server| (server.member.clone(), server.admission)).collect();
-    servers.sort_by_key(|(member, admission)| (*admission == Admission::ExistingOnly, member.clone()));
-    Expectation::Read(servers)
 }

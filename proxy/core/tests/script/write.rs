@@ -1,17 +1,18 @@
-//! The printer of the scenario language. The parser reads back what it prints.
+//! Steps to text: the printer of the scenario language. What it prints, the parser reads back as the same.
 
 use std::fmt;
 use std::time::Duration;
 
-use pg_leader_proxy_core as core;
 use pg_leader_proxy_core::{
-    Admission, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy, ProbeConnection,
-    ProbeUrgency, ReadFallback, Role, Sources, Stamped,
+    ClusterConfig, ConfigProblem, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
+    ProbeConnection, ReadFallback, Role, Sources, Stamped,
 };
 
-use super::{DEFAULT_CLUSTER, DEFAULT_LSN, Expectation, Input, Step, default_addr};
+use super::{
+    DEFAULT_CLUSTER, DEFAULT_LSN, Input, Step, default_addr, default_socket, default_start, span, time,
+};
 
-/// A whole history as a scenario file: a comment, then one line per step.
+/// A whole history as a file: a comment on top, then one line per step.
 pub(crate) fn scenario_text(comment: &str, steps: &[Step]) -> String {
     let mut text: String = comment.lines().map(|line| format!("# {line}\n")).collect();
     for step in steps {
@@ -47,7 +48,9 @@ fn policy_text(policy: &Policy) -> String {
         format!("max_probe_age={}", span(options.max_probe_age)),
         format!("max_member_probe_age={}", span(options.max_member_probe_age)),
         format!("probe_interval={}", span(options.probe_interval)),
+        format!("max_suspension={}", span(options.max_suspension)),
         match options.on_dcs_loss {
+            OnDcsLoss::Auto => "on_dcs_loss=auto".to_owned(),
             OnDcsLoss::AllMembers => "on_dcs_loss=all_members".to_owned(),
             OnDcsLoss::Fence => "on_dcs_loss=fence".to_owned(),
         },
@@ -78,22 +81,42 @@ fn observation_text(observation: &Observation, at: Moment) -> String {
             let words: Vec<String> = members.iter().map(|(name, member)| member_text(name, member)).collect();
             format!("members {}", words.join(" "))
         }
-        Observation::Config(config) => {
-            let words = [
-                (config.paused, "paused"),
-                (config.standby_cluster, "standby_cluster"),
-                (config.failsafe_mode, "failsafe_mode"),
-            ];
-            let set: Vec<&str> = words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
-            if set.is_empty() { "config usual".to_owned() } else { format!("config {}", set.join(" ")) }
+        Observation::Config(config) => config_text(config),
+        Observation::ConfigLost(ConfigProblem::Deleted) => "config deleted".to_owned(),
+        Observation::ConfigLost(ConfigProblem::Unreadable) => "config unreadable".to_owned(),
+        Observation::Failsafe(names) if names.is_empty() => "failsafe none".to_owned(),
+        Observation::Failsafe(names) => {
+            let words: Vec<&str> = names.iter().map(MemberName::as_str).collect();
+            format!("failsafe {}", words.join(" "))
         }
         Observation::Switchover { announced: true } => "switchover announced".to_owned(),
         Observation::Switchover { announced: false } => "switchover over".to_owned(),
         Observation::Initialize(Some(id)) => format!("initialize {id}"),
         Observation::Initialize(None) => "initialize none".to_owned(),
         Observation::DcsSilent { since } => format!("dcs silent{}", unless_at(" since", *since, at)),
+        Observation::ClockStepped { at: stepped } => {
+            format!("clock stepped{}", unless_at(" at", *stepped, at))
+        }
+        Observation::Address { member, addr, socket } => {
+            let from = if *addr == default_addr(member) { String::new() } else { format!(" from {addr}") };
+            format!("address {member} {socket}{from}")
+        }
         Observation::Probe { .. } => probe_text(observation, at),
     }
+}
+
+fn config_text(config: &ClusterConfig) -> String {
+    let words = [
+        (config.paused, "paused"),
+        (config.standby_cluster, "standby_cluster"),
+        (config.failsafe_mode, "failsafe_mode"),
+    ];
+    let set: Vec<&str> = words.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+    let ttl = match config.ttl {
+        usual if usual == ClusterConfig::default().ttl => String::new(),
+        ttl => format!(" ttl {}", span(ttl)),
+    };
+    if set.is_empty() { format!("config usual{ttl}") } else { format!("config {}{ttl}", set.join(" ")) }
 }
 
 fn key_text(key: Option<&LeaderKey>) -> String {
@@ -121,7 +144,7 @@ fn member_text(name: &MemberName, member: &Member) -> String {
 }
 
 fn probe_text(observation: &Observation, at: Moment) -> String {
-    let Observation::Probe { member, addr, sent, connection, outcome } = observation else {
+    let Observation::Probe { member, addr, socket, sent, connection, outcome } = observation else {
         return String::new();
     };
     let mut text = format!("probe {member} ");
@@ -132,13 +155,23 @@ fn probe_text(observation: &Observation, at: Moment) -> String {
             if word.system_id != DEFAULT_CLUSTER {
                 text.push_str(&format!(" id {}", word.system_id));
             }
+            if word.started != default_start(member) {
+                text.push_str(&format!(" started {}", word.started.0));
+            }
         }
     }
-    if *connection == ProbeConnection::New {
-        text.push_str(" new_connection");
+    match connection {
+        ProbeConnection::New => text.push_str(" new_connection"),
+        ProbeConnection::Persistent { since } if *since == Moment::default() => {}
+        ProbeConnection::Persistent { since } => text.push_str(&format!(" connected {}", time(*since))),
     }
     if *addr != default_addr(member) {
         text.push_str(&format!(" from {addr}"));
+    }
+    match socket {
+        None => text.push_str(" at nowhere"),
+        Some(socket) if *socket == default_socket(addr) => {}
+        Some(socket) => text.push_str(&format!(" at {socket}")),
     }
     text.push_str(&unless_at(" sent", *sent, at));
     text
@@ -169,66 +202,4 @@ fn lsn_text(name: &str, lsn: Option<Lsn>) -> String {
 
 fn unless_at(name: &str, moment: Moment, at: Moment) -> String {
     if moment == at { String::new() } else { format!("{name} {}", time(moment)) }
-}
-
-fn time(moment: Moment) -> String {
-    span(moment.since_boot())
-}
-
-/// Exact seconds, without trailing zeros.
-fn span(duration: Duration) -> String {
-    let text = format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos());
-    format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-impl fmt::Display for Expectation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("=> ")?;
-        match self {
-            Self::Forward { member, epoch, timeline, all_members, holds_new } => {
-                write!(f, "forward {member}, epoch {epoch}")?;
-                if let Some(timeline) = timeline {
-                    write!(f, ", timeline {timeline}")?;
-                }
-                f.write_str(if *all_members { ", all_members" } else { "" })?;
-                f.write_str(if *holds_new { ", holds_new" } else { "" })
-            }
-            Self::Hold(code) => write!(f, "hold {code}"),
-            Self::HoldText(text) => write!(f, "hold: {text}"),
-            Self::Read(servers) if servers.is_empty() => f.write_str("read nowhere"),
-            Self::Read(servers) => {
-                f.write_str("read")?;
-                servers.iter().try_for_each(|(member, admission)| match admission {
-                    Admission::NewSessions => write!(f, " {member}"),
-                    Admission::ExistingOnly => write!(f, " {member}(existing_only)"),
-                })
-            }
-            Self::Unchanged => f.write_str("unchanged"),
-            Self::Alarm(primaries) if primaries.is_empty() => f.write_str("no alarm"),
-            Self::Alarm(primaries) => {
-                f.write_str("alarm")?;
-                primaries.iter().try_for_each(|(member, timeline)| write!(f, " {member}:{timeline}"))
-            }
-            Self::ProbeUrgency(ProbeUrgency::Normal) => f.write_str("urgency normal"),
-            Self::ProbeUrgency(ProbeUrgency::Elevated) => f.write_str("urgency elevated"),
-            Self::ProbeUrgency(ProbeUrgency::Burst(member)) => write!(f, "urgency burst {member}"),
-            Self::ValidUntil(moment) => write!(f, "valid until {}", time(*moment)),
-            Self::Report(steps) => {
-                let words: Vec<String> =
-                    steps.iter().map(|(at, step)| format!("{} {}", report_step(step), time(*at))).collect();
-                write!(f, "report {}", words.join(", "))
-            }
-        }
-    }
-}
-
-fn report_step(step: &core::FailoverStep) -> String {
-    match step {
-        core::FailoverStep::Announced => "announced".to_owned(),
-        core::FailoverStep::KeyDeleted => "key deleted".to_owned(),
-        core::FailoverStep::KeyPut(member) => format!("key put {member}"),
-        core::FailoverStep::Terminated => "terminated".to_owned(),
-        core::FailoverStep::LeftRecovery(member) => format!("left recovery {member}"),
-        core::FailoverStep::Routed(member) => format!("routed {member}"),
-    }
 }

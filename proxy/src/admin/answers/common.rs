@@ -18,6 +18,17 @@ impl From<&Reason> for ReasonAnswer {
     }
 }
 
+/// Something that is wrong, although sessions may go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmAnswer {
+    /// The label in metrics.
+    pub code: String,
+    /// The member that it is about, if that is one.
+    pub member: Option<String>,
+    /// What is wrong.
+    pub text: String,
+}
+
 /// A member that says it is out of recovery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrimaryAnswer {

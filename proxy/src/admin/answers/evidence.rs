@@ -68,8 +68,14 @@ pub struct LeaseAnswer {
 pub struct MemberAnswer {
     /// The member.
     pub member: String,
-    /// Its address.
+    /// Its address, as the cluster publishes it.
     pub address: String,
+    /// The socket address that it resolves to, once it is known.
+    pub socket: Option<String>,
+    /// A socket address that it resolved to before, and that sessions still use.
+    pub former_socket: Option<String>,
+    /// Why it is probed.
+    pub asked_as: AskedAs,
     /// Whether the write route forwards to it.
     pub leader: bool,
     /// Whether all is as it should be.
@@ -82,8 +88,19 @@ pub struct MemberAnswer {
     pub last_probe: Option<ProbeAnswer>,
     /// The last probe that failed, unless it answered since.
     pub probe_failure: Option<FailureAnswer>,
-    /// The last new connection that failed while the kept one answers.
+    /// The last new connection that failed, unless one was made since.
     pub connect_failure: Option<FailureAnswer>,
+}
+
+/// Why a member is probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AskedAs {
+    /// The cluster lists it.
+    Listed,
+    /// The cluster does not list it any more. It is probed for an hour after it was last listed or last said that it is
+    /// a primary.
+    Departed,
 }
 
 /// What a server answered to a probe.

@@ -13,10 +13,10 @@ use std::time::Duration;
 use pg_leader_proxy_core::{Basis, OnDcsLoss, ReadFallback, Sources};
 use serde::{Deserialize, Serialize};
 
-pub use self::common::{PrimaryAnswer, ReasonAnswer};
+pub use self::common::{AlarmAnswer, PrimaryAnswer, ReasonAnswer};
 pub use self::evidence::{
-    DcsAnswer, EvidenceAnswer, FailureAnswer, LeaderKeyAnswer, LeaseAnswer, MemberAnswer, ProbeAnswer,
-    RoleAnswer,
+    AskedAs, DcsAnswer, EvidenceAnswer, FailureAnswer, LeaderKeyAnswer, LeaseAnswer, MemberAnswer,
+    ProbeAnswer, RoleAnswer,
 };
 pub use self::failovers::{FailoverAnswer, FailoversAnswer, StepAnswer, StepKind};
 use crate::phase::Phase;
@@ -38,6 +38,8 @@ pub struct RoutingAnswer {
     pub read: ReadAnswer,
     /// All members that say they are out of recovery, when there is more than one.
     pub two_primaries: Vec<PrimaryAnswer>,
+    /// What an operator should look into.
+    pub alarms: Vec<AlarmAnswer>,
     /// How urgently servers are probed.
     pub probe_urgency: ProbeUrgencyAnswer,
     /// What is known.
@@ -76,8 +78,10 @@ pub enum WriteDecision {
 pub struct LeaderAnswer {
     /// The member.
     pub member: String,
-    /// Its address.
+    /// Its address, as the cluster publishes it.
     pub address: String,
+    /// The socket address that sessions go to.
+    pub socket: String,
     /// The timeline that it writes on.
     pub timeline: u32,
     /// The epoch of its sessions: the count of confirmed leaders.
@@ -137,6 +141,10 @@ pub struct ReadServerAnswer {
     pub epoch: u64,
     /// Whether it takes new sessions.
     pub new_sessions: bool,
+    /// Why it takes none.
+    pub reason: Option<ReasonAnswer>,
+    /// Whether its sessions are ended as soon as they are idle.
+    pub ends_when_idle: bool,
 }
 
 /// How urgently servers are probed.
@@ -164,6 +172,8 @@ pub struct PolicyAnswer {
     pub max_probe_age_ms: u64,
     /// `policy.max_member_probe_age`.
     pub max_member_probe_age_ms: u64,
+    /// For how long sessions are kept after a step of the wall clock until something is confirmed.
+    pub max_suspension_ms: u64,
     /// `probe.interval`.
     pub probe_interval_ms: u64,
     /// `read.max_lag`.
@@ -195,6 +205,8 @@ impl From<Sources> for SourcesAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDcsLossAnswer {
+    /// What Patroni does, in failsafe mode and otherwise.
+    Auto,
     /// Sessions go on while every member answers.
     AllMembers,
     /// Nothing is forwarded.
@@ -204,6 +216,7 @@ pub enum OnDcsLossAnswer {
 impl From<OnDcsLoss> for OnDcsLossAnswer {
     fn from(choice: OnDcsLoss) -> Self {
         match choice {
+            OnDcsLoss::Auto => Self::Auto,
             OnDcsLoss::AllMembers => Self::AllMembers,
             OnDcsLoss::Fence => Self::Fence,
         }

@@ -114,10 +114,15 @@ impl Cluster {
         match observation {
             Observation::Members(members) => self.members = members,
             Observation::Config(config) => self.config = Some(config),
+            // Unreadable or missing: the rest is known all the same.
+            Observation::ConfigLost(_) => self.config = Some(ClusterConfig::default()),
             Observation::Initialize(system_id) => self.system_id = system_id,
             Observation::LeaderKey { .. }
             | Observation::Switchover { .. }
+            | Observation::Failsafe(_)
             | Observation::DcsSilent { .. }
+            | Observation::ClockStepped { .. }
+            | Observation::Address { .. }
             | Observation::Probe { .. } => {}
         }
     }
@@ -139,12 +144,18 @@ fn circumstances(
         findings.warning("cluster", "has no system identifier yet: it is being bootstrapped")?;
     }
     let config = cluster.config.unwrap_or_default();
-    if config.failsafe_mode && on_dcs_loss == OnDcsLoss::Fence {
-        findings.warning(
+    match on_dcs_loss {
+        OnDcsLoss::Fence if config.failsafe_mode => findings.warning(
             "policy.on_dcs_loss",
             "is \"fence\" while Patroni's failsafe_mode is on: without etcd, Patroni keeps its primary but this proxy \
-             forwards nothing; \"all_members\" goes with failsafe_mode",
-        )?;
+             forwards nothing; \"auto\" does what Patroni does",
+        )?,
+        OnDcsLoss::AllMembers if !config.failsafe_mode => findings.warning(
+            "policy.on_dcs_loss",
+            "is \"all_members\" while Patroni's failsafe_mode is off: without etcd, Patroni demotes its primary; \
+             \"auto\" does what Patroni does",
+        )?,
+        OnDcsLoss::Fence | OnDcsLoss::AllMembers | OnDcsLoss::Auto => {}
     }
     if config.standby_cluster {
         findings.warning("cluster", "is a standby cluster: the write route holds every client")?;

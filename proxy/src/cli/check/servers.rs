@@ -91,7 +91,7 @@ fn together(
 
 #[cfg(test)]
 mod tests {
-    use pg_leader_proxy_core::{Lsn, Timeline};
+    use pg_leader_proxy_core::{Lsn, StartTime, Timeline};
 
     use super::*;
 
@@ -105,12 +105,12 @@ mod tests {
 
     fn primary(id: u64) -> ProbeReply {
         let role = Role::Primary { timeline: Timeline(1), written: Lsn(0) };
-        ProbeReply { system_id: SystemId(id), role }
+        ProbeReply { system_id: SystemId(id), started: StartTime(0), role }
     }
 
     fn replica(id: u64) -> ProbeReply {
         let role = Role::Replica { timeline: None, received: None, replayed: None, streaming: true };
-        ProbeReply { system_id: SystemId(id), role }
+        ProbeReply { system_id: SystemId(id), started: StartTime(0), role }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pg_leader_proxy_core::ServerAddr;
 
@@ -68,6 +69,8 @@ fn etcd(reader: &mut Reader<'_>) -> Result<(String, Etcd), Invalid> {
         login: login?,
         tls: tls?,
         refresh_interval: refresh_interval?,
+        // The policy, which it belongs to, is read later.
+        lease_margin: Duration::ZERO,
         timeout: timeout?,
         prefer_proxy_url: prefer_proxy_url?,
         address_map: address_map?,

@@ -6,6 +6,7 @@ mod reader;
 mod routes;
 
 use std::num::NonZero;
+use std::time::Duration;
 
 use pg_leader_proxy_core::{AgeLimit, OnDcsLoss, Policy, PolicyOptions, ReadFallback, Sources};
 use tracing_subscriber::EnvFilter;
@@ -15,6 +16,9 @@ use super::error::ConfigErrors;
 use super::settings::{Origins, Settings};
 use super::values::show_duration;
 use reader::{Invalid, Reader};
+
+/// How much longer than one answer may take sessions are kept after a step of the clock until something is confirmed.
+const CONFIRMATION: Duration = Duration::from_secs(1);
 
 impl Config {
     /// Reads the configuration from all its origins.
@@ -42,12 +46,15 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
     let session = session(reader);
     let admin = routes::admin(reader);
     let log = log(reader);
-    let (cluster, leader_source) = leader_source?;
+    let ((cluster, mut leader_source), policy) = (leader_source?, policy?);
+    if let LeaderSource::Etcd(etcd) = &mut leader_source {
+        etcd.lease_margin = policy.options().lease_margin;
+    }
     Ok(Config {
         cluster,
         leader_source,
         probe: probe?,
-        policy: policy?,
+        policy,
         write: write?,
         read: read?,
         session: session?,
@@ -94,23 +101,28 @@ fn policy(
     leader_source: Option<&LeaderSource>,
     probe: Option<&Probe>,
 ) -> Result<Policy, Invalid> {
-    let on_dcs_loss = reader
-        .choice("policy.on_dcs_loss", &[("all_members", OnDcsLoss::AllMembers), ("fence", OnDcsLoss::Fence)]);
+    let on_dcs_loss = reader.choice(
+        "policy.on_dcs_loss",
+        &[("auto", OnDcsLoss::Auto), ("all_members", OnDcsLoss::AllMembers), ("fence", OnDcsLoss::Fence)],
+    );
     let lease_margin = reader.duration("policy.lease_margin");
     let max_probe_age = reader.duration("policy.max_probe_age");
     let max_member_probe_age = reader.duration("policy.max_member_probe_age");
     let max_lag_bytes = reader.size("read.max_lag");
     let read_fallback =
         reader.choice("read.fallback", &[("hold", ReadFallback::Hold), ("leader", ReadFallback::Leader)]);
+    let probe = probe.ok_or(Invalid)?;
+    let (sources, answer) = match leader_source.ok_or(Invalid)? {
+        LeaderSource::Etcd(etcd) => (Sources::DcsAndServers, etcd.timeout),
+        LeaderSource::Members(_) => (Sources::ServersOnly, probe.timeout),
+    };
     let options = PolicyOptions {
-        sources: match leader_source.ok_or(Invalid)? {
-            LeaderSource::Etcd(_) => Sources::DcsAndServers,
-            LeaderSource::Members(_) => Sources::ServersOnly,
-        },
+        sources,
         lease_margin: lease_margin?,
         max_probe_age: max_probe_age?,
         max_member_probe_age: max_member_probe_age?,
-        probe_interval: probe.ok_or(Invalid)?.interval,
+        max_suspension: answer + CONFIRMATION,
+        probe_interval: probe.interval,
         on_dcs_loss: on_dcs_loss?,
         max_lag_bytes: max_lag_bytes?,
         read_fallback: read_fallback?,

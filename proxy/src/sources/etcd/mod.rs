@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::chain;
+use super::clock::ClockSteps;
 use crate::config;
 
 mod backoff;
@@ -35,12 +36,19 @@ use watch_session::WatchSession;
 pub struct EtcdSource {
     config: config::Etcd,
     sender: ObservationSender,
+    steps: ClockSteps,
 }
 
 impl EtcdSource {
     /// A source that sends to `observations`.
     pub fn new(config: config::Etcd, observations: mpsc::Sender<Observation>) -> Self {
-        Self { config, sender: ObservationSender::new(observations) }
+        Self { config, sender: ObservationSender::new(observations), steps: ClockSteps::none() }
+    }
+
+    /// Has everything read again at once whenever the wall clock was stepped.
+    #[must_use]
+    pub fn rereading_after(self, steps: ClockSteps) -> Self {
+        Self { steps, ..self }
     }
 
     /// Runs until it is dropped.
@@ -56,7 +64,8 @@ impl EtcdSource {
             current: 0,
             failed: 0,
             backoff: Backoff::default(),
-            last_error: None,
+            last_errors: vec![None; self.config.endpoints.len()],
+            steps: self.steps,
         };
         tokio::select! {
             biased;
@@ -76,8 +85,9 @@ struct EndpointLoop<'a> {
     /// How many endpoints in a row did not answer their first read.
     failed: usize,
     backoff: Backoff,
-    /// The last error that was logged as a warning.
-    last_error: Option<String>,
+    /// The last error of each endpoint that was logged as a warning.
+    last_errors: Vec<Option<String>>,
+    steps: ClockSteps,
 }
 
 impl EndpointLoop<'_> {
@@ -110,8 +120,8 @@ impl EndpointLoop<'_> {
         match WatchSession::open(self.config, self.sender, &mut self.values, url).await {
             Ok(session) => {
                 info!(endpoint = session.url(), "reading the cluster from etcd");
-                self.last_error = None;
-                match session.run().await {
+                self.last_errors[self.current] = None;
+                match session.run(&mut self.steps).await {
                     Err(error) => (true, error),
                 }
             }
@@ -119,14 +129,15 @@ impl EndpointLoop<'_> {
         }
     }
 
-    /// Logs an error as a warning, and repetitions of it at debug level.
+    /// Logs an error as a warning, and repetitions of it by the same endpoint at debug level.
     fn log_error(&mut self, error: &EtcdError) {
         let text = chain(error);
-        if self.last_error.as_ref() == Some(&text) {
+        let last_error = &mut self.last_errors[self.current];
+        if last_error.as_ref() == Some(&text) {
             debug!(error = text, "etcd failed again");
         } else {
             warn!(error = text, "etcd failed; trying the next endpoint");
-            self.last_error = Some(text);
+            *last_error = Some(text);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Snapshots: what the store says about the cluster, and the observations that follow from its changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use etcd_client::{Event, EventType, KeyValue};
 use pg_leader_proxy_core::{
-    ClusterConfig, LeaderKey, Member, MemberName, Moment, Observation, Revision, ServerAddr, Stamped,
-    SystemId,
+    ClusterConfig, ConfigProblem, LeaderKey, Member, MemberName, Moment, Observation, Revision, ServerAddr,
+    Stamped, SystemId,
 };
 use tracing::warn;
 
@@ -24,13 +24,14 @@ pub(super) struct HeldKey {
 }
 
 /// What the store says about the cluster at one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// The revision up to which all changes are included.
     pub(super) revision: i64,
     pub(super) leader: Option<HeldKey>,
     members: BTreeMap<MemberName, Member>,
-    config: ClusterConfig,
+    config: Result<ClusterConfig, ConfigProblem>,
+    failsafe: BTreeSet<MemberName>,
     announced: bool,
     initialize: Option<SystemId>,
 }
@@ -49,9 +50,21 @@ pub(super) enum Change {
 }
 
 impl Snapshot {
+    fn empty(revision: i64) -> Self {
+        Self {
+            revision,
+            leader: None,
+            members: BTreeMap::new(),
+            config: Err(ConfigProblem::Deleted),
+            failsafe: BTreeSet::new(),
+            announced: false,
+            initialize: None,
+        }
+    }
+
     /// The snapshot from a read of all keys.
     pub(super) fn of(values: &mut Values, kvs: &[KeyValue], revision: i64) -> Self {
-        let mut snapshot = Self { revision, ..Self::default() };
+        let mut snapshot = Self::empty(revision);
         for kv in kvs {
             match values.key(kv.key()) {
                 Some(Key::Leader) => snapshot.leader = values.leader(kv),
@@ -62,6 +75,7 @@ impl Snapshot {
                 }
                 Some(Key::Config) => snapshot.config = values.config(kv),
                 Some(Key::Failover) => snapshot.announced = patroni::switchover(kv.value()),
+                Some(Key::Failsafe) => snapshot.failsafe = patroni::failsafe(kv.value()),
                 Some(Key::Initialize) => snapshot.initialize = values.initialize(kv),
                 None => {}
             }
@@ -85,12 +99,16 @@ impl Snapshot {
                 changed.then(|| self.observe_members()).map_or(Change::Nothing, Change::Observe)
             }
             Some(Key::Config) => {
-                let config = put.map(|kv| values.config(kv)).unwrap_or_default();
-                replace(&mut self.config, config, Observation::Config)
+                let config = put.map_or(Err(ConfigProblem::Deleted), |kv| values.config(kv));
+                replace(&mut self.config, config, observe_config)
             }
             Some(Key::Failover) => {
                 let announced = put.is_some_and(|kv| patroni::switchover(kv.value()));
                 replace(&mut self.announced, announced, |announced| Observation::Switchover { announced })
+            }
+            Some(Key::Failsafe) => {
+                let failsafe = put.map(|kv| patroni::failsafe(kv.value())).unwrap_or_default();
+                replace(&mut self.failsafe, failsafe, Observation::Failsafe)
             }
             Some(Key::Initialize) => {
                 let initialize = put.and_then(|kv| values.initialize(kv));
@@ -126,7 +144,10 @@ impl Snapshot {
             observations.push(self.observe_members());
         }
         if differs(|a, b| a.config == b.config) {
-            observations.push(Observation::Config(self.config));
+            observations.push(observe_config(self.config));
+        }
+        if differs(|a, b| a.failsafe == b.failsafe) {
+            observations.push(Observation::Failsafe(self.failsafe.clone()));
         }
         if differs(|a, b| a.announced == b.announced) {
             observations.push(Observation::Switchover { announced: self.announced });
@@ -148,11 +169,19 @@ impl Snapshot {
     }
 }
 
-fn replace<T: Copy + PartialEq>(known: &mut T, new: T, send_change: impl FnOnce(T) -> Observation) -> Change {
+fn observe_config(config: Result<ClusterConfig, ConfigProblem>) -> Observation {
+    config.map_or_else(Observation::ConfigLost, Observation::Config)
+}
+
+fn replace<T: Clone + PartialEq>(
+    known: &mut T,
+    new: T,
+    send_change: impl FnOnce(T) -> Observation,
+) -> Change {
     if *known == new {
         Change::Nothing
     } else {
-        *known = new;
+        known.clone_from(&new);
         Change::Observe(send_change(new))
     }
 }
@@ -194,8 +223,8 @@ impl Values {
         Some(Member { addr, no_load_balance: published.no_load_balance })
     }
 
-    fn config(&mut self, kv: &KeyValue) -> ClusterConfig {
-        self.parsed_or_warn(kv, patroni::config(kv.value())).unwrap_or_default()
+    fn config(&mut self, kv: &KeyValue) -> Result<ClusterConfig, ConfigProblem> {
+        self.parsed_or_warn(kv, patroni::config(kv.value())).ok_or(ConfigProblem::Unreadable)
     }
 
     fn initialize(&mut self, kv: &KeyValue) -> Option<SystemId> {

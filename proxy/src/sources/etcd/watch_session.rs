@@ -3,17 +3,23 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::pin::Pin;
+use std::time::Duration;
 
 use etcd_client::{WatchResponse, WatchStream};
+use pg_leader_proxy_core::{Stamped, lease_read_pause};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::super::clock::ClockSteps;
 use super::connect::Endpoint;
 use super::error::EtcdError;
 use super::observation_sender::ObservationSender;
 use super::read::{ReadResult, read};
 use super::snapshot::{Change, HeldKey, Snapshot, Values};
 use crate::{clock, config};
+
+/// How soon a lease is read again whose time to live was not confirmed.
+const UNCONFIRMED_PAUSE: Duration = Duration::from_millis(500);
 
 /// A read that runs beside the watch, so that a slow answer never delays an event.
 type PendingRead = Pin<Box<dyn Future<Output = Result<ReadResult, EtcdError>> + Send>>;
@@ -27,6 +33,10 @@ pub(super) struct WatchSession<'a> {
     cluster: u64,
     snapshot: Snapshot,
     pending_read: Option<PendingRead>,
+    /// When the next read is due, unless one is pending.
+    next_read: Instant,
+    /// Whether the pending read was sent too early to count, so that another one must follow.
+    read_again: bool,
     /// Set when a read showed a change before the watch did: the watch must deliver it before the deadline.
     expected_event: Option<ExpectedEvent>,
     /// Whether a progress notification was requested, and nothing has arrived through the watch since.
@@ -60,7 +70,7 @@ impl<'a> WatchSession<'a> {
             sender.send(observation).await?;
         }
         sender.send(snapshot.observe_leader(first.lease, first.seen)).await?;
-        let session = Self {
+        let mut session = Self {
             config,
             sender,
             values,
@@ -68,10 +78,13 @@ impl<'a> WatchSession<'a> {
             cluster: first.cluster,
             snapshot,
             pending_read: None,
+            next_read: Instant::now(),
+            read_again: false,
             expected_event: None,
             progress_pending: false,
         };
         session.warn_without_lease();
+        session.plan_next_read(first.lease);
         Ok(session)
     }
 
@@ -80,10 +93,9 @@ impl<'a> WatchSession<'a> {
         self.endpoint.url()
     }
 
-    /// Runs until the endpoint fails.
-    pub(super) async fn run(mut self) -> Result<Infallible, EtcdError> {
+    /// Runs until the endpoint fails. Reads everything again at once after each step of the wall clock.
+    pub(super) async fn run(mut self, steps: &mut ClockSteps) -> Result<Infallible, EtcdError> {
         let mut watch = self.endpoint.watch(&self.config.prefix, self.snapshot.revision + 1).await?;
-        let mut refresh = ticks(self.config.refresh_interval);
         let mut heartbeat = ticks(self.config.timeout);
         if self.snapshot.leader.is_some() {
             debug!(endpoint = self.url(), revision = self.snapshot.revision, "following the cluster's keys");
@@ -94,7 +106,11 @@ impl<'a> WatchSession<'a> {
                 biased;
                 message = watch.message() => self.handle_message(message).await?,
                 answer = finished(&mut self.pending_read) => self.handle_read(answer?).await?,
-                _ = refresh.tick() => self.start_read(),
+                () = steps.next() => {
+                    self.read_again = self.pending_read.is_some();
+                    self.start_read();
+                }
+                () = sleep_until(self.next_read), if self.pending_read.is_none() => self.start_read(),
                 _ = heartbeat.tick() => self.request_progress(&mut watch).await?,
                 () = until(due) => return Err(self.missed_event()),
             }
@@ -162,6 +178,10 @@ impl<'a> WatchSession<'a> {
     /// Handles the answer of a read.
     async fn handle_read(&mut self, answer: ReadResult) -> Result<(), EtcdError> {
         self.pending_read = None;
+        self.plan_next_read(answer.lease);
+        if std::mem::take(&mut self.read_again) {
+            self.start_read();
+        }
         if answer.cluster != self.cluster {
             return Err(EtcdError::OtherStore { endpoint: self.endpoint.url().to_owned() });
         }
@@ -187,6 +207,19 @@ impl<'a> WatchSession<'a> {
             self.sender.send(observation).await?;
         }
         self.sender.send(self.snapshot.observe_leader(answer.lease, answer.seen)).await
+    }
+
+    /// The lease is read again before the router stops trusting it, so that a renewal is seen in time.
+    fn plan_next_read(&mut self, lease: Option<Stamped<Duration>>) {
+        let config = self.config;
+        let pause = match lease {
+            // There is a lease, and what it has left was not confirmed.
+            None if self.snapshot.leader.as_ref().is_some_and(|held| held.lease != 0) => {
+                UNCONFIRMED_PAUSE.min(config.refresh_interval)
+            }
+            lease => lease_read_pause(lease, config.lease_margin, clock::now(), config.refresh_interval),
+        };
+        self.next_read = Instant::now() + pause;
     }
 
     fn start_read(&mut self) {
@@ -221,8 +254,8 @@ impl<'a> WatchSession<'a> {
     }
 }
 
-/// Ticks; the first one comes one `period` from now.
-fn ticks(period: std::time::Duration) -> Interval {
+/// Ticks that begin one `period` from now.
+fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.reset();
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy_core::{ProbeReply, ServerAddr};
+use pg_leader_proxy_core::ProbeReply;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_postgres::tls::MakeTlsConnect;
@@ -13,6 +13,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::ProbeError;
 use super::query::{QUERY, parse_reply};
+use super::site::Site;
 use super::tls;
 use crate::config::{self, SslMode};
 
@@ -52,38 +53,22 @@ impl Connector {
     }
 
     /// Connects and logs in.
-    pub(super) async fn connect(&self, addr: &ServerAddr) -> Result<Connection, ProbeError> {
+    pub(super) async fn connect(&self, site: &Site) -> Result<Connection, ProbeError> {
         let limit = self.limit();
-        let slow = |operation| move |_| ProbeError::Timeout { addr: addr.clone(), operation, limit };
-        timeout(limit, self.connect_unbounded(addr)).await.map_err(slow("connect"))?
+        let slow = |_| ProbeError::Timeout { site: site.clone(), operation: "connect", limit };
+        timeout(limit, self.connect_unbounded(site)).await.map_err(slow)?
     }
 
-    async fn connect_unbounded(&self, addr: &ServerAddr) -> Result<Connection, ProbeError> {
-        let stream = self.reach(addr).await?;
-        let login = |source| ProbeError::Login { addr: addr.clone(), source };
-        let Ok(tls) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), addr.host());
+    async fn connect_unbounded(&self, site: &Site) -> Result<Connection, ProbeError> {
+        let unreachable = |source| ProbeError::Unreachable { site: site.clone(), source };
+        let stream = TcpStream::connect(site.socket).await.map_err(unreachable)?;
+        self.set_options(&stream).map_err(unreachable)?;
+        let login = |source| ProbeError::Login { site: site.clone(), source };
+        let Ok(tls) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), site.addr.host());
         let (client, connection) = self.postgres.connect_raw(stream, tls).await.map_err(login)?;
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        Ok(Connection { addr: addr.clone(), client, driver })
-    }
-
-    async fn reach(&self, addr: &ServerAddr) -> Result<TcpStream, ProbeError> {
-        let unreachable = |source| ProbeError::Unreachable { addr: addr.clone(), source };
-        let found = lookup_host((addr.host(), addr.port()))
-            .await
-            .map_err(|source| ProbeError::Unresolved { addr: addr.clone(), source })?;
-        let mut last = std::io::Error::from(std::io::ErrorKind::HostUnreachable);
-        for candidate in found {
-            match TcpStream::connect(candidate).await {
-                Ok(stream) => {
-                    self.set_options(&stream).map_err(unreachable)?;
-                    return Ok(stream);
-                }
-                Err(error) => last = error,
-            }
-        }
-        Err(unreachable(last))
+        Ok(Connection { site: site.clone(), client, driver })
     }
 
     fn set_options(&self, stream: &TcpStream) -> std::io::Result<()> {
@@ -100,7 +85,7 @@ impl Connector {
 
 /// An open connection to a server.
 pub(super) struct Connection {
-    addr: ServerAddr,
+    site: Site,
     client: Client,
     /// The task that drives the connection; dropping this aborts it.
     driver: JoinSet<Result<(), tokio_postgres::Error>>,
@@ -109,15 +94,15 @@ pub(super) struct Connection {
 impl Connection {
     /// Sends the query and parses the reply.
     pub(super) async fn query(&mut self, limit: Duration) -> Result<ProbeReply, ProbeError> {
-        let addr = || self.addr.clone();
+        let site = || self.site.clone();
         match timeout(limit, self.client.simple_query(QUERY)).await {
             Ok(Ok(messages)) => {
-                parse_reply(&messages).map_err(|what| ProbeError::InvalidReply { addr: addr(), what })
+                parse_reply(&messages).map_err(|what| ProbeError::InvalidReply { site: site(), what })
             }
             // The driver knows the server's error from before it closed the connection.
             Ok(Err(error)) if error.is_closed() => Err(self.ended().await),
-            Ok(Err(source)) => Err(ProbeError::Query { addr: addr(), source }),
-            Err(_) => Err(ProbeError::Timeout { addr: addr(), operation: "get its reply", limit }),
+            Ok(Err(source)) => Err(ProbeError::Query { site: site(), source }),
+            Err(_) => Err(ProbeError::Timeout { site: site(), operation: "get its reply", limit }),
         }
     }
 
@@ -125,9 +110,9 @@ impl Connection {
     pub(super) async fn ended(&mut self) -> ProbeError {
         match self.driver.join_next().await {
             Some(Ok(Err(source))) if !source.is_closed() => {
-                ProbeError::Query { addr: self.addr.clone(), source }
+                ProbeError::Query { site: self.site.clone(), source }
             }
-            Some(_) | None => ProbeError::Closed { addr: self.addr.clone() },
+            Some(_) | None => ProbeError::Closed { site: self.site.clone() },
         }
     }
 

@@ -8,6 +8,8 @@ use pg_leader_proxy_core::display::HumanDuration;
 use pg_leader_proxy_core::{ProbeFailure, ServerAddr};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::site::Site;
+
 /// Why a probe got no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
@@ -30,53 +32,53 @@ pub enum ProbeError {
         source: io::Error,
     },
     /// The TCP connection failed.
-    #[error("cannot connect to {addr}")]
+    #[error("cannot connect to {site}")]
     Unreachable {
         /// The server.
-        addr: ServerAddr,
+        site: Site,
         /// The cause.
         #[source]
         source: io::Error,
     },
     /// The server did not answer in time.
-    #[error("no answer from {addr} within {} while trying to {operation}", HumanDuration(*limit))]
+    #[error("no answer from {site} within {} while trying to {operation}", HumanDuration(*limit))]
     Timeout {
         /// The server.
-        addr: ServerAddr,
+        site: Site,
         /// What the probe was doing.
         operation: &'static str,
         /// The timeout.
         limit: Duration,
     },
     /// The login failed.
-    #[error("cannot log in to {addr}: {}", advice(source))]
+    #[error("cannot log in to {site}: {}", advice(source))]
     Login {
         /// The server.
-        addr: ServerAddr,
+        site: Site,
         /// The cause.
         #[source]
         source: tokio_postgres::Error,
     },
     /// The server answered the query with an error, or closed the connection.
-    #[error("the probe's query to {addr} failed")]
+    #[error("the probe's query to {site} failed")]
     Query {
         /// The server.
-        addr: ServerAddr,
+        site: Site,
         /// The cause.
         #[source]
         source: tokio_postgres::Error,
     },
     /// The server closed the connection without an error.
-    #[error("{addr} closed the connection")]
+    #[error("{site} closed the connection")]
     Closed {
         /// The server.
-        addr: ServerAddr,
+        site: Site,
     },
     /// The reply is not what PostgreSQL returns.
-    #[error("{addr} sent an invalid reply: {what}")]
+    #[error("{site} sent an invalid reply: {what}")]
     InvalidReply {
         /// The server.
-        addr: ServerAddr,
+        site: Site,
         /// What is wrong with it.
         what: String,
     },
@@ -88,14 +90,15 @@ pub enum ProbeError {
 impl ProbeError {
     /// What this error means to the router.
     ///
-    /// [`ProbeFailure::Refused`] discards an earlier reply, so it requires proof that no server runs there: a refused,
-    /// reset or closed connection. An unreachable host or an unresolvable name proves nothing about the server, which may
-    /// run behind a broken network, and counts like a time-out.
+    /// "Refused" over the kept connection says that the server is down, so it is reserved for proof that nobody listens
+    /// there. A connection that was made and broke proves nothing of the server, nor does an unreachable host, which
+    /// may be alive behind a broken network and counts like silence.
     pub fn failure(&self) -> ProbeFailure {
         match self {
-            Self::Timeout { .. } | Self::Unresolved { .. } => ProbeFailure::TimedOut,
+            Self::Timeout { .. } => ProbeFailure::TimedOut,
+            Self::Unresolved { .. } => ProbeFailure::Unresolved,
             Self::Unreachable { source, .. } => classify_io(source),
-            Self::Closed { .. } => ProbeFailure::Refused,
+            Self::Closed { .. } => ProbeFailure::Reset,
             Self::Login { source, .. } | Self::Query { source, .. } => classify_postgres(source),
             Self::NoCaCertificate { .. } | Self::Tls(_) | Self::InvalidReply { .. } | Self::ReceiverGone => {
                 ProbeFailure::Failed
@@ -124,8 +127,7 @@ impl ProbeError {
 
 fn classify_io(error: &io::Error) -> ProbeFailure {
     use io::ErrorKind as Kind;
-    let gone = [
-        Kind::ConnectionRefused,
+    let broke = [
         Kind::ConnectionReset,
         Kind::ConnectionAborted,
         Kind::BrokenPipe,
@@ -133,8 +135,10 @@ fn classify_io(error: &io::Error) -> ProbeFailure {
         Kind::UnexpectedEof,
     ];
     let silent = [Kind::TimedOut, Kind::HostUnreachable, Kind::NetworkUnreachable];
-    if gone.contains(&error.kind()) {
+    if error.kind() == Kind::ConnectionRefused {
         ProbeFailure::Refused
+    } else if broke.contains(&error.kind()) {
+        ProbeFailure::Reset
     } else if silent.contains(&error.kind()) {
         ProbeFailure::TimedOut
     } else {
@@ -147,7 +151,7 @@ fn classify_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
         return classify_sqlstate(error);
     }
     if error.is_closed() {
-        return ProbeFailure::Refused;
+        return ProbeFailure::Reset;
     }
     if LoginError::of(error) == Some(LoginError::Authentication) {
         return ProbeFailure::Denied;
@@ -164,19 +168,17 @@ fn classify_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
 
 fn classify_sqlstate(error: &DbError) -> ProbeFailure {
     let code = error.code();
-    if code == &SqlState::ADMIN_SHUTDOWN {
-        ProbeFailure::ShuttingDown
+    if code == &SqlState::ADMIN_SHUTDOWN || code == &SqlState::CRASH_SHUTDOWN {
+        // This one connection was ended. The next attempt tells what becomes of the server.
+        ProbeFailure::Reset
     } else if code == &SqlState::CANNOT_CONNECT_NOW {
-        // PostgreSQL uses one SQLSTATE for starting up, recovering and shutting down. Only its message, which may be
-        // translated, tells them apart. Both failures have the same effect on routing, so this only chooses the text.
+        // One SQLSTATE for starting up, recovering and shutting down; only the text, which may be translated, tells
+        // them apart. Both mean that the server is down, so a wrong guess changes no decision.
         if error.message().contains("shutting down") {
             ProbeFailure::ShuttingDown
         } else {
             ProbeFailure::StartingUp
         }
-    } else if code == &SqlState::CRASH_SHUTDOWN {
-        // Another backend crashed: the server restarts in place and recovers.
-        ProbeFailure::StartingUp
     } else if code == &SqlState::TOO_MANY_CONNECTIONS {
         ProbeFailure::TooManyConnections
     } else if code == &SqlState::QUERY_CANCELED {

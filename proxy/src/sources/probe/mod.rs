@@ -15,32 +15,38 @@ mod connect;
 mod error;
 mod member;
 mod persistent;
+mod prober;
 mod query;
+mod resolve;
+mod site;
 mod tls;
 mod urgency;
 
 pub use error::ProbeError;
+pub use resolve::{Lookup, Resolver, SystemResolver};
+pub use site::Site;
 
 use connect::Connector;
-use member::MemberProbe;
+use member::{MemberProbes, Shared};
+use resolve::choose;
 
 /// Probes every member of the plan for ever, and sends the outcomes to `observations`.
 ///
-/// A member whose name arrives through `wake` is probed at once, because a session's connection to it broke.
+/// `resolver` resolves the members' addresses. A member whose name arrives through `wake` is probed at once, because a
+/// session's connection to it broke.
 ///
 /// # Errors
 /// [`ProbeError`] if there is no CA certificate to verify servers with, and [`ProbeError::ReceiverGone`] if the sender of
 /// plans or the receiver of observations is gone.
 pub async fn run(
     config: config::Probe,
-    probe_plan: watch::Receiver<Arc<ProbePlan>>,
+    resolver: Arc<dyn Resolver>,
+    plan: watch::Receiver<Arc<ProbePlan>>,
     observations: mpsc::Sender<Observation>,
     wake: mpsc::Receiver<MemberName>,
 ) -> Result<Infallible, ProbeError> {
-    let connector = Arc::new(Connector::new(config)?);
-    let probes =
-        Probes { connector, probe_plan, observations, tasks: JoinSet::new(), members: BTreeMap::new() };
-    probes.run(wake).await
+    let shared = Arc::new(Shared { connector: Connector::new(config)?, resolver, observations });
+    Probes { shared, plan, tasks: JoinSet::new(), members: BTreeMap::new() }.run(wake).await
 }
 
 /// Probes the server at `addr` once, over a new connection.
@@ -49,34 +55,35 @@ pub async fn run(
 /// [`ProbeError`], which says what may be wrong.
 pub async fn check_member(config: &config::Probe, addr: &ServerAddr) -> Result<ProbeReply, ProbeError> {
     let connector = Connector::new(config.clone())?;
-    let mut connection = connector.connect(addr).await?;
+    let found = choose(SystemResolver.resolve(addr), (None, false), connector.limit());
+    let unresolved = |source| ProbeError::Unresolved { addr: addr.clone(), source };
+    let site = Site { addr: addr.clone(), socket: found.await.map_err(unresolved)? };
+    let mut connection = connector.connect(&site).await?;
     connection.query(connector.limit()).await
 }
 
 struct Probes {
-    connector: Arc<Connector>,
-    probe_plan: watch::Receiver<Arc<ProbePlan>>,
-    observations: mpsc::Sender<Observation>,
+    shared: Arc<Shared>,
+    plan: watch::Receiver<Arc<ProbePlan>>,
     tasks: JoinSet<ProbeError>,
     members: BTreeMap<MemberName, RunningProbe>,
 }
 
-/// The running probe of a member.
+/// The running probes of a member.
 struct RunningProbe {
-    addr: ServerAddr,
     wake: mpsc::Sender<()>,
-    probe: AbortHandle,
+    task: AbortHandle,
 }
 
 impl Probes {
     async fn run(mut self, mut wake: mpsc::Receiver<MemberName>) -> Result<Infallible, ProbeError> {
         let mut relays = true;
         loop {
-            let probe_plan = Arc::clone(&self.probe_plan.borrow_and_update());
-            self.sync_members(&probe_plan);
+            let plan = Arc::clone(&self.plan.borrow_and_update());
+            self.match_members(&plan);
             loop {
                 tokio::select! {
-                    changed = self.probe_plan.changed() => {
+                    changed = self.plan.changed() => {
                         changed.map_err(|_| ProbeError::ReceiverGone)?;
                         break;
                     }
@@ -85,7 +92,7 @@ impl Probes {
                         None => relays = false,
                     },
                     Some(end) = self.tasks.join_next() => {
-                        // A probe is aborted when its member left or moved.
+                        // Probes are aborted when their member left.
                         if let Ok(error) = end {
                             return Err(error);
                         }
@@ -95,39 +102,32 @@ impl Probes {
         }
     }
 
-    /// Starts a probe for each new member, and aborts those of members that left or moved.
-    fn sync_members(&mut self, probe_plan: &ProbePlan) {
+    /// Starts the probes of each new member, and aborts those of members that left. Those of a member that moved see that
+    /// in the plan.
+    fn match_members(&mut self, plan: &ProbePlan) {
         self.members.retain(|name, asked| {
-            let stays = probe_plan.members.get(name) == Some(&asked.addr);
+            let stays = plan.members.contains_key(name);
             if !stays {
-                asked.probe.abort();
+                asked.task.abort();
             }
             stays
         });
-        for (name, addr) in &probe_plan.members {
+        for name in plan.members.keys() {
             if !self.members.contains_key(name) {
-                let asked = self.start(name, addr);
-                self.members.insert(name.clone(), asked);
+                // One pending wake-up is enough.
+                let (wake, woken) = mpsc::channel(1);
+                let probes =
+                    MemberProbes::new(name.clone(), Arc::clone(&self.shared), self.plan.clone(), woken);
+                let Some(probes) = probes else { continue };
+                let task = self.tasks.spawn(probes.run());
+                self.members.insert(name.clone(), RunningProbe { wake, task });
             }
         }
     }
 
-    fn start(&mut self, member: &MemberName, addr: &ServerAddr) -> RunningProbe {
-        // One pending wake-up is enough.
-        let (wake, woken) = mpsc::channel(1);
-        let probe = MemberProbe {
-            member: member.clone(),
-            addr: addr.clone(),
-            connector: Arc::clone(&self.connector),
-            observations: self.observations.clone(),
-        };
-        let probe = self.tasks.spawn(probe.run(self.probe_plan.clone(), woken));
-        RunningProbe { addr: addr.clone(), wake, probe }
-    }
-
     fn wake(&self, name: &MemberName) {
         if let Some(asked) = self.members.get(name) {
-            // If the channel is full, the probe will wake up anyway.
+            // If the channel is full, the probes will wake up anyway.
             let _ = asked.wake.try_send(());
         }
     }

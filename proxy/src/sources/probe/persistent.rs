@@ -1,22 +1,26 @@
-//! The persistent connection to a member, which is queried as often as the probe plan says.
+//! The persistent connection to a server, which is queried as often as the probe plan says.
 
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 
 use pg_leader_proxy_core::{Moment, ProbeConnection, ProbeReply};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::ProbePlan;
 use super::connect::Connection;
 use super::error::ProbeError;
-use super::member::{MemberProbe, ProbeLog};
+use super::prober::{ProbeLog, Prober};
 use super::urgency::{MemberUrgency, SHORTEST_RECONNECT};
 use crate::clock;
 
-/// Probes a member over a persistent connection.
+/// For how many times the timeout a connection is kept without an answer.
+const PATIENCE: u32 = 5;
+
+/// Probes a server over a persistent connection.
 pub(super) struct PersistentProbe<'a> {
-    probe: &'a MemberProbe,
+    prober: &'a Prober,
     probe_plan: watch::Receiver<Arc<ProbePlan>>,
     woken: mpsc::Receiver<()>,
     log: ProbeLog,
@@ -33,12 +37,11 @@ enum LastUse {
 
 impl<'a> PersistentProbe<'a> {
     pub(super) fn new(
-        probe: &'a MemberProbe,
+        prober: &'a Prober,
         probe_plan: watch::Receiver<Arc<ProbePlan>>,
         woken: mpsc::Receiver<()>,
     ) -> Self {
-        let log = ProbeLog::new(ProbeConnection::Persistent);
-        Self { probe, probe_plan, woken, log, urgency: MemberUrgency::Normal }
+        Self { prober, probe_plan, woken, log: ProbeLog::default(), urgency: MemberUrgency::Normal }
     }
 
     pub(super) async fn run(mut self) -> ProbeError {
@@ -52,11 +55,11 @@ impl<'a> PersistentProbe<'a> {
     /// Runs one connection, from the attempt to connect until the next attempt is due.
     async fn run_connection(&mut self) -> Result<(), ProbeError> {
         let began = Instant::now();
-        let sent = clock::now();
-        let served = match self.probe.connector.connect(&self.probe.addr).await {
-            Ok(connection) => self.query_until_closed(connection).await?,
+        let since = clock::now();
+        let served = match self.prober.shared.connector.connect(&self.prober.site).await {
+            Ok(connection) => self.query_until_closed(connection, since).await?,
             Err(error) => {
-                self.report(sent, Err(error)).await?;
+                self.report(since, (since, Err(error))).await?;
                 false
             }
         };
@@ -68,45 +71,67 @@ impl<'a> PersistentProbe<'a> {
         self.pause(LastUse::Attempt { began }, None).await.map(drop)
     }
 
-    /// Queries over `connection` until it closes. Returns whether there was any reply.
+    /// Queries over `connection`, which was begun at `since`, until it closes. Returns whether there was any reply.
     ///
     /// The end of a connection that has worked is not reported: an administrator or a firewall may have closed just this
     /// one. A new attempt follows at once, and shows within a round trip whether the server is down.
-    async fn query_until_closed(&mut self, mut connection: Connection) -> Result<bool, ProbeError> {
+    async fn query_until_closed(
+        &mut self,
+        mut connection: Connection,
+        since: Moment,
+    ) -> Result<bool, ProbeError> {
         let mut served = false;
         loop {
             let asked = Instant::now();
-            let mut sent = clock::now();
-            let outcome = connection.query(self.probe.connector.limit()).await;
+            let sent = clock::now();
+            let outcome = self.query(&mut connection, since, sent).await?;
             let lost = outcome.as_ref().is_err_and(|error| !error.keeps_connection());
-            if lost && served && outcome.as_ref().is_err_and(|error| error.failure().contradicts()) {
+            if lost && served {
                 return Ok(served);
             }
             served |= outcome.is_ok();
-            if outcome.as_ref().is_err_and(|error| error.failure().contradicts()) {
-                // The connection never worked, so its end says something about the server, as of now.
-                sent = clock::now();
-            }
-            self.report(sent, outcome).await?;
+            self.report(since, (sent, outcome)).await?;
             if lost {
                 return Ok(served);
             }
             let last = LastUse::Query { asked, answered: Instant::now() };
             if let Some(end) = self.pause(last, Some(&mut connection)).await? {
                 if !served {
-                    self.report(clock::now(), Err(end)).await?;
+                    self.report(since, (clock::now(), Err(end))).await?;
                 }
                 return Ok(served);
             }
         }
     }
 
+    /// Queries once. Each timeout is reported, but the connection is kept for a while: a server that is busy, or that was
+    /// stopped and continues, answers over it, and may have no other connection to give.
+    async fn query(
+        &mut self,
+        connection: &mut Connection,
+        since: Moment,
+        sent: Moment,
+    ) -> Result<Result<ProbeReply, ProbeError>, ProbeError> {
+        let limit = self.prober.shared.connector.limit();
+        let mut answer = pin!(connection.query(limit * PATIENCE));
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut answer => return Ok(outcome),
+                () = sleep(limit) => {
+                    let late = ProbeError::Timeout { site: self.prober.site.clone(), operation: "get its reply", limit };
+                    self.report(since, (sent, Err(late))).await?;
+                }
+            }
+        }
+    }
+
     async fn report(
         &mut self,
-        sent: Moment,
-        outcome: Result<ProbeReply, ProbeError>,
+        since: Moment,
+        outcome: (Moment, Result<ProbeReply, ProbeError>),
     ) -> Result<(), ProbeError> {
-        self.probe.report(&mut self.log, sent, outcome).await
+        self.prober.report(&mut self.log, ProbeConnection::Persistent { since }, outcome).await
     }
 
     /// Waits until the member must be probed again, or until the connection closes, and then returns why it closed.
@@ -132,9 +157,9 @@ impl<'a> PersistentProbe<'a> {
 
     /// When to probe again: at once if the urgency has risen, otherwise after the interval.
     fn due(&mut self, last: LastUse) -> Instant {
-        let urgency = MemberUrgency::of(&self.probe_plan.borrow_and_update().urgency, &self.probe.member);
+        let urgency = MemberUrgency::of(&self.probe_plan.borrow_and_update().urgency, &self.prober.member);
         let rose = urgency > std::mem::replace(&mut self.urgency, urgency);
-        let config = &self.probe.connector.config;
+        let config = &self.prober.shared.connector.config;
         match last {
             _ if rose => self.earliest(last),
             LastUse::Query { answered, .. } if urgency == MemberUrgency::Burst => {
@@ -148,7 +173,7 @@ impl<'a> PersistentProbe<'a> {
     /// The earliest moment at which the member may be probed again.
     fn earliest(&self, last: LastUse) -> Instant {
         match last {
-            LastUse::Query { answered, .. } => answered + self.probe.connector.config.fast_interval,
+            LastUse::Query { answered, .. } => answered + self.prober.shared.connector.config.fast_interval,
             LastUse::Attempt { began } => began + SHORTEST_RECONNECT,
         }
     }

@@ -1,9 +1,13 @@
 //! The query of a probe, and the parser of its reply.
 
-use pg_leader_proxy_core::{Lsn, ProbeReply, Role, SystemId, Timeline};
+use pg_leader_proxy_core::{Lsn, ProbeReply, Role, StartTime, SystemId, Timeline};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 /// The query. It needs no privilege on PostgreSQL 13 and later.
+///
+/// The timeline of a server in recovery is that of the WAL it receives, which only `pg_monitor` may see, or else that of
+/// its last restart point. While there is a WAL receiver whose timeline is hidden, the latter may be an old one, so the
+/// timeline counts as unknown.
 ///
 /// It calls `pg_is_in_recovery()` exactly once, because after a promotion between two calls the functions that need a
 /// primary or a replica would fail. A primary never goes back into recovery within a session. A user who may not see the
@@ -12,9 +16,13 @@ pub(super) const QUERY: &str = "\
 WITH server AS MATERIALIZED (SELECT pg_catalog.pg_is_in_recovery() AS recovers) \
 SELECT recovers::text AS recovers, \
 (SELECT system_identifier FROM pg_catalog.pg_control_system())::text AS system_id, \
-CASE WHEN recovers THEN greatest(\
-(SELECT max(received_tli) FROM pg_catalog.pg_stat_wal_receiver), \
-(SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()))::text \
+(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint::text AS started, \
+CASE WHEN recovers THEN (\
+SELECT greatest(max(received_tli), checkpoint.timeline_id, recovery.min_recovery_end_timeline) \
+FROM pg_catalog.pg_control_checkpoint() AS checkpoint, pg_catalog.pg_control_recovery() AS recovery \
+LEFT JOIN pg_catalog.pg_stat_wal_receiver ON true \
+GROUP BY checkpoint.timeline_id, recovery.min_recovery_end_timeline \
+HAVING count(pid) = count(received_tli))::text \
 ELSE left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8) END AS timeline, \
 CASE WHEN NOT recovers THEN pg_catalog.pg_current_wal_lsn()::text END AS written, \
 CASE WHEN recovers THEN pg_catalog.pg_last_wal_receive_lsn()::text END AS received, \
@@ -47,6 +55,7 @@ fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<ProbeReply, 
         None => Ok(None),
     };
     let system_id = field("system_id").and_then(parse_system_id).ok_or_else(|| wrong("system_id"))?;
+    let started = field("started").and_then(|text| text.parse().ok()).ok_or_else(|| wrong("started"))?;
     let role = if boolean("recovers")? {
         let timeline = match field("timeline") {
             Some(text) => Some(Timeline(text.parse().map_err(|_| wrong("timeline"))?)),
@@ -59,7 +68,7 @@ fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<ProbeReply, 
         let timeline = Timeline(timeline.ok_or_else(|| wrong("timeline"))?);
         Role::Primary { timeline, written: lsn("written")?.ok_or_else(|| wrong("written"))? }
     };
-    Ok(ProbeReply { system_id, role })
+    Ok(ProbeReply { system_id, started: StartTime(started), role })
 }
 
 /// Parses the system identifier, which is unsigned but shown as a signed `bigint`.
@@ -86,28 +95,37 @@ mod tests {
         let reply = answer(&[
             ("recovers", "false"),
             ("system_id", "7412345678901234567"),
+            ("started", "1789000000123456"),
             ("timeline", "0000001A"),
             ("written", "1/3000060"),
             ("streaming", "false"),
         ]);
         let role = Role::Primary { timeline: Timeline(26), written: Lsn(0x1_0300_0060) };
-        assert_eq!(reply, Ok(ProbeReply { system_id: SystemId(7_412_345_678_901_234_567), role }));
+        let (system_id, started) = (SystemId(7_412_345_678_901_234_567), StartTime(1_789_000_000_123_456));
+        assert_eq!(reply, Ok(ProbeReply { system_id, started, role }));
     }
 
     #[test]
     fn a_replica_that_never_received_anything() {
-        let reply =
-            answer(&[("recovers", "true"), ("system_id", "-1"), ("timeline", "3"), ("streaming", "false")]);
+        let word = answer(&[
+            ("recovers", "true"),
+            ("system_id", "-1"),
+            ("started", "5"),
+            ("timeline", "3"),
+            ("streaming", "false"),
+        ]);
         let role =
             Role::Replica { timeline: Some(Timeline(3)), received: None, replayed: None, streaming: false };
-        assert_eq!(reply, Ok(ProbeReply { system_id: SystemId(u64::MAX), role }));
+        assert_eq!(word, Ok(ProbeReply { system_id: SystemId(u64::MAX), started: StartTime(5), role }));
     }
 
     #[test]
     fn an_invalid_field_is_named() {
         assert_eq!(answer(&[("system_id", "x")]), Err("system_id is Some(\"x\")".to_owned()));
-        assert_eq!(answer(&[("system_id", "1")]), Err("recovers is None".to_owned()));
-        let reply = answer(&[("system_id", "1"), ("recovers", "false"), ("timeline", "00000001")]);
-        assert_eq!(reply, Err("written is None".to_owned()));
+        assert_eq!(answer(&[("system_id", "1")]), Err("started is None".to_owned()));
+        assert_eq!(answer(&[("system_id", "1"), ("started", "1")]), Err("recovers is None".to_owned()));
+        let word =
+            answer(&[("system_id", "1"), ("started", "1"), ("recovers", "false"), ("timeline", "00000001")]);
+        assert_eq!(word, Err("written is None".to_owned()));
     }
 }

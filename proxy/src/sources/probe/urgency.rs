@@ -1,4 +1,4 @@
-//! Urgency: how soon to probe a member again.
+//! MemberUrgency: how soon to probe a member again.
 
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //! Orchestrators keep only a few events (Nomad ten per task). So events that repeat are merged and reported at most
 //! once per [`REPEAT_AFTER`]. A new leader, and the end of a reported fence, are never delayed for that.
 
+mod alarms;
+
 use std::time::Duration;
 
 use crate::cluster::{MemberName, Timeline};
@@ -13,14 +15,14 @@ use crate::moment::Moment;
 use crate::reason::Reason;
 use crate::routing::{Routing, WriteRoute};
 
+use alarms::AlarmHistories;
+
 /// How long a new leader must have served before it is reported, so that the clients that waited for it are counted.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// The longest time that a series of short-lived leaders can delay the report.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing must have been forwarded before that is reported.
 const FENCED_AFTER: Duration = Duration::from_secs(3);
-/// How long an alarm must have been over before its end is reported.
-const RESOLVED_AFTER: Duration = Duration::from_secs(10);
 /// The shortest time between two reports of the same kind.
 const REPEAT_AFTER: Duration = Duration::from_secs(60);
 
@@ -29,24 +31,24 @@ const REPEAT_AFTER: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug)]
 pub struct Notifier {
     route: RouteHistory,
-    alarm: Alarm,
+    alarms: AlarmHistories,
 }
 
 impl Notifier {
     /// A notifier for a process that started at `started`.
-    pub const fn new(started: Moment) -> Self {
-        Self { route: RouteHistory::new(started), alarm: Alarm::new(started) }
+    pub fn new(started: Moment) -> Self {
+        Self { route: RouteHistory::new(started), alarms: AlarmHistories::default() }
     }
 
     /// Records the routing that is in force from `now` on.
     pub fn observe(&mut self, routing: &Routing, now: Moment) {
         self.route.observe(&routing.write, now);
-        self.alarm.observe(&routing.two_primaries, now);
+        self.alarms.observe(&routing.alarms, now);
     }
 
     /// When [`advance`](Self::advance) will have an event, unless a new routing changes that.
     pub fn deadline(&self) -> Option<Moment> {
-        self.route.due().into_iter().chain(self.alarm.due()).min()
+        self.route.due().into_iter().chain(self.alarms.due()).min()
     }
 
     /// The events that are due at `now`. `impact` counts the sessions and clients affected from the beginning of its
@@ -56,8 +58,8 @@ impl Notifier {
         now: Moment,
         impact: impl FnOnce(RouteEpoch, RouteEpoch) -> Impact,
     ) -> Vec<Event> {
-        let alarm = self.alarm.take_due(now);
-        alarm.into_iter().chain(self.route.take_due(now, impact)).collect()
+        let alarms = self.alarms.take_due(now);
+        alarms.into_iter().chain(self.route.take_due(now, impact)).collect()
     }
 }
 
@@ -202,48 +204,6 @@ impl RouteHistory {
     fn settles_at(&self, since: Moment) -> Moment {
         let latest = self.first_change.unwrap_or(since) + SETTLE_LIMIT;
         (since + SETTLE_TIME).min(latest.max(since))
-    }
-}
-
-/// Whether more than one member is out of recovery, and what was reported of it.
-#[derive(Clone, Debug)]
-struct Alarm {
-    primaries: Vec<(MemberName, Timeline)>,
-    /// When the alarm began, or ended.
-    since: Moment,
-    /// The members that were reported; empty once the end was reported.
-    reported: Vec<MemberName>,
-    raised_at: Option<Moment>,
-}
-
-impl Alarm {
-    const fn new(started: Moment) -> Self {
-        Self { primaries: Vec::new(), since: started, reported: Vec::new(), raised_at: None }
-    }
-
-    fn observe(&mut self, primaries: &[(MemberName, Timeline)], now: Moment) {
-        if primaries.is_empty() != self.primaries.is_empty() {
-            self.since = now;
-        }
-        self.primaries = primaries.to_vec();
-    }
-
-    fn due(&self) -> Option<Moment> {
-        if self.primaries.is_empty() {
-            return (!self.reported.is_empty()).then(|| self.since + RESOLVED_AFTER);
-        }
-        let unreported = self.primaries.iter().any(|(member, _)| !self.reported.contains(member));
-        unreported.then(|| self.since.max(earliest_repeat(self.raised_at)))
-    }
-
-    fn take_due(&mut self, now: Moment) -> Option<Event> {
-        self.due().filter(|due| *due <= now)?;
-        self.reported = self.primaries.iter().map(|(member, _)| member.clone()).collect();
-        if self.primaries.is_empty() {
-            return Some(Event::TwoPrimariesResolved);
-        }
-        self.raised_at = Some(now);
-        Some(Event::TwoPrimaries(self.primaries.clone()))
     }
 }
 

@@ -1,0 +1,73 @@
+//! How the rest of the process talks to control: orders, and the view that admin answers are made from.
+
+use std::sync::Arc;
+
+use pg_leader_proxy_core::{Evidence, FailoverReport, Moment, Policy, Routing};
+use tokio::sync::{mpsc, oneshot};
+
+/// Everything the router knows and decided at one moment, for people to read.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// When this was so.
+    pub now: Moment,
+    /// The standing decision.
+    pub routing: Arc<Routing>,
+    /// The moment from which the write route must not forward without newer evidence.
+    pub valid_until: Option<Moment>,
+    /// What it rests on.
+    pub evidence: Evidence,
+    /// The policy in force.
+    pub policy: Policy,
+    /// The changes of leader so far, the oldest first.
+    pub reports: Vec<FailoverReport>,
+}
+
+/// What control is asked.
+#[derive(Debug)]
+pub(super) enum Request {
+    View(oneshot::Sender<View>),
+    Policy(Policy),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Talks to control.
+#[derive(Clone, Debug)]
+pub struct ControlHandle(mpsc::Sender<Request>);
+
+/// Asks control for its view, and can do nothing else.
+#[derive(Clone, Debug)]
+pub struct ViewHandle(mpsc::Sender<Request>);
+
+impl ViewHandle {
+    /// The view now; `None` once control has stopped.
+    pub async fn view(&self) -> Option<View> {
+        let (answer, view) = oneshot::channel();
+        self.0.send(Request::View(answer)).await.ok()?;
+        view.await.ok()
+    }
+}
+
+impl ControlHandle {
+    pub(super) const fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self(requests)
+    }
+
+    /// A handle for readers.
+    pub fn viewer(&self) -> ViewHandle {
+        ViewHandle(self.0.clone())
+    }
+
+    /// Puts another policy in force.
+    pub async fn set_policy(&self, policy: Policy) {
+        // Control ends only with the process.
+        let _ = self.0.send(Request::Policy(policy)).await;
+    }
+
+    /// Severs every session and admits no more; returns when the sessions have been told.
+    pub async fn stop(&self) {
+        let (answer, done) = oneshot::channel();
+        if self.0.send(Request::Stop(answer)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}
