@@ -14,6 +14,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::resources::CgroupMode;
 use crate::roles::THIS_EXECUTABLE;
+use crate::safe_open;
 
 /// The prefix of every attribute.
 const PREFIX: &str = "driver.pg-leader-proxy.";
@@ -68,6 +69,7 @@ impl Program {
 #[derive(Debug)]
 struct Facts {
     pidfd: io::Result<()>,
+    openat2: io::Result<()>,
     executable: io::Result<()>,
     replaced: bool,
     state_dir: (PathBuf, io::Result<()>),
@@ -81,6 +83,7 @@ impl Fingerprint {
     pub fn take(program: &Program, state_dir: &Path) -> Self {
         Self::of(&Facts {
             pidfd: pidfd_open(getpid(), PidfdFlags::empty()).map(drop).map_err(io::Error::from),
+            openat2: safe_open::is_supported(),
             executable: program.executable(),
             replaced: program.replaced(),
             state_dir: (state_dir.to_owned(), write(state_dir)),
@@ -105,6 +108,7 @@ impl Facts {
         let (state_dir, written) = &self.state_dir;
         let reasons = [
             problem(&self.pidfd, "the kernel has no pidfd_open (Linux 5.3)"),
+            problem(&self.openat2, "the kernel has no openat2 (Linux 5.6)"),
             problem(&self.executable, "the executable cannot be started"),
             problem(written, &format!("the state directory {} cannot be written", state_dir.display())),
         ];
@@ -174,6 +178,7 @@ mod tests {
     fn facts() -> Facts {
         Facts {
             pidfd: Ok(()),
+            openat2: Ok(()),
             executable: Ok(()),
             replaced: false,
             state_dir: (PathBuf::from("/run/x"), Ok(())),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use nomad_driver_pg_leader_proxy::signal::Signal;
 use nomad_driver_pg_leader_proxy::supervisor::{
     LaunchSpec, Launcher, Recovered, SupervisorClient, TaskName, TaskRecord,
 };
+use nomad_driver_pg_leader_proxy::user::Account;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -44,6 +46,7 @@ impl Fixture {
         let options = ClusterOptions { members: 1, max_connections: 500, ..ClusterOptions::default() };
         let cluster = Cluster::start(options).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let launcher = Launcher {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_nomad-driver-pg-leader-proxy")),
             state_dir: directory.path().join("state"),
@@ -67,10 +70,11 @@ impl Fixture {
                 ("PGLP_CONFIG".to_owned(), file.to_str().unwrap().to_owned()),
                 ("PGLP_PROBE_PASSWORD".to_owned(), MONITOR.password.to_owned()),
             ]),
+            alloc_dir: self.directory.path().to_owned(),
             directory: self.directory.path().to_owned(),
             stdout: PathBuf::from("/dev/null"),
             stderr: log.clone(),
-            user: None,
+            account: Some(Account::find("nobody").unwrap()),
             cgroups: Cgroups::default(),
             oom_score_adj: 0,
             keep_listening: Duration::from_secs(20),

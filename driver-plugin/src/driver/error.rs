@@ -50,10 +50,14 @@ impl From<StartError> for RpcError {
 impl From<PrepareError> for RpcError {
     fn from(error: PrepareError) -> Self {
         match error {
-            PrepareError::Cgroups(_) => Self::Transient(error.to_string()),
-            PrepareError::Config(_) | PrepareError::Unsupported(_) | PrepareError::Incomplete(_) => {
-                Self::Final(error.to_string())
+            PrepareError::Cgroups(_) | PrepareError::UserDatabase { .. } => {
+                Self::Transient(error.to_string())
             }
+            PrepareError::Config(_)
+            | PrepareError::Unsupported(_)
+            | PrepareError::Incomplete(_)
+            | PrepareError::User(_)
+            | PrepareError::Root(_) => Self::Final(chain(&error)),
         }
     }
 }

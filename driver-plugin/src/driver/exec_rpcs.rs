@@ -75,7 +75,7 @@ impl Driver {
             command,
             environment: launch.environment,
             directory: launch.directory,
-            user: launch.user,
+            account: launch.account,
             cgroups: launch.cgroups,
         })
     }

@@ -133,7 +133,8 @@ impl Driver {
         config: TaskConfig,
     ) -> Result<(Arc<Task>, TaskHandle), RpcError> {
         let plugin = self.config.plugin();
-        let Prepared { launch, warnings } = tasks::prepare(&config, &plugin)?;
+        let account = self.accounts.of_task(&config.user).await?;
+        let Prepared { launch, warnings } = tasks::prepare(&config, account, &plugin)?;
         let name = launch.task.clone();
         let supervisor = Launcher::new(plugin.state_dir).start(launch).await?;
         let state =

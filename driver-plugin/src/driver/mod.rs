@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 pub use self::error::RpcError;
 pub use self::shared_config::SharedConfig;
 use crate::fingerprint::Program;
-use crate::tasks::{TaskEvents, TaskStore};
+use crate::tasks::{Accounts, TaskEvents, TaskStore};
 use crate::{about, job_config};
 
 /// The driver: the tasks that it knows, and their events. Clones are the same driver.
@@ -34,6 +34,7 @@ use crate::{about, job_config};
 pub struct Driver {
     config: Arc<SharedConfig>,
     program: Arc<Program>,
+    accounts: Accounts,
     store: TaskStore,
     events: TaskEvents,
 }
@@ -44,7 +45,13 @@ impl Driver {
     #[must_use]
     pub fn new(config: Arc<SharedConfig>) -> Self {
         let program = Arc::new(Program::of_this_process());
-        Self { config, program, store: TaskStore::default(), events: TaskEvents::default() }
+        Self {
+            config,
+            program,
+            accounts: Accounts::default(),
+            store: TaskStore::default(),
+            events: TaskEvents::default(),
+        }
     }
 }
 

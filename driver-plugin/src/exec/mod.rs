@@ -31,6 +31,7 @@ use nomad_plugin_proto::driver::{ExecTaskResponse, ExitResult};
 use serde::{Deserialize, Serialize};
 
 use crate::resources::Cgroups;
+use crate::user::Account;
 
 pub use run::run;
 pub use shim::shim;
@@ -45,8 +46,8 @@ pub struct ExecSpec {
     pub environment: BTreeMap<String, String>,
     /// The working directory: the task's directory.
     pub directory: PathBuf,
-    /// The user: a name, a number or `nomad-<number>`. Without one, the plugin's.
-    pub user: Option<String>,
+    /// The task's user. Without one, the plugin's, which is not root then.
+    pub account: Option<Account>,
     /// The task's cgroups.
     pub cgroups: Cgroups,
 }
@@ -58,7 +59,7 @@ impl fmt::Debug for ExecSpec {
             .field("program", &self.command.first())
             .field("environment", &self.environment.keys())
             .field("directory", &self.directory)
-            .field("user", &self.user)
+            .field("account", &self.account)
             .field("cgroups", &self.cgroups)
             .finish_non_exhaustive()
     }

@@ -1,18 +1,17 @@
 //! The role `exec-shim`: becomes what a command needs to be, and then the command.
 
 use std::convert::Infallible;
-use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use nix::unistd::{Uid, User};
-use rustix::fs::{FileType, Mode, fchown, fstat};
-use rustix::process::{ioctl_tiocsctty, setsid, umask};
+use rustix::fs::{FileType, Mode, OFlags, fchown, fstat};
+use rustix::process::{fchdir, geteuid, ioctl_tiocsctty, setsid, umask};
 use rustix::stdio::dup2_stdin;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
@@ -21,7 +20,8 @@ use tokio::runtime;
 use super::{ExecSpec, signal_dispositions};
 use crate::channel::Channel;
 use crate::roles::close_inherited_descriptors;
-use crate::user::{Account, UnknownUser};
+use crate::safe_open;
+use crate::user::Account;
 
 /// How long the plugin may take to send the request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -43,8 +43,8 @@ pub(super) struct ExecRequest {
 enum ShimError {
     #[error("{0}: {1}")]
     Step(&'static str, #[source] io::Error),
-    #[error(transparent)]
-    User(#[from] UnknownUser),
+    #[error("commands in a task do not run as root, and the task has no user")]
+    Root,
     #[error("cannot run `{0}`: {1}")]
     Command(String, #[source] io::Error),
 }
@@ -57,7 +57,7 @@ pub fn shim() -> ExitCode {
     let _ = writeln!(io::stderr(), "{error}");
     ExitCode::from(match error {
         ShimError::Command(_, error) if error.kind() == ErrorKind::NotFound => NOT_FOUND,
-        ShimError::Command(..) | ShimError::Step(..) | ShimError::User(_) => NOT_EXECUTABLE,
+        ShimError::Command(..) | ShimError::Step(..) | ShimError::Root => NOT_EXECUTABLE,
     })
 }
 
@@ -76,13 +76,14 @@ fn become_command() -> Result<Infallible, ShimError> {
     // The agent may be protected from the OOM killer; a command in a task is not.
     step("cannot reset oom_score_adj", fs::write("/proc/self/oom_score_adj", "0"))?;
     // Before the user changes: the task's user may not be allowed to enter Nomad's data directory.
-    step("cannot change to the task's directory", env::set_current_dir(&spec.directory))?;
-    let account = spec.user.as_deref().map(Account::find).transpose()?;
+    step("cannot change to the task's directory", enter(&spec.directory))?;
     let mut environment = spec.environment;
-    if let Some(account) = account {
-        environment.extend(login_variables(&account));
-        chown_streams(&account);
+    if let Some(account) = &spec.account {
+        environment.extend(login_variables(account));
+        chown_streams(account);
         step("cannot change to the task's user", account.assume())?;
+    } else if geteuid().is_root() {
+        return Err(ShimError::Root);
     }
     let (program, arguments) = spec.command.split_first().ok_or_else(|| {
         ShimError::Command(String::new(), io::Error::new(ErrorKind::InvalidInput, "the command is empty"))
@@ -114,12 +115,16 @@ fn start_session(terminal: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// What a login sets. Nomad's dynamic users have no home.
+/// Root follows no symbolic link here. The path's parents are those of the allocation, which only root can write.
+fn enter(directory: &Path) -> io::Result<()> {
+    let parent = directory.parent().unwrap_or(directory);
+    Ok(fchdir(safe_open::open(parent, directory, OFlags::PATH | OFlags::DIRECTORY)?)?)
+}
+
+/// What a login sets.
 fn login_variables(account: &Account) -> [(String, String); 3] {
-    let known = User::from_uid(Uid::from_raw(account.uid)).ok().flatten();
-    let home =
-        known.map_or_else(|| "/nonexistent".to_owned(), |user| user.dir.to_string_lossy().into_owned());
-    let name = account.name.clone().unwrap_or_else(|| account.uid.to_string());
+    let name = account.label();
+    let home = account.home.to_string_lossy().into_owned();
     [("HOME", home), ("USER", name.clone()), ("LOGNAME", name)]
         .map(|(variable, value)| (variable.to_owned(), value))
 }

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod setup;
+mod task_files;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,13 +14,13 @@ use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use pg_leader_proxy::app::{self, Reload, SupervisorLink};
 use pg_leader_proxy::cli::Exit;
-use pg_leader_proxy::config::{Config, ConfigErrors, FILE_VARIABLE, Given, Origins};
+use pg_leader_proxy::config::{Config, ConfigError, ConfigErrors, FILE_VARIABLE, Given, Origins};
 use pg_leader_proxy::logging::{self, Logging};
 use rustix::stdio::dup2_stdin;
 use tokio::net::UnixStream;
@@ -30,7 +31,8 @@ use self::bridge::{Bridge, Ended};
 use crate::channel::Channel;
 use crate::roles::close_inherited_descriptors;
 use crate::supervisor::protocol::{ProxyCommand, ProxyReport};
-use crate::supervisor::{StartError, deadlines};
+use crate::supervisor::{LaunchSpec, StartError, deadlines};
+use crate::user::Account;
 
 /// How many events may wait until the supervisor reads them.
 const EVENTS_MAX: usize = 16;
@@ -88,16 +90,18 @@ struct Prepared {
 /// the inner one is reported to the supervisor.
 async fn prepare(channel: &mut Channel) -> Result<Result<Prepared, StartError>> {
     let first = channel.expect(deadlines::PROXY_SETUP).await.context("no message from a supervisor")?;
-    let ProxyCommand::Run(launch) = first else { bail!("the supervisor's first message is not `Run`") };
+    let ProxyCommand::Run(mut launch) = first else { bail!("the supervisor's first message is not `Run`") };
     let temporary = logging::temporary();
     if let Err(error) = setup::set_up(&launch) {
         tracing::error!("{error}");
         return Ok(Err(error));
     }
-    let origins = origins(launch.settings);
+    task_files::make_relative(&mut launch);
+    let LaunchSpec { settings, environment, account, .. } = *launch;
+    let origins = origins(settings, environment);
     let config = match Config::load(&origins) {
         Ok(config) => config,
-        Err(errors) => return Ok(Err(configuration_error(&errors))),
+        Err(errors) => return Ok(Err(configuration_error(&errors, &origins, account.as_ref()))),
     };
     drop(temporary);
     let logging = logging::start(&config).context("cannot start logging")?;
@@ -105,21 +109,30 @@ async fn prepare(channel: &mut Channel) -> Result<Result<Prepared, StartError>> 
     Ok(Ok(Prepared { origins, config, logging, listeners }))
 }
 
-/// Where settings come from: the job's `config` block, and the task's environment.
-fn origins(given: Vec<Given>) -> Origins {
-    let unicode = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    let environment: BTreeMap<String, String> = std::env::vars_os().filter_map(unicode).collect();
+/// Where settings come from: the job's `config` block, and the task's environment, which is not that of this process:
+/// others can read that one, and it would act on the process while it is root.
+fn origins(given: Vec<Given>, environment: BTreeMap<String, String>) -> Origins {
     let file = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     Origins { file, given, environment, ..Origins::default() }
 }
 
-fn configuration_error(errors: &ConfigErrors) -> StartError {
-    for error in errors.iter() {
-        tracing::error!("configuration: {error}");
+fn configuration_error(errors: &ConfigErrors, origins: &Origins, account: Option<&Account>) -> StartError {
+    let explained = errors.iter().map(|error| match denied(error, origins, account) {
+        Some(reason) => format!("{error}; {reason}"),
+        None => error.to_string(),
+    });
+    let texts: Vec<String> = explained.collect();
+    for text in &texts {
+        tracing::error!("configuration: {text}");
     }
-    StartError::Configuration(errors.iter().map(ToString::to_string).collect())
+    StartError::Configuration(texts)
+}
+
+/// Why the task's user may not read the file that an error is about.
+fn denied(error: &ConfigError, origins: &Origins, account: Option<&Account>) -> Option<String> {
+    let named = error.value.as_deref().filter(|_| task_files::is_file(&error.subject)).map(Path::new);
+    let whole = origins.file.as_deref().filter(|file| error.subject == file.display().to_string());
+    task_files::explain_denied(named.or(whole)?, account)
 }
 
 /// Receives the listening sockets, of which the supervisor keeps duplicates. A port that the kernel chooses cannot be

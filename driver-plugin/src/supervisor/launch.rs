@@ -9,6 +9,7 @@ use pg_leader_proxy::config::Given;
 use serde::{Deserialize, Serialize};
 
 use crate::resources::Cgroups;
+use crate::user::Account;
 
 /// Names one run of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,14 +31,17 @@ pub struct LaunchSpec {
     pub settings: Vec<Given>,
     /// The whole environment of the proxy process.
     pub environment: BTreeMap<String, String>,
+    /// The allocation's directory. Only root can write it and its parents, unlike what is in it.
+    pub alloc_dir: PathBuf,
     /// The working directory: the task's directory.
     pub directory: PathBuf,
     /// Standard output: a FIFO of Nomad's log collector, a file, or `/dev/null`.
     pub stdout: PathBuf,
     /// Standard error, which is the proxy's log.
     pub stderr: PathBuf,
-    /// The user: a name, a number or `nomad-<number>`. Without one, the supervisor's.
-    pub user: Option<String>,
+    /// The user of the proxy process and of commands in the task. Without one, the supervisor's, which is not root
+    /// then.
+    pub account: Option<Account>,
     /// The task's cgroups.
     pub cgroups: Cgroups,
     /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
@@ -54,10 +58,11 @@ impl fmt::Debug for LaunchSpec {
             .field("task", &self.task)
             .field("settings", &settings)
             .field("environment", &self.environment.keys())
+            .field("alloc_dir", &self.alloc_dir)
             .field("directory", &self.directory)
             .field("stdout", &self.stdout)
             .field("stderr", &self.stderr)
-            .field("user", &self.user)
+            .field("account", &self.account)
             .field("cgroups", &self.cgroups)
             .field("oom_score_adj", &self.oom_score_adj)
             .field("keep_listening", &self.keep_listening)
@@ -90,10 +95,11 @@ mod tests {
             task: TaskName { id: "a/proxy/1".to_owned(), alloc_id: "a".to_owned(), name: "proxy".to_owned() },
             settings: vec![Given { path: "probe.user".to_owned(), raw: Raw::Text("monitor".to_owned()) }],
             environment: BTreeMap::from([("PGLP_PROBE_PASSWORD".to_owned(), "a secret".to_owned())]),
+            alloc_dir: PathBuf::from("/"),
             directory: PathBuf::from("/"),
             stdout: PathBuf::from("/dev/null"),
             stderr: PathBuf::from("/dev/null"),
-            user: None,
+            account: None,
             cgroups: Cgroups::default(),
             oom_score_adj: 0,
             keep_listening: Duration::from_secs(10),

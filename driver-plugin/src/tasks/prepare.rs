@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nomad_plugin_proto::driver::network_isolation_spec::NetworkIsolationMode;
 use nomad_plugin_proto::driver::{Resources, TaskConfig};
@@ -10,6 +11,7 @@ use crate::job_config::{self, JobConfigErrors};
 use crate::plugin_config::PluginConfig;
 use crate::resources::{Cgroups, Limits};
 use crate::supervisor::{LaunchSpec, TaskName};
+use crate::user::{Account, UnknownUser};
 
 /// Where the task's output goes when Nomad does not collect logs.
 const DEV_NULL: &str = "/dev/null";
@@ -35,22 +37,46 @@ pub enum PrepareError {
     /// Nomad's description lacks something.
     #[error("Nomad's description of the task has no {0}")]
     Incomplete(&'static str),
+    /// Its user does not exist.
+    #[error(transparent)]
+    User(#[from] UnknownUser),
+    /// Its user is root.
+    #[error(
+        "user = {0:?}: the proxy faces the network and does not run as root; name another user, or none for `nobody`"
+    )]
+    Root(String),
+    /// The system does not say in time who its user is.
+    #[error(
+        "the user `{user}` could not be looked up within {limit:?}: see whether `getent passwd {user}` answers on this \
+         machine"
+    )]
+    UserDatabase {
+        /// The user.
+        user: String,
+        /// How long the look-up was waited for.
+        limit: Duration,
+    },
     /// Nomad did not create its cgroup.
     #[error("cannot use the task's cgroup: {0}")]
     Cgroups(#[from] std::io::Error),
 }
 
-/// Prepares a task and sets the limits of its cgroups.
+/// Prepares a task that runs as `account`, and sets the limits of its cgroups.
 ///
 /// # Errors
 /// When it cannot be started as it is described.
-pub fn prepare(config: &TaskConfig, plugin: &PluginConfig) -> Result<Prepared, PrepareError> {
+pub fn prepare(
+    config: &TaskConfig,
+    account: Option<Account>,
+    plugin: &PluginConfig,
+) -> Result<Prepared, PrepareError> {
     reject_unsupported(config)?;
     let task = TaskName {
         id: required(&config.id, "id")?,
         alloc_id: required(&config.alloc_id, "allocation")?,
         name: required(&config.name, "name")?,
     };
+    let alloc_dir = required(&config.alloc_dir, "allocation directory")?;
     let settings = job_config::read(&config.msgpack_driver_config, config.resources.as_ref())?;
     let none = Resources::default();
     let resources = config.resources.as_ref().unwrap_or(&none);
@@ -63,10 +89,11 @@ pub fn prepare(config: &TaskConfig, plugin: &PluginConfig) -> Result<Prepared, P
     let launch = LaunchSpec {
         settings,
         environment: environment(config),
-        directory: Path::new(&config.alloc_dir).join(&config.name),
+        directory: Path::new(&alloc_dir).join(&config.name),
+        alloc_dir: alloc_dir.into(),
         stdout: output(&config.stdout_path),
         stderr: output(&config.stderr_path),
-        user: Some(config.user.clone()).filter(|user| !user.is_empty()),
+        account,
         cgroups,
         oom_score_adj: i32::try_from(linux.oom_score_adj).unwrap_or_default(),
         keep_listening: plugin.keep_listening,
@@ -96,7 +123,7 @@ fn required(text: &str, what: &'static str) -> Result<String, PrepareError> {
     if text.is_empty() { Err(PrepareError::Incomplete(what)) } else { Ok(text.to_owned()) }
 }
 
-/// The task's environment without the variables by which the dynamic loader would load foreign code into the proxy.
+/// The task's environment without the variables by which the dynamic loader would load foreign code into a program.
 fn environment(config: &TaskConfig) -> BTreeMap<String, String> {
     let all = config.env.iter().chain(&config.device_env);
     let harmless = all.filter(|(name, _)| !name.starts_with("LD_"));
@@ -132,16 +159,16 @@ mod tests {
     }
 
     fn error(config: &TaskConfig) -> String {
-        prepare(config, &PluginConfig::default()).unwrap_err().to_string()
+        prepare(config, None, &PluginConfig::default()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_task_has_its_directory_output_and_environment() {
-        let launch = prepare(&config(), &PluginConfig::default()).unwrap().launch;
+        let launch = prepare(&config(), None, &PluginConfig::default()).unwrap().launch;
         assert_eq!(launch.task.id, "a/t/1");
-        assert_eq!(launch.directory, Path::new("/alloc/a/t"));
+        assert_eq!((launch.alloc_dir, launch.directory), ("/alloc/a".into(), "/alloc/a/t".into()));
         assert_eq!(launch.stdout, Path::new("/alloc/a/alloc/logs/.t.stdout.fifo"));
-        assert_eq!((launch.stderr.as_path(), launch.user), (Path::new("/dev/null"), None));
+        assert_eq!((launch.stderr.as_path(), launch.account), (Path::new("/dev/null"), None));
         let environment: Vec<(&str, &str)> =
             launch.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(environment, [("A", "1"), ("B", "2")]);
@@ -149,7 +176,7 @@ mod tests {
 
     #[test]
     fn pitfall_15_the_agents_protection_from_oom_is_not_inherited() {
-        assert_eq!(prepare(&config(), &PluginConfig::default()).unwrap().launch.oom_score_adj, 0);
+        assert_eq!(prepare(&config(), None, &PluginConfig::default()).unwrap().launch.oom_score_adj, 0);
     }
 
     #[test]

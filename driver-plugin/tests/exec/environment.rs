@@ -1,10 +1,12 @@
 //! What a command starts with: cgroups, environment, user, signals, descriptors.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nomad_driver_pg_leader_proxy::exec::{self, ExecSpec};
+use nomad_driver_pg_leader_proxy::user::Account;
 
 use crate::cgroups::TaskCgroups;
 use crate::harness::{PROGRAM, command, shell, wrapper};
@@ -44,7 +46,7 @@ async fn a_command_is_in_the_cgroups_of_the_task() {
 #[tokio::test]
 async fn environment_and_directory_are_exactly_those_of_the_task() {
     let directory = tempfile::tempdir().unwrap();
-    let mut spec = shell("env -u PWD -u OLDPWD -u SHLVL -u _ env; pwd");
+    let mut spec = shell("env -u HOME -u USER -u LOGNAME -u PWD -u OLDPWD -u SHLVL -u _ env; pwd");
     spec.environment.insert("PGLP_PROBE_PASSWORD".to_owned(), "a secret\nof two lines".to_owned());
     spec.directory = directory.path().canonicalize().unwrap();
     let text = output(&spec).await;
@@ -60,6 +62,7 @@ async fn environment_and_directory_are_exactly_those_of_the_task() {
 #[tokio::test]
 async fn a_program_is_looked_up_in_the_path_of_the_task() {
     let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let program = wrapper(directory.path(), "echo from the path; exit 0");
     let mut spec = command(&[program.file_name().unwrap().to_str().unwrap()]);
     spec.environment.insert("PATH".to_owned(), directory.path().to_string_lossy().into_owned());
@@ -92,25 +95,32 @@ async fn signals_umask_descriptors_and_oom_score_are_not_inherited_from_the_agen
 #[tokio::test]
 async fn a_command_runs_as_the_user_of_the_task() {
     root();
-    let script =
-        "id -u; id -G; echo $USER $HOME; echo to stderr > /dev/stderr; grep CapEff /proc/self/status";
-    let nobody = ExecSpec { user: Some("nobody".to_owned()), ..shell(script) };
-    let text = output(&nobody).await;
-    let expected = ["65534", "65534", "nobody /nonexistent", "to stderr", "CapEff:\t0000000000000000"];
+    let script = "id -u; id -G; echo $USER $HOME; echo to stderr > /dev/stderr; grep -E '^(CapBnd|CapEff|NoNewPrivs)' /proc/self/status";
+    let text = output(&shell(script)).await;
+    let expected = [
+        "65534",
+        "65534",
+        "nobody /nonexistent",
+        "to stderr",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+    ];
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
-    let dynamic =
-        ExecSpec { user: Some("nomad-80123".to_owned()), ..shell("id -u; id -G; echo $USER $HOME") };
+    let dynamic = ExecSpec {
+        account: Some(Account::find("nomad-80123").unwrap()),
+        ..shell("id -u; id -G; echo $USER $HOME")
+    };
     assert_eq!(output(&dynamic).await, "80123\n80123\n80123 /nonexistent\n");
 }
 
 #[tokio::test]
-async fn a_missing_user_or_directory_is_named() {
-    let mut unknown_user = shell("true");
-    unknown_user.user = Some("no-such-user".to_owned());
+async fn a_command_does_not_run_as_root_and_a_missing_directory_is_named() {
+    let root = ExecSpec { account: None, ..shell("true") };
     let mut no_directory = shell("true");
     no_directory.directory = PathBuf::from("/no/such/directory");
     for (spec, text) in
-        [(unknown_user, "no user `no-such-user`"), (no_directory, "to the task's directory: No such file")]
+        [(root, "do not run as root"), (no_directory, "to the task's directory: No such file")]
     {
         let output = exec::run(PROGRAM.as_ref(), &spec, None).await.unwrap();
         let said = String::from_utf8(output.bytes).unwrap();

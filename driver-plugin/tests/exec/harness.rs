@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use nomad_driver_pg_leader_proxy::exec::{self, ExecError, ExecSpec, Response};
 use nomad_driver_pg_leader_proxy::resources::Cgroups;
+use nomad_driver_pg_leader_proxy::user::Account;
 use nomad_plugin_proto::driver::exec_task_streaming_request::TerminalSize;
 use nomad_plugin_proto::driver::{
     ExecTaskStreamingIoOperation, ExecTaskStreamingRequest, ExecTaskStreamingResponse, ExitResult,
@@ -37,7 +38,7 @@ pub(crate) fn command(words: &[&str]) -> ExecSpec {
         command: words.iter().map(ToString::to_string).collect(),
         environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
         directory: PathBuf::from("/tmp"),
-        user: None,
+        account: Some(Account::find("nobody").unwrap()),
         cgroups: Cgroups::default(),
     }
 }

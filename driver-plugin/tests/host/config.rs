@@ -1,5 +1,9 @@
 //! Invalid configurations: each is an error that names the fault.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use nomad_plugin_proto::base::SetConfigRequest;
 use nomad_plugin_proto::driver::{Device, Mount, NetworkIsolationSpec, TaskConfigSchemaRequest};
 use nomad_plugin_proto::structs::RecoverableError;
@@ -7,7 +11,7 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
-use crate::harness::{Job, Plugin, is_empty, lives};
+use crate::harness::{Job, Plugin, connects, is_empty, lives, status_field};
 
 /// Whether Nomad may try again, as it decodes the error.
 fn recoverable(status: &Status) -> Option<bool> {
@@ -157,4 +161,68 @@ async fn tasks_have_a_schema() {
     let plugin = Plugin::start(state.path()).await;
     let answer = plugin.driver().task_config_schema(TaskConfigSchemaRequest {}).await.unwrap().into_inner();
     assert!(answer.spec.unwrap().encoded_len() > 1000);
+}
+
+#[tokio::test]
+async fn a_task_never_runs_as_root() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let root = "does not run as root";
+    for (user, text) in
+        [("root", root), ("0", root), ("nomad-0", root), ("no-such-user", "no user `no-such-user`")]
+    {
+        job.task().user = user.into();
+        let error = job.start(&plugin).await.unwrap_err();
+        assert!(error.message().contains(text) && recoverable(&error) == Some(false), "{user}: {error}");
+    }
+    job.task().user.clear();
+    job.start(&plugin).await.unwrap();
+    let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap().uid.as_raw().to_string();
+    let uids = status_field(job.proxy(), "Uid");
+    assert!(uids.split_whitespace().all(|uid| uid == nobody), "{uids}");
+    assert_eq!(status_field(job.proxy(), "NoNewPrivs"), "1");
+}
+
+/// Nomad closes its data directory to everybody but root, and gives the paths of files in it as absolute ones.
+#[tokio::test]
+async fn a_file_of_the_task_is_found_below_directories_that_its_user_may_not_enter() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let secrets = job.alloc_dir().join("proxy/secrets");
+    std::fs::create_dir(&secrets).unwrap();
+    let file = secrets.join("password");
+    std::fs::write(&file, "hunter2").unwrap();
+    let permit = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    for directory in [&job.alloc_dir().join("proxy"), &secrets] {
+        permit(directory, 0o755);
+    }
+    job.configure(&with("probe", json!({ "user": "m", "password_file": file })));
+    permit(&file, 0o600);
+    let error = job.start(&plugin).await.unwrap_err();
+    let text = error.message();
+    assert!(
+        text.contains("the user `nobody` may not read") && text.contains("mode 0600, owner 0:0"),
+        "{text}"
+    );
+    permit(&file, 0o644);
+    job.start(&plugin).await.unwrap();
+    assert!(connects(job.address()));
+}
+
+#[tokio::test]
+async fn root_opens_no_log_through_a_link_that_the_task_made() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let foreign = job.state_dir().with_file_name("foreign");
+    std::fs::write(&foreign, "").unwrap();
+    let log = job.alloc_dir().join("stderr");
+    std::fs::remove_file(&log).unwrap();
+    std::os::unix::fs::symlink(&foreign, &log).unwrap();
+    let error = job.start(&plugin).await.unwrap_err();
+    assert!(error.message().contains("symbolic link"), "{error}");
+    std::fs::remove_file(&log).unwrap();
+    std::fs::hard_link(&foreign, &log).unwrap();
+    let error = job.start(&plugin).await.unwrap_err();
+    assert!(error.message().contains("hard links"), "{error}");
+    assert_eq!(std::fs::read_to_string(&foreign).unwrap(), "", "nothing was written to it");
 }

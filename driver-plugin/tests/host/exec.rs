@@ -182,3 +182,11 @@ async fn commands_work_after_a_recovery() {
     recover(&plugin, handle).await;
     assert_eq!(exec(&plugin, &job, "echo $SECRET", None).await.unwrap(), ("hunter2\n".to_owned(), 0));
 }
+
+#[tokio::test]
+async fn a_command_runs_as_the_user_of_the_task_who_is_not_root() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    assert_eq!(exec(&plugin, &job, "id -un", None).await.unwrap(), ("nobody\n".to_owned(), 0));
+}

@@ -228,7 +228,7 @@ async fn pitfall_15_a_task_inherits_nothing_from_the_agent() {
         .map(|(name, _)| name)
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["NOMAD_TASK_NAME", "SECRET"]);
+    assert!(names.is_empty(), "others could read {names:?}");
     let supervisor = std::fs::read_to_string(format!("/proc/{}/environ", job.supervisor())).unwrap();
     assert!(!supervisor.contains("VAULT_TOKEN"), "{supervisor}");
     assert_eq!(status_field(proxy, "SigBlk"), "0000000000000000");

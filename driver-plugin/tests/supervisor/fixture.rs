@@ -14,6 +14,7 @@ use nomad_driver_pg_leader_proxy::signal::Signal;
 use nomad_driver_pg_leader_proxy::supervisor::{
     LaunchSpec, Launcher, Recovered, StartError, SupervisorClient, TaskExit, TaskName, TaskRecord,
 };
+use nomad_driver_pg_leader_proxy::user::Account;
 use pg_leader_proxy::config::{Given, Raw};
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process};
@@ -69,10 +70,11 @@ impl Fixture {
             },
             settings: settings.map(|(path, value)| given(path, value)).to_vec(),
             environment: BTreeMap::from([("PGLP_PROBE_PASSWORD".to_owned(), "a secret".to_owned())]),
+            alloc_dir: self.directory.path().to_owned(),
             directory: self.directory.path().to_owned(),
             stdout: PathBuf::from("/dev/null"),
             stderr: self.log(),
-            user: None,
+            account: Some(Account::find("nobody").unwrap()),
             cgroups: Cgroups::default(),
             oom_score_adj: 0,
             keep_listening: Duration::from_secs(20),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nomad_driver_pg_leader_proxy::process_id::ProcessId;
 use nomad_driver_pg_leader_proxy::signal::Signal;
+use nomad_driver_pg_leader_proxy::user::Account;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::io::{FdFlags, fcntl_setfd};
 
@@ -103,10 +104,10 @@ async fn the_proxy_process_is_what_its_specification_says() {
     let address = std::net::SocketAddr::new(fixture.address.ip(), port);
     let mut launch = fixture.launch("1");
     set(&mut launch, "write.listen", &address.to_string());
-    launch.user = Some("nomad-80123".to_owned());
+    launch.account = Some(Account::find("nomad-80123").unwrap());
     launch.oom_score_adj = 123;
     launch.environment.insert("NOMAD_TASK_NAME".to_owned(), "proxy".to_owned());
-    let expected = launch.environment.clone();
+    launch.environment.insert("RES_OPTIONS".to_owned(), "timeout:1".to_owned());
     let supervisor = fixture.start(launch).await;
     let (proxy, above) = (&supervisor.record().proxy, &supervisor.record().supervisor);
 
@@ -115,7 +116,10 @@ async fn the_proxy_process_is_what_its_specification_says() {
         assert_eq!(status(above, ids), "0 0 0 0", "{ids}");
     }
     assert_eq!(status(proxy, "Groups"), "80123");
-    assert_eq!(status(proxy, "CapEff"), "0000000000000000");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(proxy, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(status(proxy, "NoNewPrivs"), "1");
     assert_eq!((status(proxy, "Umask"), status(above, "Umask")), ("0022".to_owned(), "0077".to_owned()));
     assert_eq!((status(proxy, "SigBlk"), status(above, "SigBlk")), ("0".repeat(16), "0".repeat(16)));
     assert_eq!(
@@ -126,7 +130,8 @@ async fn the_proxy_process_is_what_its_specification_says() {
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     assert_eq!(fs::read_to_string(format!("/proc/{}/oom_score_adj", above.pid)).unwrap(), own);
 
-    assert_eq!(environment(proxy), expected);
+    let for_libraries = BTreeMap::from([("RES_OPTIONS".to_owned(), "timeout:1".to_owned())]);
+    assert_eq!(environment(proxy), for_libraries, "the rest is not for others to read");
     assert_eq!(environment(above), BTreeMap::new(), "the agent's environment is not inherited");
     let directory = fs::read_link(format!("/proc/{}/cwd", proxy.pid)).unwrap();
     assert_eq!(directory, fs::canonicalize(fixture.path(".")).unwrap());
@@ -142,9 +147,9 @@ async fn a_named_user_has_its_groups() {
     let fixture = Fixture::new();
     open_to_all(&fixture);
     let mut launch = fixture.launch("1");
-    launch.user = Some("daemon".to_owned());
+    let daemon = Account::find("daemon").unwrap();
+    launch.account = Some(daemon.clone());
     let supervisor = fixture.start(launch).await;
-    let daemon = nomad_driver_pg_leader_proxy::user::Account::find("daemon").unwrap();
     let proxy = &supervisor.record().proxy;
     let four = |id: u32| vec![id.to_string(); 4].join(" ");
     assert_eq!((status(proxy, "Uid"), status(proxy, "Gid")), (four(daemon.uid), four(daemon.gid)));

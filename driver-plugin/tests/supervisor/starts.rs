@@ -75,9 +75,9 @@ async fn transient_and_final_errors_are_distinguished() {
     drop(taken);
 
     let mut launch = fixture.launch("3");
-    launch.user = Some("no-such-user".to_owned());
-    let unknown = StartError::Fatal("there is no user `no-such-user` on this machine".to_owned());
-    assert_eq!(fixture.try_start(launch).await.unwrap_err(), unknown);
+    launch.account = None;
+    let root = StartError::Fatal("the proxy faces the network and does not run as root".to_owned());
+    assert_eq!(fixture.try_start(launch).await.unwrap_err(), root);
 
     let mut launch = fixture.launch("4");
     launch.directory = fixture.path("missing");

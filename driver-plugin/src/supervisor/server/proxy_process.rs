@@ -1,10 +1,8 @@
 //! The proxy process, as its supervisor handles it: spawn, set-up, commands and reports, exit.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::Path;
 use std::process::Stdio;
 
 use tokio::net::UnixStream;
@@ -12,8 +10,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::log_files::LogFiles;
+use super::socket_store;
 use super::state::State;
-use super::{log_files, socket_store};
 use crate::channel::Channel;
 use crate::process_id::ProcessId;
 use crate::resources::Cgroups;
@@ -22,8 +21,12 @@ use crate::supervisor::deadlines;
 use crate::supervisor::launch::{LaunchSpec, StartError};
 use crate::supervisor::protocol::{ProxyCommand, ProxyReport};
 use crate::supervisor::record::{TaskExit, TaskRecord};
-use crate::user::Account;
 use crate::{about, clock, roles};
+
+/// The variables of the task's environment that libraries of the proxy read. The others are sent to the process, as
+/// settings: it is root when it starts, and the environment comes from the job.
+const LIBRARY_VARIABLES: [&str; 5] =
+    ["LOCALDOMAIN", "RES_OPTIONS", "RUST_BACKTRACE", "SSL_CERT_DIR", "SSL_CERT_FILE"];
 
 /// The proxy process. Dropping it kills it.
 #[derive(Debug)]
@@ -39,16 +42,11 @@ impl ProxyProcess {
     /// Starts the process.
     ///
     /// # Errors
-    /// When its log cannot be opened, its user does not exist, or no process can be created.
+    /// When its log cannot be opened, or no process can be created.
     pub(super) async fn spawn(launch: &LaunchSpec) -> Result<Self, StartError> {
-        let owner = launch.user.as_deref().map(Account::find).transpose();
-        let owner = owner.map_err(|error| StartError::Fatal(error.to_string()))?;
-        let (stdout, stderr) = tokio::try_join!(
-            open_log(&launch.stdout, owner.as_ref()),
-            open_log(&launch.stderr, owner.as_ref())
-        )?;
+        let logs = LogFiles::open(launch).await?;
         let oom_kills_before = launch.cgroups.oom_kills();
-        let (child, channel) = spawn(launch, stdout, stderr)
+        let (child, channel) = spawn(launch, logs)
             .map_err(|error| StartError::Transient(format!("cannot start the proxy process: {error}")))?;
         // The child was not waited for, so its pid is valid.
         let id = ProcessId::of_child(child.id().unwrap_or_default()).map_err(|error| not_ready(&error))?;
@@ -165,24 +163,20 @@ fn handle_report(report: io::Result<Option<ProxyReport>>, state: &State) -> bool
     }
 }
 
-async fn open_log(path: &Path, owner: Option<&Account>) -> Result<File, StartError> {
-    let opened = log_files::open(path, owner, deadlines::LOG_READER).await;
-    opened.map_err(|error| StartError::Transient(format!("cannot open the log {}: {error}", path.display())))
-}
-
 /// The supervisor's own copies of the log files are closed here: the log collector sees the end of the log when the
 /// last writer has closed it.
-fn spawn(launch: &LaunchSpec, stdout: File, stderr: File) -> io::Result<(Child, Channel)> {
+fn spawn(launch: &LaunchSpec, logs: LogFiles) -> io::Result<(Child, Channel)> {
     let (ours, theirs) = StdStream::pair()?;
     ours.set_nonblocking(true)?;
+    let own = |name| launch.environment.get(name).map(|value| (name, value));
     let child = Command::new(roles::THIS_EXECUTABLE)
         .arg0(about::PROGRAM)
         .arg(roles::PROXY)
         .env_clear()
-        .envs(&launch.environment)
+        .envs(LIBRARY_VARIABLES.into_iter().filter_map(own))
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(stdout)
-        .stderr(stderr)
+        .stdout(logs.stdout)
+        .stderr(logs.stderr)
         .kill_on_drop(true)
         .spawn()?;
     Ok((child, Channel::new(UnixStream::from_std(ours)?)))
