@@ -138,8 +138,9 @@ job "pg-leader-proxy" {
       }
     }
 
-    # A crash costs the open sessions, but no new client: connects wait in the kernel for keep_listening (10 s), until the next
-    # process takes them over. Nomad's default delay, 15 s, would be longer than that.
+    # A process that crashes is started again by its supervisor within moments, five times in five minutes; Nomad counts no
+    # restart. After that, and for every other exit, this block decides. Connects wait in the kernel for keep_listening (10 s),
+    # until the next process takes them over. Nomad's default delay, 15 s, would be longer than that.
     restart {
       attempts = 10
       interval = "5m"

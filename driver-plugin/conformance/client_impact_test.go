@@ -72,7 +72,7 @@ func TestClientImpact(t *testing.T) {
 		{"plugin SIGKILL", s.mustTouchNothing, s.killPlugin},
 		{"job update", s.mustFailNobody, s.updateJob},
 		{"alloc restart", s.mustFailNobody, s.restartTask},
-		{"crash of the proxy process", s.mustRefuseNobody, s.crash},
+		{"crash of the proxy process", s.mustRestartWithoutNomad, s.crash},
 		{"agent SIGKILL and back", s.mustTouchNothing, s.killAgent},
 		{"agent restart", s.mustTouchNothing, s.restartAgent},
 		// This takes 2 s longer: Nomad waits in vain for the end of a log collector that is not its child.
@@ -234,11 +234,19 @@ func (s *deployment) mustFailNobody(t *testing.T, event string, happen func()) {
 	}
 }
 
-// mustRefuseNobody: clients that were logging in through the dead process fail; no connection is refused.
-func (s *deployment) mustRefuseNobody(t *testing.T, event string, happen func()) {
-	if line := s.during(t, event, happen); line.Refused != 0 {
+// mustRestartWithoutNomad: clients that were logging in through the dead process fail; no connection is refused, and the
+// task's supervisor starts the process again, which Nomad learns by an event.
+func (s *deployment) mustRestartWithoutNomad(t *testing.T, event string, happen func()) {
+	if line := s.during(t, event, happen); line.Refused != 0 || line.Restarts != 0 {
 		t.Errorf("%+v", line)
 	}
+	eventually(t, patience, "an event tells of the restart", func() error {
+		s.alloc = s.job.fresh(s.alloc)
+		if told := events(s.alloc); !strings.Contains(told, "started again in") {
+			return fmt.Errorf("events: %s", told)
+		}
+		return nil
+	})
 }
 
 // updateJob changes the task's environment, for which Nomad replaces the allocation.

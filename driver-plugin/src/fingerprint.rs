@@ -1,9 +1,9 @@
 //! Whether this host can run a task, and the node attributes for Nomad's scheduler.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nomad_plugin_proto::driver::FingerprintResponse;
@@ -15,6 +15,7 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use crate::resources::CgroupMode;
 use crate::roles::THIS_EXECUTABLE;
 use crate::safe_open;
+use crate::supervisor::state_dir;
 
 /// The prefix of every attribute.
 const PREFIX: &str = "driver.pg-leader-proxy.";
@@ -110,7 +111,7 @@ impl Facts {
             problem(&self.pidfd, "the kernel has no pidfd_open (Linux 5.3)"),
             problem(&self.openat2, "the kernel has no openat2 (Linux 5.6)"),
             problem(&self.executable, "the executable cannot be started"),
-            problem(written, &format!("the state directory {} cannot be written", state_dir.display())),
+            problem(written, &format!("the state directory {} cannot be used", state_dir.display())),
         ];
         reasons.into_iter().flatten().collect()
     }
@@ -159,7 +160,7 @@ fn file(path: &Path) -> Option<(u64, u64)> {
 
 /// Writes to a temporary file without a name.
 fn write(state_dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(state_dir)?;
+    state_dir::prepare(state_dir)?;
     tempfile::tempfile_in(state_dir)?.write_all(b".")
 }
 
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn a_state_directory_that_cannot_be_written_is_unhealthy() {
         let full = Facts { state_dir: (PathBuf::from("/run/x"), Err(denied())), ..facts() };
-        unhealthy(&full, "the state directory /run/x cannot be written: permission denied");
+        unhealthy(&full, "the state directory /run/x cannot be used: permission denied");
     }
 
     #[test]

@@ -23,14 +23,14 @@ const STATE_DIR: Key = Key {
     name: "state_dir",
     default: "/run/nomad-driver-pg-leader-proxy",
     doc: "The directory for the control sockets and exit records of the tasks' supervisors: an absolute path, which \
-          a restart of the machine may empty.",
+          a restart of the machine may empty, and in which nobody but root can write.",
 };
 
 const KEEP_LISTENING: Key = Key {
     name: "keep_listening",
     default: "10s",
-    doc: "How long the listening sockets of a task stay open after it has exited, so that clients wait for its \
-          successor instead of being refused.",
+    doc: "How long the listening sockets of a task stay open after it has exited, so that clients wait for the next \
+          task of the same job instead of being refused.",
 };
 
 /// Every key of the block.

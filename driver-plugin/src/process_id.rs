@@ -12,8 +12,10 @@ use tokio::time::sleep;
 
 use crate::signal::Signal;
 
-/// How often a process is looked at while its end is awaited. tokio has no safe way to wait for a pidfd.
+/// The first pause between two looks at a process whose end is awaited. tokio has no safe way to wait for a pidfd.
 const POLL: Duration = Duration::from_millis(10);
+/// The longest pause: most processes run for days.
+const POLL_MAX: Duration = Duration::from_millis(320);
 
 /// One process, and never another one that got its number later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +73,10 @@ impl ProcessId {
 
     /// Waits until the process has exited.
     pub async fn ended(&self) {
+        let mut pause = POLL;
         while self.alive() {
-            sleep(POLL).await;
+            sleep(pause).await;
+            pause = (2 * pause).min(POLL_MAX);
         }
     }
 

@@ -8,7 +8,8 @@
 # `driver = "pg-leader-proxy"`, the name that the plugin tells of itself.
 plugin "nomad-driver-pg-leader-proxy" {
   config {
-    # Where each task's supervisor has its control socket and writes down how the task ended. It need not survive a boot.
+    # Where each task's supervisor has its control socket and writes down how the task ended. It need not survive a boot. It
+    # must belong to root, and nobody else may write there or above it.
     state_dir = "/run/nomad-driver-pg-leader-proxy"
 
     # How long the listening sockets of a task that has ended stay open for the next one. Connects wait in them, and are

@@ -42,6 +42,7 @@ impl From<StartError> for RpcError {
             // Nomad shows a single line.
             StartError::Configuration(faults) => Self::Final(faults.join("; ")),
             StartError::Transient(problem) => Self::Transient(problem),
+            StartError::Occupied(occupant) => Self::Transient(occupant.to_string()),
             StartError::Fatal(problem) => Self::Final(problem),
         }
     }

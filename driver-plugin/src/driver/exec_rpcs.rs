@@ -71,11 +71,16 @@ impl Driver {
         let launch = self.running_task(id)?.launch_spec().await;
         let launch = launch
             .map_err(|error| RpcError::Internal(format!("the task's supervisor does not reply: {error}")))?;
+        let account = match launch.account {
+            Some(account) => Some(account),
+            // An older supervisor tells the name alone.
+            None => self.accounts.of_task(launch.user.as_deref().unwrap_or_default()).await?,
+        };
         Ok(ExecSpec {
             command,
             environment: launch.environment,
             directory: launch.directory,
-            account: launch.account,
+            account,
             cgroups: launch.cgroups,
         })
     }

@@ -10,11 +10,16 @@ use tokio::sync::oneshot;
 
 use super::{Driver, RpcError};
 use crate::signal::Signal;
-use crate::supervisor::{self, Launcher, RecoverError, Recovered, SupervisorClient, TaskName, TaskRecord};
+use crate::supervisor::{
+    self, LaunchSpec, Launcher, Occupant, RecoverError, Recovered, StartError, SupervisorClient, TaskName,
+    TaskRecord,
+};
 use crate::tasks::{self, Prepared, Reservation, Task, TaskExists, TaskPhase};
 
 /// How long a stop may take when Nomad does not say: Nomad's default `kill_timeout`.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an agent may take to recover its tasks after it has started the plugin. Nomad does it at once.
+const RECOVERY: Duration = Duration::from_secs(15);
 
 impl Driver {
     /// Recovers a task that an earlier plugin, or this one, started. A task that is known needs no recovery.
@@ -28,8 +33,14 @@ impl Driver {
             Err(TaskExists::Known(_)) => return Ok(()),
             Err(TaskExists::Starting) => return Err(starting(&name)),
         };
-        let record =
-            tasks::decode(&handle.driver_state).map_err(|error| RpcError::Request(error.to_string()))?;
+        let record = match tasks::decode(&handle.driver_state) {
+            Ok(record) => record,
+            // A newer version of the driver may have written it. The task's supervisor knows the same.
+            Err(error) => {
+                let found = self.launcher().find(&name.id).await;
+                found.ok_or_else(|| RpcError::Request(error.to_string()))?
+            }
+        };
         match recover(&record).await? {
             Recovered::Running(supervisor) => {
                 tracing::info!(task_id = name.id, pid = record.proxy.pid, "recovered the task");
@@ -134,9 +145,13 @@ impl Driver {
     ) -> Result<(Arc<Task>, TaskHandle), RpcError> {
         let plugin = self.config.plugin();
         let account = self.accounts.of_task(&config.user).await?;
-        let Prepared { launch, warnings } = tasks::prepare(&config, account, &plugin)?;
+        let mut earlier = self.store.state_dirs();
+        // Supervisors know their directory by its canonical path.
+        earlier.remove(&plugin.state_dir.canonicalize().unwrap_or_else(|_| plugin.state_dir.clone()));
+        let earlier = earlier.into_iter().collect();
+        let Prepared { launch, warnings } = tasks::prepare(&config, account, &plugin, earlier)?;
         let name = launch.task.clone();
-        let supervisor = Launcher::new(plugin.state_dir).start(launch).await?;
+        let supervisor = self.launch(launch).await?;
         let state =
             tasks::encode(supervisor.record()).map_err(|error| RpcError::Internal(error.to_string()))?;
         tracing::info!(task_id = name.id, pid = supervisor.record().proxy.pid, "started the task");
@@ -146,6 +161,33 @@ impl Driver {
             self.events.warn(&name, warning);
         }
         Ok((task, TaskHandle::running(tasks::version(), config, state)))
+    }
+
+    /// Starts the task's supervisor. A task that Nomad has given up gives way.
+    async fn launch(&self, launch: LaunchSpec) -> Result<SupervisorClient, StartError> {
+        let launcher = self.launcher();
+        match launcher.start(launch.clone()).await {
+            Err(StartError::Occupied(occupant)) if self.is_given_up(&occupant, &launch) => {
+                let task_id = &occupant.task.id;
+                tracing::warn!(task_id, "{occupant}, but Nomad has given it up: ending it");
+                supervisor::evict(&occupant.directory).await.map_err(|error| {
+                    StartError::Transient(format!("{occupant}, and cannot be ended: {error}"))
+                })?;
+                launcher.start(launch).await
+            }
+            started => started,
+        }
+    }
+
+    /// Whether Nomad no longer knows this task: it is of the same agent, which recovers its tasks as soon as there is a
+    /// plugin, and has not recovered this one.
+    fn is_given_up(&self, occupant: &Occupant, launch: &LaunchSpec) -> bool {
+        let same_agent = occupant.alloc_dir.parent() == launch.alloc_dir.parent();
+        same_agent && !self.store.knows(&occupant.task.id) && self.started.elapsed() >= RECOVERY
+    }
+
+    fn launcher(&self) -> Launcher {
+        Launcher::new(self.config.plugin().state_dir)
     }
 
     async fn end_unclaimed(&self, task: &Arc<Task>) {
@@ -159,8 +201,10 @@ impl Driver {
     /// Ends the task if it runs, and removes everything of it.
     async fn remove(&self, task: &Arc<Task>) -> Result<(), RpcError> {
         let destroyed = supervisor::destroy(task.record()).await;
+        // A task that could not be killed stays known.
+        destroyed.map_err(|error| RpcError::Internal(format!("cannot remove the task: {error}")))?;
         self.store.remove(task);
-        destroyed.map_err(|error| RpcError::Internal(format!("cannot remove the task: {error}")))
+        Ok(())
     }
 
     /// The signal of a stop; `None` is to drain. An unknown signal must not keep the task alive.

@@ -8,6 +8,7 @@ mod shared_config;
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::stream::{Stream, StreamExt as _};
 use nomad_plugin_proto::driver::driver_server;
@@ -37,6 +38,7 @@ pub struct Driver {
     accounts: Accounts,
     store: TaskStore,
     events: TaskEvents,
+    started: Instant,
 }
 
 impl Driver {
@@ -51,6 +53,7 @@ impl Driver {
             accounts: Accounts::default(),
             store: TaskStore::default(),
             events: TaskEvents::default(),
+            started: Instant::now(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{Driver, RpcError};
 use crate::clock;
 use crate::fingerprint::Fingerprint;
 use crate::resources::StatsCollector;
+use crate::tasks::Task;
 
 /// The interval between two fingerprints.
 const FINGERPRINT_INTERVAL: Duration = Duration::from_secs(5);
@@ -68,16 +69,24 @@ impl Driver {
         let period = requested.filter(|interval| !interval.is_zero()).unwrap_or(STATS_INTERVAL);
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let record = task.record();
-        let collector =
-            StatsCollector::new(record.cgroups.clone(), record.proxy.pid, self.config.mhz_per_core());
-        Ok(stream::unfold((task, collector, ticks), |(task, mut collector, mut ticks)| async move {
-            tokio::select! {
-                biased;
-                _ = task.wait() => return None,
-                _ = ticks.tick() => {}
-            }
-            let sample = collector.sample()?;
+        let mhz_per_core = self.config.mhz_per_core();
+        let new_collector = move |task: &Task| {
+            StatsCollector::new(task.record().cgroups.clone(), task.proxy_pid(), mhz_per_core)
+        };
+        let collector = new_collector(&task);
+        Ok(stream::unfold((task, collector, ticks), move |(task, mut collector, mut ticks)| async move {
+            let sample = loop {
+                tokio::select! {
+                    biased;
+                    _ = task.wait() => return None,
+                    _ = ticks.tick() => {}
+                }
+                match collector.sample() {
+                    Some(sample) => break sample,
+                    // Its supervisor starts the process again, or the task is about to end.
+                    None => collector = new_collector(&task),
+                }
+            };
             let id = task.name().id.clone();
             let response = TaskStatsResponse::new(id, clock::now(), sample.all, sample.by_pid);
             Some((response, (task, collector, ticks)))

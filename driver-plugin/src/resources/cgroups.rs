@@ -229,10 +229,15 @@ impl Cgroups {
             Self::V1 { freezer, .. } => freezer,
             Self::V2 { scope } => scope,
         };
-        let path = group.join(PROCS);
-        let text = fs::read_to_string(&path).map_err(|error| with_path(&path, &error))?;
-        // The kernel shows 0 for a process of another pid namespace.
-        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect())
+        let mut pids = members(group)?;
+        // A process of the task may have created groups inside, and moved into one.
+        let mut directories = inside(group);
+        while let Some(directory) = directories.pop() {
+            // One that was removed meanwhile has no members.
+            pids.extend(members(&directory).unwrap_or_default());
+            directories.extend(inside(&directory));
+        }
+        Ok(pids)
     }
 
     /// Derives the directories of version 1 from that of the cpuset, which is `ROOT/cpuset/PARENT/share`, or
@@ -250,6 +255,20 @@ impl Cgroups {
             cpuset: cpuset.to_owned(),
         })
     }
+}
+
+/// The processes of one cgroup, without those of the groups inside.
+fn members(group: &Path) -> io::Result<Vec<u32>> {
+    let path = group.join(PROCS);
+    let text = fs::read_to_string(&path).map_err(|error| with_path(&path, &error))?;
+    // The kernel shows 0 for a process of another pid namespace.
+    Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid != 0).collect())
+}
+
+/// The cgroups directly inside of one.
+fn inside(group: &Path) -> Vec<PathBuf> {
+    let entries = group.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
 }
 
 /// Writes to a file of the kernel. It is never created: outside of a cgroup it would be an ordinary file.

@@ -61,7 +61,7 @@ fn run() -> Result<Exit> {
         Err(error) => {
             let exit = match error {
                 StartError::Configuration(_) => Exit::Configuration,
-                StartError::Transient(_) | StartError::Fatal(_) => Exit::Failure,
+                StartError::Transient(_) | StartError::Occupied(_) | StartError::Fatal(_) => Exit::Failure,
             };
             runtime.block_on(channel.send(&ProxyReport::Failed(error)))?;
             Ok(exit)

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::process::geteuid;
 use tokio::net::UnixStream;
 
 use super::deadlines;
@@ -21,7 +22,19 @@ pub(super) async fn connect(directory: &Path) -> io::Result<Channel> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, flags, Mode::empty())?;
     let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", directory.as_raw_fd());
-    Ok(Channel::new(UnixStream::connect(path).await?))
+    let stream = UnixStream::connect(path).await?;
+    if !is_trusted(&stream) {
+        let text = "the process that answers is not a supervisor: it runs as another user";
+        return Err(io::Error::new(ErrorKind::PermissionDenied, text));
+    }
+    Ok(Channel::new(stream))
+}
+
+/// Whether the peer runs as root or as this process's user. What is sent contains secrets, and what is received is
+/// obeyed.
+pub(super) fn is_trusted(stream: &UnixStream) -> bool {
+    let trusted = |uid| uid == 0 || uid == geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| trusted(peer.uid()))
 }
 
 /// Connects to the supervisor in `directory` and sends a request.

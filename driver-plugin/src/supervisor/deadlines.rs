@@ -20,6 +20,10 @@ pub(crate) const REQUEST: Duration = Duration::from_secs(5);
 pub(crate) const REPLY: Duration = Duration::from_secs(5);
 /// Until the plugin confirms that it received a started task.
 pub(crate) const ACK: Duration = Duration::from_secs(5);
+/// Until a supervisor that does not reply to the next plugin is killed.
+pub(crate) const RECOVER: Duration = Duration::from_secs(10);
+/// Everything that is done about earlier runs of a task before a start.
+pub(crate) const CLEAN_UP: Duration = Duration::from_secs(20);
 /// Each message of a handover of sockets between two supervisors.
 pub(crate) const HANDOVER: Duration = Duration::from_secs(2);
 
@@ -34,6 +38,10 @@ pub(crate) const ABANDONED: Duration = Duration::from_secs(3);
 
 /// Until the proxy process has exited after it reported a failure, and each report that it left unread.
 pub(crate) const LAST_REPORTS: Duration = Duration::from_secs(1);
+/// Until the other processes of a task that has exited are killed. They have two seconds to end.
+pub(crate) const KILL_OTHERS: Duration = Duration::from_secs(3);
+/// Until a file of the supervisor is written: the disk may hang.
+pub(crate) const WRITE: Duration = Duration::from_secs(2);
 /// Until the last connections to a supervisor that ends are closed.
 pub(crate) const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 

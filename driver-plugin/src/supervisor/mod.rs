@@ -5,14 +5,15 @@
 //! ```
 //!
 //! The plugin starts a supervisor and sends it a [`LaunchSpec`]; from then on the supervisor needs no plugin. It
-//! starts the proxy process, waits for its exit and records it. It keeps duplicates of the listening sockets, so that
-//! new connections wait in the backlog while no process accepts them: after a crash, or while Nomad replaces the
-//! task. The supervisor of the replacement takes the sockets over. When the task has exited, the supervisor keeps the
-//! sockets for `keep_listening` and ends.
+//! starts the proxy process, starts it again when it crashes, waits for its exit and records it. It keeps duplicates of
+//! the listening sockets, so that new connections wait in the backlog while no process accepts them: after a crash, or
+//! while Nomad replaces the task. The supervisor of the replacement takes the sockets over. When the task has exited, the
+//! supervisor keeps the sockets for `keep_listening` and ends.
 //!
 //! | module | content |
 //! | --- | --- |
 //! | `launch`, `record` | what a task is started with; how it is found again and how it exited |
+//! | `state_dir` | the directory that holds a directory for each supervisor |
 //! | `protocol`, `control_socket` | every message between the processes; where a supervisor listens |
 //! | `deadlines` | how long each step may take |
 //! | `client` | the plugin's side: start, find again, stop, destroy |
@@ -25,9 +26,10 @@ mod launch;
 pub mod protocol;
 mod record;
 mod server;
+pub(crate) mod state_dir;
 
-pub use client::{EventStream, Launcher, RecoverError, Recovered, SupervisorClient, destroy};
-pub use launch::{LaunchSpec, StartError, TaskName};
+pub use client::{EventStream, Launcher, RecoverError, Recovered, SupervisorClient, destroy, evict};
+pub use launch::{JobName, LaunchSpec, Occupant, StartError, TaskName};
 pub use protocol::QueuedEvent;
 pub use record::{TaskExit, TaskRecord};
 pub use server::main;

@@ -3,6 +3,12 @@
 //! ```text
 //! plugin or another supervisor ── Request, Reply ── supervisor ── ProxyCommand, ProxyReport ── proxy process
 //! ```
+//!
+//! A supervisor lives as long as its task, so after an upgrade or a roll-back of the driver it is of another version than
+//! the plugin and its neighbours. Therefore messages only grow: a field that is added has a default, a field or variant
+//! is never removed or given another meaning, and a request that a supervisor does not know is answered by `Failed`.
+//! [`VERSION`] counts the changes. `Start`, [`ProxyCommand`] and [`ProxyReport`] are exempt: their two ends are the same
+//! executable.
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -12,7 +18,15 @@ use serde::{Deserialize, Serialize};
 
 use super::launch::{LaunchSpec, StartError};
 use super::record::{TaskExit, TaskRecord};
+use crate::process_id::ProcessId;
 use crate::signal::Signal;
+
+/// The version of the messages.
+///
+/// 1. The first. Its messages do not name a version.
+/// 2. `Release`; `Description` has version, current process and listening addresses; `LaunchSpec` has the job and the
+///    account.
+pub const VERSION: u16 = 2;
 
 /// How many sockets one message carries; more take several messages.
 pub const SOCKETS_PER_MESSAGE: usize = 64;
@@ -45,6 +59,9 @@ pub enum Request {
     /// Hand over the listening sockets of these addresses, if the task has exited or drains. Answered by `Sockets`, the
     /// last of which is empty, and confirmed by `Ack`.
     TakeSockets(Vec<SocketAddr>),
+    /// Close the sockets that are kept for these addresses and for those that overlap with them: a task of another job
+    /// is about to listen there. Answered by `Done`, or by `Failed` while the task accepts clients.
+    Release(Vec<SocketAddr>),
     /// Kill the task if it runs, and remove the directory when the supervisor ends. Answered by `Done`.
     Destroy,
 }
@@ -73,12 +90,28 @@ pub enum Reply {
 /// What a supervisor runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Description {
+    /// The version of the supervisor's messages.
+    #[serde(default = "first_version")]
+    pub version: u16,
     /// What it was told to start, if it was told.
     pub launch: Option<LaunchSpec>,
     /// Where to find the task, once it listens.
     pub record: Option<TaskRecord>,
     /// How the task exited, if it has.
     pub exit: Option<TaskExit>,
+    /// The proxy process that runs, or ran last. The record has the first one.
+    #[serde(default)]
+    pub proxy: Option<ProcessId>,
+    /// Whether the task accepts clients, or will.
+    #[serde(default)]
+    pub accepting: bool,
+    /// The addresses of the listening sockets that the supervisor has.
+    #[serde(default)]
+    pub listening: Vec<SocketAddr>,
+}
+
+const fn first_version() -> u16 {
+    1
 }
 
 /// An event of the proxy that no plugin has delivered yet.

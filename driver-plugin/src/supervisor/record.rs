@@ -1,14 +1,18 @@
 //! What is known of a task outside its supervisor's memory: who runs it, and how it exited.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::SystemTime;
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::launch::TaskName;
 use crate::clock;
 use crate::process_id::ProcessId;
 use crate::resources::Cgroups;
@@ -17,8 +21,12 @@ use crate::resources::Cgroups;
 pub(super) const CONTROL_SOCKET: &str = "control.sock";
 const EXIT_FILE: &str = "exit.json";
 const EXIT_FILE_TEMPORARY: &str = "exit.json.new";
-/// How much of an exit file is read.
-const EXIT_BYTES_MAX: u64 = 64 * 1024;
+const HOLDER_FILE: &str = "holder.json";
+const HOLDER_FILE_TEMPORARY: &str = "holder.json.new";
+/// How much of a file is read.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Reserved for the record of an exit, which must not fail because the disk is full.
+const EXIT_BYTES: u64 = 4096;
 /// A process that was killed by signal N counts as exited with 128 + N, as in a shell.
 const SIGNALLED: i32 = 128;
 
@@ -27,7 +35,7 @@ const SIGNALLED: i32 = 128;
 pub struct TaskRecord {
     /// The supervisor.
     pub supervisor: ProcessId,
-    /// The proxy process.
+    /// The proxy process with which the task began. Its supervisor may have started another one since.
     pub proxy: ProcessId,
     /// The supervisor's directory.
     pub directory: PathBuf,
@@ -70,14 +78,20 @@ impl TaskExit {
     /// # Errors
     /// When the file cannot be read or is not valid.
     pub(super) fn read(directory: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(directory.join(EXIT_FILE)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let mut text = Vec::new();
-        file.take(EXIT_BYTES_MAX).read_to_end(&mut text)?;
-        Ok(Some(serde_json::from_slice(&text)?))
+        read(&directory.join(EXIT_FILE))
+    }
+
+    /// Reserves the space that [`TaskExit::write`] needs.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn reserve(directory: &Path) -> io::Result<()> {
+        let file = File::create(directory.join(EXIT_FILE_TEMPORARY))?;
+        match fallocate(&file, FallocateFlags::empty(), 0, EXIT_BYTES) {
+            // The file system cannot reserve.
+            Err(Errno::OPNOTSUPP) => Ok(()),
+            reserved => Ok(reserved?),
+        }
     }
 
     /// Records the exit in `directory`, durably and as a whole or not at all.
@@ -85,13 +99,59 @@ impl TaskExit {
     /// # Errors
     /// What the operating system says.
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
         let temporary = directory.join(EXIT_FILE_TEMPORARY);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        // Not truncated before it is written: that would give the reserved space away.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&temporary)?;
+        file.write_all(&text)?;
+        file.set_len(text.len() as u64)?;
         file.sync_all()?;
         fs::rename(&temporary, directory.join(EXIT_FILE))?;
         File::open(directory)?.sync_all()
     }
+}
+
+/// Who runs in a supervisor's directory, for when the supervisor does not reply. It contains nothing secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Holder {
+    /// The task.
+    pub(super) task: TaskName,
+    /// The supervisor.
+    pub(super) supervisor: ProcessId,
+    /// The proxy process, once there is one.
+    pub(super) proxy: Option<ProcessId>,
+}
+
+impl Holder {
+    /// Who runs in `directory`, if anybody has been recorded.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not valid.
+    pub(super) fn read(directory: &Path) -> io::Result<Option<Self>> {
+        read(&directory.join(HOLDER_FILE))
+    }
+
+    /// Records the holder, as a whole or not at all.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        let temporary = directory.join(HOLDER_FILE_TEMPORARY);
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(&temporary, directory.join(HOLDER_FILE))
+    }
+}
+
+/// Reads a file of JSON, if it exists.
+fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(Some(serde_json::from_slice(&text)?))
 }
 
 /// Removes a supervisor's directory with the files that a supervisor creates, and no others.
@@ -99,7 +159,7 @@ impl TaskExit {
 /// # Errors
 /// What the operating system says. A directory that does not exist is no error.
 pub(super) fn remove_directory(directory: &Path) -> io::Result<()> {
-    for file in [CONTROL_SOCKET, EXIT_FILE, EXIT_FILE_TEMPORARY] {
+    for file in [CONTROL_SOCKET, EXIT_FILE, EXIT_FILE_TEMPORARY, HOLDER_FILE, HOLDER_FILE_TEMPORARY] {
         ignore_missing(fs::remove_file(directory.join(file)))?;
     }
     ignore_missing(fs::remove_dir(directory))
@@ -130,6 +190,17 @@ mod tests {
         assert_eq!(TaskExit::read(directory.path()).unwrap(), Some(exit));
         fs::write(directory.path().join(EXIT_FILE), "{").unwrap();
         assert!(TaskExit::read(directory.path()).is_err(), "half a file is an error");
+    }
+
+    #[test]
+    fn an_exit_fits_into_the_space_that_was_reserved_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        TaskExit::reserve(directory.path()).unwrap();
+        let reserved = directory.path().join(EXIT_FILE_TEMPORARY).metadata().unwrap();
+        assert_eq!(reserved.len(), EXIT_BYTES);
+        let exit = TaskExit::unknown("x".repeat(1000));
+        exit.write(directory.path()).unwrap();
+        assert_eq!(TaskExit::read(directory.path()).unwrap(), Some(exit));
     }
 
     #[test]

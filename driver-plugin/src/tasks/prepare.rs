@@ -10,7 +10,7 @@ use nomad_plugin_proto::driver::{Resources, TaskConfig};
 use crate::job_config::{self, JobConfigErrors};
 use crate::plugin_config::PluginConfig;
 use crate::resources::{Cgroups, Limits};
-use crate::supervisor::{LaunchSpec, TaskName};
+use crate::supervisor::{JobName, LaunchSpec, TaskName};
 use crate::user::{Account, UnknownUser};
 
 /// Where the task's output goes when Nomad does not collect logs.
@@ -61,7 +61,8 @@ pub enum PrepareError {
     Cgroups(#[from] std::io::Error),
 }
 
-/// Prepares a task that runs as `account`, and sets the limits of its cgroups.
+/// Prepares a task that runs as `account`, and sets the limits of its cgroups. Tasks that were started with one of
+/// `earlier_state_dirs` are its neighbours, too.
 ///
 /// # Errors
 /// When it cannot be started as it is described.
@@ -69,6 +70,7 @@ pub fn prepare(
     config: &TaskConfig,
     account: Option<Account>,
     plugin: &PluginConfig,
+    earlier_state_dirs: Vec<PathBuf>,
 ) -> Result<Prepared, PrepareError> {
     reject_unsupported(config)?;
     let task = TaskName {
@@ -91,12 +93,15 @@ pub fn prepare(
         environment: environment(config),
         directory: Path::new(&alloc_dir).join(&config.name),
         alloc_dir: alloc_dir.into(),
+        job: JobName { namespace: config.namespace.clone(), id: config.job_id.clone() },
         stdout: output(&config.stdout_path),
         stderr: output(&config.stderr_path),
+        user: account.as_ref().map(Account::label),
         account,
         cgroups,
         oom_score_adj: i32::try_from(linux.oom_score_adj).unwrap_or_default(),
         keep_listening: plugin.keep_listening,
+        earlier_state_dirs,
         task,
     };
     Ok(Prepared { launch, warnings })
@@ -159,12 +164,12 @@ mod tests {
     }
 
     fn error(config: &TaskConfig) -> String {
-        prepare(config, None, &PluginConfig::default()).unwrap_err().to_string()
+        prepare(config, None, &PluginConfig::default(), Vec::new()).unwrap_err().to_string()
     }
 
     #[test]
     fn a_task_has_its_directory_output_and_environment() {
-        let launch = prepare(&config(), None, &PluginConfig::default()).unwrap().launch;
+        let launch = prepare(&config(), None, &PluginConfig::default(), Vec::new()).unwrap().launch;
         assert_eq!(launch.task.id, "a/t/1");
         assert_eq!((launch.alloc_dir, launch.directory), ("/alloc/a".into(), "/alloc/a/t".into()));
         assert_eq!(launch.stdout, Path::new("/alloc/a/alloc/logs/.t.stdout.fifo"));
@@ -176,7 +181,10 @@ mod tests {
 
     #[test]
     fn pitfall_15_the_agents_protection_from_oom_is_not_inherited() {
-        assert_eq!(prepare(&config(), None, &PluginConfig::default()).unwrap().launch.oom_score_adj, 0);
+        assert_eq!(
+            prepare(&config(), None, &PluginConfig::default(), Vec::new()).unwrap().launch.oom_score_adj,
+            0
+        );
     }
 
     #[test]

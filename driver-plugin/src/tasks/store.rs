@@ -1,13 +1,21 @@
 //! All tasks that the plugin knows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Task;
 
 /// The tasks by id. Clones are the same store.
 #[derive(Clone, Debug, Default)]
-pub struct TaskStore(Arc<Mutex<HashMap<String, Slot>>>);
+pub struct TaskStore(Arc<Mutex<Slots>>);
+
+#[derive(Debug, Default)]
+struct Slots {
+    tasks: HashMap<String, Slot>,
+    /// The state directories of all tasks so far. They differ once the agent's configuration was changed.
+    state_dirs: BTreeSet<PathBuf>,
+}
 
 #[derive(Debug)]
 enum Slot {
@@ -28,10 +36,22 @@ impl TaskStore {
     /// The task with this id.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<Arc<Task>> {
-        match self.slots().get(id)? {
+        match self.slots().tasks.get(id)? {
             Slot::Reserved => None,
             Slot::Task(task) => Some(Arc::clone(task)),
         }
+    }
+
+    /// Whether the task with this id runs, ran, or is being started or recovered.
+    #[must_use]
+    pub fn knows(&self, id: &str) -> bool {
+        self.slots().tasks.contains_key(id)
+    }
+
+    /// The state directories of all tasks so far.
+    #[must_use]
+    pub fn state_dirs(&self) -> BTreeSet<PathBuf> {
+        self.slots().state_dirs.clone()
     }
 
     /// Reserves an id for a task that is about to start, so that nobody else starts it.
@@ -40,11 +60,11 @@ impl TaskStore {
     /// When the id is reserved, or its task is known.
     pub fn reserve(&self, id: &str) -> Result<Reservation, TaskExists> {
         let mut slots = self.slots();
-        match slots.get(id) {
+        match slots.tasks.get(id) {
             Some(Slot::Reserved) => Err(TaskExists::Starting),
             Some(Slot::Task(task)) => Err(TaskExists::Known(Arc::clone(task))),
             None => {
-                slots.insert(id.to_owned(), Slot::Reserved);
+                slots.tasks.insert(id.to_owned(), Slot::Reserved);
                 Ok(Reservation { id: id.to_owned(), store: self.clone(), filled: false })
             }
         }
@@ -53,14 +73,14 @@ impl TaskStore {
     /// Removes this very task. Another one with the same id stays.
     pub fn remove(&self, task: &Arc<Task>) {
         let mut slots = self.slots();
-        if let Some(Slot::Task(known)) = slots.get(&task.name().id)
+        if let Some(Slot::Task(known)) = slots.tasks.get(&task.name().id)
             && Arc::ptr_eq(known, task)
         {
-            slots.remove(&task.name().id);
+            slots.tasks.remove(&task.name().id);
         }
     }
 
-    fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, Slots> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,14 +97,16 @@ impl Reservation {
     /// Adds the task to the store.
     pub fn fill(mut self, task: Arc<Task>) {
         self.filled = true;
-        self.store.slots().insert(self.id.clone(), Slot::Task(task));
+        let mut slots = self.store.slots();
+        slots.state_dirs.extend(task.record().directory.parent().map(PathBuf::from));
+        slots.tasks.insert(self.id.clone(), Slot::Task(task));
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         if !self.filled {
-            self.store.slots().remove(&self.id);
+            self.store.slots().tasks.remove(&self.id);
         }
     }
 }

@@ -84,6 +84,15 @@ impl Task {
         }
     }
 
+    /// The number of the proxy process that runs, or ran last.
+    #[must_use]
+    pub fn proxy_pid(&self) -> u32 {
+        match self.phase() {
+            TaskPhase::Running(supervisor) => supervisor.proxy().pid,
+            TaskPhase::Exited(_) => self.record.proxy.pid,
+        }
+    }
+
     /// Its status in the form of the protocol.
     #[must_use]
     pub fn status(&self) -> TaskStatus {
@@ -99,7 +108,7 @@ impl Task {
     #[must_use]
     pub fn attributes(&self) -> HashMap<String, String> {
         HashMap::from([
-            ("pid".to_owned(), self.record.proxy.pid.to_string()),
+            ("pid".to_owned(), self.proxy_pid().to_string()),
             ("supervisor_pid".to_owned(), self.record.supervisor.pid.to_string()),
         ])
     }

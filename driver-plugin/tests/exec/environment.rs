@@ -1,7 +1,6 @@
 //! What a command starts with: cgroups, environment, user, signals, descriptors.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use nomad_driver_pg_leader_proxy::exec::{self, ExecSpec};
 use nomad_driver_pg_leader_proxy::user::Account;
 
 use crate::cgroups::TaskCgroups;
-use crate::harness::{PROGRAM, command, shell, wrapper};
+use crate::harness::{PROGRAM, command, shell, wrapper, writable};
 
 async fn output_by(program: &Path, spec: &ExecSpec) -> String {
     let output = exec::run(program, spec, Some(Duration::from_secs(20))).await.unwrap();
@@ -61,8 +60,7 @@ async fn environment_and_directory_are_exactly_those_of_the_task() {
 
 #[tokio::test]
 async fn a_program_is_looked_up_in_the_path_of_the_task() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = writable();
     let program = wrapper(directory.path(), "echo from the path; exit 0");
     let mut spec = command(&[program.file_name().unwrap().to_str().unwrap()]);
     spec.environment.insert("PATH".to_owned(), directory.path().to_string_lossy().into_owned());

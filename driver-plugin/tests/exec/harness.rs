@@ -14,6 +14,7 @@ use nomad_plugin_proto::driver::exec_task_streaming_request::TerminalSize;
 use nomad_plugin_proto::driver::{
     ExecTaskStreamingIoOperation, ExecTaskStreamingRequest, ExecTaskStreamingResponse, ExitResult,
 };
+use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -41,6 +42,13 @@ pub(crate) fn command(words: &[&str]) -> ExecSpec {
         account: Some(Account::find("nobody").unwrap()),
         cgroups: Cgroups::default(),
     }
+}
+
+/// A directory in which the task's user can write.
+pub(crate) fn writable() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    directory
 }
 
 /// A program that runs a script and then becomes the built program, which inherits what the script has changed.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nomad_driver_pg_leader_proxy::exec::{self, ExecError, ExecSpec, Output};
 use nomad_plugin_proto::driver::ExecTaskResponse;
 
-use crate::harness::{PROGRAM, all_gone, command, shell};
+use crate::harness::{PROGRAM, all_gone, command, shell, writable};
 
 async fn run(spec: &ExecSpec, limit: Option<Duration>) -> Result<Output, ExecError> {
     exec::run(PROGRAM.as_ref(), spec, limit).await
@@ -34,7 +34,7 @@ async fn standard_input_is_empty() {
 
 #[tokio::test]
 async fn a_command_that_takes_too_long_is_killed_with_its_children() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = writable();
     let mut spec = shell("sleep 1000 & echo $! > pids; echo $$ >> pids; wait");
     spec.directory = directory.path().to_owned();
     let start = Instant::now();

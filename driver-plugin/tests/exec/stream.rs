@@ -6,7 +6,7 @@ use nomad_driver_pg_leader_proxy::exec::{self, ExecError};
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use crate::harness::{Client, PROGRAM, all_gone, closed, command, heartbeat, play, shell, typed};
+use crate::harness::{Client, PROGRAM, all_gone, closed, command, heartbeat, play, shell, typed, writable};
 
 #[tokio::test]
 async fn both_outputs_arrive_and_the_exit_code_comes_last() {
@@ -136,7 +136,7 @@ async fn the_process_group_is_killed_when_the_client_goes() {
 #[tokio::test]
 async fn a_command_waits_while_the_client_does_not_read() {
     const BYTES: usize = 4 << 20;
-    let directory = tempfile::tempdir().unwrap();
+    let directory = writable();
     let done = directory.path().join("done");
     let script = format!("head -c {BYTES} /dev/zero | tr '\\0' x; touch {}", done.display());
     let client = Client::start(shell(&script), false);

@@ -8,9 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nomad_plugin_proto::driver::{DestroyTaskRequest, StopTaskRequest};
-use rustix::process::Signal;
 
-use crate::harness::{Job, Plugin, connects, recover, send, until, wait};
+use crate::harness::{Job, Plugin, connects, recover, signal, until, wait};
 
 /// Opens a new connection every 5 ms.
 struct Clients {
@@ -54,7 +53,7 @@ async fn replacing_a_task_loses_no_client() {
     for crash in [false, true] {
         let before = job.id();
         if crash {
-            send(job.proxy(), Signal::ABORT);
+            signal(&plugin, &job, "SIGABRT").await;
             wait(&plugin, &before).await;
         } else {
             plugin.driver().stop_task(stop(&job)).await.unwrap();

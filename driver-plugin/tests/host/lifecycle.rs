@@ -5,10 +5,9 @@ use std::time::Duration;
 use nomad_plugin_proto::driver::{
     DestroyTaskRequest, InspectTaskRequest, SignalTaskRequest, StopTaskRequest, TaskState, WaitTaskRequest,
 };
-use rustix::process::Signal;
 use tonic::Code;
 
-use crate::harness::{Job, Plugin, connects, is_empty, lives, send, soon, until, wait};
+use crate::harness::{Job, Plugin, connects, is_empty, lives, signal, soon, until, wait};
 
 fn stop(task_id: &str, timeout: Duration, signal: &str) -> StopTaskRequest {
     let timeout = prost_types::Duration::try_from(timeout).unwrap();
@@ -78,7 +77,7 @@ async fn a_crash_of_the_proxy_is_reported_to_all_waiting_clients() {
     let waiting = || wait(&plugin, &id);
     let crash = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        send(job.proxy(), Signal::ABORT);
+        signal(&plugin, &job, "SIGABRT").await;
     };
     let (first, second, ()) = tokio::join!(waiting(), waiting(), crash);
     assert_eq!(first, second);
@@ -97,7 +96,7 @@ async fn a_running_task_is_not_started_again() {
         "{again}"
     );
     assert!(lives(job.proxy()));
-    send(job.proxy(), Signal::KILL);
+    signal(&plugin, &job, "SIGKILL").await;
     wait(&plugin, &job.id()).await;
     job.start(&plugin).await.unwrap();
     assert!(lives(job.proxy()));
@@ -115,7 +114,7 @@ async fn inspect_shows_a_task_before_and_after_its_exit() {
     let running = running.task.unwrap();
     assert_eq!((running.id.as_str(), running.name.as_str()), (job.id().as_str(), "proxy"));
     assert_eq!(running.state(), TaskState::Running);
-    send(job.proxy(), Signal::KILL);
+    signal(&plugin, &job, "SIGKILL").await;
     wait(&plugin, &job.id()).await;
     let exited = inspect().await.task.unwrap();
     assert_eq!((exited.state(), exited.result.unwrap().signal), (TaskState::Exited, 9));

@@ -3,7 +3,7 @@
 use nomad_plugin_proto::driver::{InitRequest, RecoverTaskRequest, TaskConfig, TaskHandle};
 use rustix::process::Signal;
 
-use crate::harness::{COOKIE, Job, Plugin, connects, descriptors, lives, program, send, wait};
+use crate::harness::{COOKIE, Job, Plugin, connects, descriptors, lives, program, send, signal, wait};
 
 /// A handle as an agent restores it: the request has no id, and the task no driver config.
 fn after_a_restart(handle: &TaskHandle) -> RecoverTaskRequest {
@@ -23,7 +23,7 @@ async fn pitfall_07_a_task_is_recovered_by_its_handle_alone() {
     let plugin = Plugin::start(&job.state_dir()).await;
     plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
     plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
-    send(job.proxy(), Signal::ABORT);
+    signal(&plugin, &job, "SIGABRT").await;
     assert_eq!(wait(&plugin, &job.id()).await.result.unwrap().signal, 6);
 }
 
@@ -33,13 +33,13 @@ async fn the_exit_of_a_task_that_died_without_a_plugin_is_reported() {
     let plugin = Plugin::start(&job.state_dir()).await;
     let handle = job.start(&plugin).await.unwrap();
     plugin.crash().await;
-    send(job.proxy(), Signal::ABORT);
+    send(job.proxy(), Signal::TERM);
     crate::harness::until("the supervisor ends", || !lives(job.supervisor())).await;
 
     let plugin = Plugin::start(&job.state_dir()).await;
     plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
     let result = wait(&plugin, &job.id()).await.result.unwrap();
-    assert_eq!((result.exit_code, result.signal), (134, 6));
+    assert_eq!((result.exit_code, result.signal), (0, 0));
 }
 
 #[tokio::test]
@@ -71,6 +71,41 @@ async fn an_invalid_handle_is_an_error() {
     );
     let without = plugin.driver().recover_task(RecoverTaskRequest::default()).await.unwrap_err();
     assert!(without.message().contains("handle"), "{without}");
+}
+
+/// As after a roll-back: a later version of the driver wrote the handle.
+#[tokio::test]
+async fn a_task_whose_handle_cannot_be_read_is_found_by_its_id() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let handle = job.start(&plugin).await.unwrap();
+    plugin.crash().await;
+    let plugin = Plugin::start(&job.state_dir()).await;
+    let later = TaskHandle { driver_state: br#"{"version":9}"#.to_vec(), ..handle };
+    plugin.driver().recover_task(after_a_restart(&later)).await.unwrap();
+    assert!(lives(job.proxy()) && connects(job.address()));
+    signal(&plugin, &job, "SIGABRT").await;
+    assert_eq!(wait(&plugin, &job.id()).await.result.unwrap().signal, 6);
+}
+
+/// As after a loss of the agent's own data: nobody recovers the task, and its address is wanted again.
+#[tokio::test]
+async fn a_task_that_nomad_has_given_up_gives_way() {
+    let mut job = Job::new();
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.start(&plugin).await.unwrap();
+    let given_up = job.proxy();
+    plugin.crash().await;
+    let plugin = Plugin::start(&job.state_dir()).await;
+    job.task().alloc_id = "66666666-7777-8888-9999-000000000000".into();
+    job.next_run();
+    let refused = job.start(&plugin).await.unwrap_err();
+    assert!(refused.message().contains("accepts clients on"), "{refused}");
+    assert!(lives(given_up), "it may be recovered yet");
+    // After this time Nomad would have recovered it.
+    tokio::time::sleep(std::time::Duration::from_secs(16)).await;
+    job.start(&plugin).await.unwrap();
+    assert!(!lives(given_up) && lives(job.proxy()) && connects(job.address()));
 }
 
 /// Nomad repeats the start when the plugin dies before it answers.

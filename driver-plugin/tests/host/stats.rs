@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use nomad_plugin_proto::base::{ClientTopology, ClientTopologyCore, NomadConfig, NomadDriverConfig};
 use nomad_plugin_proto::driver::{TaskStats, TaskStatsRequest, cpu_usage, memory_usage};
-use rustix::process::Signal;
 use tonic::Streaming;
 
-use crate::harness::{Job, Plugin, recover, send, soon};
+use crate::harness::{Job, Plugin, recover, signal, soon};
 
 fn every(interval: Duration, job: &Job) -> TaskStatsRequest {
     let collection_interval = Some(prost_types::Duration::try_from(interval).unwrap());
@@ -43,7 +42,7 @@ async fn the_first_sample_comes_at_once_the_others_at_the_interval_until_the_tas
         assert!(sample.resource_usage_by_pid.contains_key(&job.proxy().to_string()));
     }
     assert!(opened.elapsed() >= Duration::from_millis(350), "{:?}", opened.elapsed());
-    send(job.proxy(), Signal::KILL);
+    signal(&plugin, &job, "SIGKILL").await;
     while let Some(sample) = next(&mut samples).await {
         assert_eq!(sample.id, job.id());
     }

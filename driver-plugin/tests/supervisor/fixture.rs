@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,7 +13,7 @@ use nomad_driver_pg_leader_proxy::process_id::ProcessId;
 use nomad_driver_pg_leader_proxy::resources::Cgroups;
 use nomad_driver_pg_leader_proxy::signal::Signal;
 use nomad_driver_pg_leader_proxy::supervisor::{
-    LaunchSpec, Launcher, Recovered, StartError, SupervisorClient, TaskExit, TaskName, TaskRecord,
+    JobName, LaunchSpec, Launcher, Recovered, StartError, SupervisorClient, TaskExit, TaskName, TaskRecord,
 };
 use nomad_driver_pg_leader_proxy::user::Account;
 use pg_leader_proxy::config::{Given, Raw};
@@ -40,6 +41,8 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // The user of the tasks looks for their files in it.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let launcher = Launcher {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_nomad-driver-pg-leader-proxy")),
             state_dir: directory.path().join("state"),
@@ -64,10 +67,11 @@ impl Fixture {
         ];
         LaunchSpec {
             task: TaskName {
-                id: format!("0a1b/proxy/{run}"),
-                alloc_id: "0a1b".to_owned(),
+                id: format!("0a1b{run}/proxy/{run}"),
+                alloc_id: format!("0a1b{run}"),
                 name: "proxy".to_owned(),
             },
+            job: JobName { namespace: "default".to_owned(), id: "proxy".to_owned() },
             settings: settings.map(|(path, value)| given(path, value)).to_vec(),
             environment: BTreeMap::from([("PGLP_PROBE_PASSWORD".to_owned(), "a secret".to_owned())]),
             alloc_dir: self.directory.path().to_owned(),
@@ -75,9 +79,11 @@ impl Fixture {
             stdout: PathBuf::from("/dev/null"),
             stderr: self.log(),
             account: Some(Account::find("nobody").unwrap()),
+            user: None,
             cgroups: Cgroups::default(),
             oom_score_adj: 0,
             keep_listening: Duration::from_secs(20),
+            earlier_state_dirs: Vec::new(),
         }
     }
 

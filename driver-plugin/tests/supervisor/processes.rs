@@ -23,6 +23,7 @@ async fn no_descriptor_of_the_plugin_is_inherited() {
     fcntl_setfd(&leaked, FdFlags::empty()).unwrap();
     let supervisor = fixture.start(fixture.launch("1")).await;
     let kept = listening(&supervisor.record().supervisor, fixture.address);
+    let log = fs::canonicalize(fixture.path("log")).unwrap();
     for process in [&supervisor.record().supervisor, &supervisor.record().proxy] {
         let open = descriptors(process);
         assert_eq!(open[&0], "/dev/null");
@@ -35,7 +36,10 @@ async fn no_descriptor_of_the_plugin_is_inherited() {
         let (standard, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
             open.iter().partition(|(number, _)| **number <= 2);
         assert_eq!(standard.len(), 3);
-        let others: Vec<&String> = others.into_values().filter(ours).collect();
+        // The supervisor keeps the log open, for a proxy process that it starts again.
+        let logs = ["/dev/null".to_owned(), log.to_string_lossy().into_owned()];
+        let others: Vec<&String> =
+            others.into_values().filter(ours).filter(|target| !logs.contains(target)).collect();
         assert!(others.is_empty(), "{others:?} of {open:?}");
     }
     let plugin: Vec<String> = descriptors(&ProcessId::of_this_process().unwrap()).into_values().collect();
@@ -47,7 +51,6 @@ async fn no_descriptor_of_the_plugin_is_inherited() {
     assert!(shared.is_empty(), "{shared:?}");
     assert_eq!([&supervised[&1], &supervised[&2]], ["/dev/null", "/dev/null"]);
     assert_eq!(kept.len(), 1);
-    let log = fs::canonicalize(fixture.path("log")).unwrap();
     assert_eq!(descriptors(&supervisor.record().proxy)[&2], log.to_string_lossy());
     assert!(leaked.as_raw_fd() > 2);
 }
@@ -99,7 +102,6 @@ async fn the_proxy_survives_the_death_of_the_log_collector() {
 #[tokio::test]
 async fn the_proxy_process_is_what_its_specification_says() {
     let fixture = Fixture::new();
-    open_to_all(&fixture);
     let port = 400 + fixture.address.port() % 600;
     let address = std::net::SocketAddr::new(fixture.address.ip(), port);
     let mut launch = fixture.launch("1");
@@ -145,7 +147,6 @@ async fn the_proxy_process_is_what_its_specification_says() {
 #[tokio::test]
 async fn a_named_user_has_its_groups() {
     let fixture = Fixture::new();
-    open_to_all(&fixture);
     let mut launch = fixture.launch("1");
     let daemon = Account::find("daemon").unwrap();
     launch.account = Some(daemon.clone());
@@ -194,14 +195,16 @@ async fn a_kill_for_lack_of_memory_is_reported_as_such() {
     let limit = task.of_controller("memory").join("memory.limit_in_bytes");
     fs::write(limit, (128 << 20).to_string()).unwrap();
     let _greedy = task.shell("head -c 300M /dev/zero | tail");
-    let exit = soon(supervisor.exited()).await;
-    assert_eq!((exit.code, exit.signal, exit.oom_killed), (137, 9, true), "{exit:?}");
-}
-
-/// Lets other users into the fixture's directory.
-fn open_to_all(fixture: &Fixture) {
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(fixture.path("."), mode).unwrap();
+    let mut events = supervisor.events().await.unwrap();
+    let told = async {
+        while let Some(event) = events.next().await {
+            if event.event.message.contains("killed for lack of memory") {
+                return;
+            }
+        }
+        panic!("there are no more events");
+    };
+    soon(told).await;
 }
 
 fn environment(process: &ProcessId) -> BTreeMap<String, String> {

@@ -138,37 +138,6 @@ async fn sockets_are_closed_after_keep_listening() {
 }
 
 #[tokio::test]
-async fn a_running_task_keeps_its_sockets() {
-    let fixture = Fixture::new();
-    let first = fixture.start(fixture.launch("1")).await;
-    let sockets = listening(&first.record().proxy, fixture.address);
-    let second = fixture.start(fixture.launch("2")).await;
-    assert_eq!(listening(&first.record().proxy, fixture.address), sockets);
-    assert!(listening(&second.record().proxy, fixture.address).is_disjoint(&sockets));
-    for _ in 0..20 {
-        assert_eq!(fixture.connect().await.unwrap().answer().await, Some('E'), "whichever task accepted it");
-    }
-}
-
-#[tokio::test]
-async fn the_sockets_of_several_earlier_tasks_are_all_served() {
-    let fixture = Fixture::new();
-    let left = [fixture.start(fixture.launch("1")).await, fixture.start(fixture.launch("2")).await];
-    for supervisor in &left {
-        crash(supervisor).await;
-    }
-    let mut waiting = Vec::new();
-    for _ in 0..16 {
-        waiting.push(fixture.connect().await.unwrap());
-    }
-    let next = fixture.start(fixture.launch("3")).await;
-    for client in waiting {
-        assert_eq!(client.answer().await, Some('E'), "in whichever backlog it waits");
-    }
-    assert_eq!(kept(next.record(), &fixture), 2, "all are kept");
-}
-
-#[tokio::test]
 async fn sockets_that_the_next_task_does_not_need_are_kept_for_their_time() {
     let fixture = Fixture::new();
     let other = own_address();

@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use super::SupervisorClient;
+use super::evict::{evict, kill};
 use crate::channel::Channel;
-use crate::supervisor::control_socket::{connect, describe, is_gone, request, unexpected};
+use crate::supervisor::control_socket::{connect, describe, is_gone, unexpected};
 use crate::supervisor::deadlines;
-use crate::supervisor::launch::{LaunchSpec, StartError};
+use crate::supervisor::launch::{LaunchSpec, StartError, TaskName};
 use crate::supervisor::protocol::{Reply, Request};
-use crate::supervisor::record::{TaskRecord, remove_directory};
+use crate::supervisor::record::{Holder, TaskRecord, remove_directory};
+use crate::supervisor::state_dir;
 use crate::{about, roles};
 
 /// The pause between two attempts to connect to a supervisor that was just started.
@@ -42,53 +45,60 @@ impl Launcher {
     /// Starts a task, and returns once it listens.
     ///
     /// If an earlier plugin started the same task and died before it could report it, this returns that one. Whatever
-    /// else is left of earlier attempts is removed. When this future is dropped, the supervisor notices and leaves
+    /// else runs of the same task of the same allocation is ended. When this future is dropped, the supervisor notices and leaves
     /// nothing behind.
     ///
     /// # Errors
-    /// Why the task did not start. It takes at most 20 seconds.
+    /// Why the task did not start. It takes at most 40 seconds, and 20 unless an earlier run has to be ended.
     pub async fn start(&self, launch: LaunchSpec) -> Result<SupervisorClient, StartError> {
-        let starting = async {
-            let name = directory_name(&launch.task.id);
-            create_private(&self.state_dir).map_err(|error| {
-                StartError::Transient(format!("cannot create {}: {error}", self.state_dir.display()))
+        state_dir::prepare(&self.state_dir)
+            .map_err(|error| StartError::Transient(format!("cannot use the state directory: {error}")))?;
+        let name = directory_name(&launch.task.id);
+        let earlier =
+            timeout(deadlines::CLEAN_UP, self.clean_up_earlier(&name, &launch)).await.map_err(|_| {
+                let limit = deadlines::CLEAN_UP;
+                StartError::Transient(format!(
+                    "an earlier run of the task could not be ended within {limit:?}"
+                ))
             })?;
-            match self.clean_up_earlier(&name, &launch).await {
-                Some(record) => Ok(record),
-                None => self.start_new(&name, launch).await,
-            }
-        };
-        let started = timeout(deadlines::START, starting).await.unwrap_or_else(|_| {
+        if let Some(record) = earlier {
+            return Ok(SupervisorClient::of(record));
+        }
+        let started = timeout(deadlines::START, self.start_new(&name, launch)).await.unwrap_or_else(|_| {
             Err(StartError::Transient(format!("the supervisor was not ready within {:?}", deadlines::START)))
         });
         started.map(SupervisorClient::of)
     }
 
-    /// Finds what earlier attempts at this task left. A task that runs with the same specification is returned;
-    /// everything else is removed.
-    async fn clean_up_earlier(&self, name: &str, launch: &LaunchSpec) -> Option<TaskRecord> {
-        let entries = self.state_dir.read_dir().into_iter().flatten().flatten();
-        let of_this_task =
-            |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == name) && path.extension().is_some();
-        for directory in entries.map(|entry| entry.path()).filter(of_this_task) {
+    /// Finds a running task by its id alone. A supervisor of it that does not reply is killed.
+    pub async fn find(&self, task_id: &str) -> Option<TaskRecord> {
+        let name = directory_name(task_id);
+        for directory in self.directories(&[]).into_iter().filter(|path| is_named(path, &name)) {
             match describe(&directory).await {
-                Ok(found) => {
-                    let Some(known) = found.launch.filter(|known| known.task.id == launch.task.id) else {
-                        continue;
-                    };
-                    match (found.record, found.exit) {
-                        (Some(record), None) if known == *launch => return Some(record),
-                        _ => end_earlier(&directory).await,
-                    }
+                Ok(found) if found.launch.as_ref().is_some_and(|launch| launch.task.id == task_id) => {
+                    return found.record;
                 }
-                Err(error) if is_gone(&error) => {
-                    // A directory that cannot be removed does no harm: each attempt uses a new one.
-                    let _ = remove_directory(&directory);
-                }
-                Err(_) => {}
+                Err(error) if !is_gone(&error) => drop(kill(&directory, None).await),
+                _ => {}
             }
         }
         None
+    }
+
+    /// Ends what runs of the same task of the same allocation: Nomad runs one at a time, and has given the other one up.
+    /// A task that runs with the same specification is returned instead.
+    async fn clean_up_earlier(&self, name: &str, launch: &LaunchSpec) -> Option<TaskRecord> {
+        let directories = self.directories(&launch.earlier_state_dirs);
+        let found =
+            join_all(directories.into_iter().map(|directory| clean_up(directory, name, launch))).await;
+        found.into_iter().flatten().next()
+    }
+
+    /// The directories of all supervisors.
+    fn directories(&self, earlier: &[PathBuf]) -> Vec<PathBuf> {
+        let parents = [&self.state_dir].into_iter().chain(earlier);
+        let entries = parents.filter_map(|parent| parent.read_dir().ok()).flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 
     async fn start_new(&self, name: &str, launch: LaunchSpec) -> Result<TaskRecord, StartError> {
@@ -121,12 +131,49 @@ impl Launcher {
     }
 }
 
-/// Ends the task of an earlier attempt, if it still runs. Its sockets are taken over by the next one.
-async fn end_earlier(directory: &Path) {
-    if let Ok(mut channel) = request(directory, &Request::Destroy).await {
-        // Without a reply it is like any other supervisor that holds the address.
-        let _ = channel.expect::<Reply>(deadlines::REPLY).await;
+async fn clean_up(directory: PathBuf, name: &str, launch: &LaunchSpec) -> Option<TaskRecord> {
+    let is_same = |task: &TaskName| task.alloc_id == launch.task.alloc_id && task.name == launch.task.name;
+    let held_by_same = || Holder::read(&directory).ok().flatten().is_some_and(|holder| is_same(&holder.task));
+    match describe(&directory).await {
+        Ok(found) => {
+            let known = found.launch.filter(|known| is_same(&known.task))?;
+            match (found.record, found.exit) {
+                (Some(record), None) if is_same_start(&known, launch) => return Some(record),
+                // It keeps its sockets for this start.
+                (_, Some(_)) if known.task.id != launch.task.id => {}
+                _ => end(&directory).await,
+            }
+        }
+        Err(error) if is_gone(&error) && is_named(&directory, name) => {
+            // A directory that cannot be removed does no harm: each attempt uses a new one.
+            let _ = remove_directory(&directory);
+        }
+        // Its proxy process may still be there.
+        Err(_) if held_by_same() => {
+            if let Err(error) = kill(&directory, None).await {
+                tracing::error!(directory = %directory.display(), %error, "an earlier run of the task is left");
+            }
+        }
+        Err(_) => {}
     }
+    None
+}
+
+async fn end(directory: &Path) {
+    if let Err(error) = evict(directory).await {
+        tracing::error!(directory = %directory.display(), %error, "an earlier run of the task is left");
+    }
+}
+
+/// Whether a task was started as it is to be started now. Where to look for neighbours does not matter.
+fn is_same_start(known: &LaunchSpec, launch: &LaunchSpec) -> bool {
+    let earlier_state_dirs = launch.earlier_state_dirs.clone();
+    LaunchSpec { earlier_state_dirs, ..known.clone() } == *launch
+}
+
+/// Whether a directory is one of the attempts at the task with this name.
+fn is_named(directory: &Path, name: &str) -> bool {
+    directory.file_stem().is_some_and(|stem| stem == name) && directory.extension().is_some()
 }
 
 fn lost(error: &io::Error) -> StartError {
@@ -160,10 +207,6 @@ fn check_running(child: &mut Child) -> io::Result<()> {
         None => Ok(()),
         Some(status) => Err(io::Error::other(format!("it exited at once: {status}"))),
     }
-}
-
-fn create_private(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Creates a directory that no other attempt at this task uses.

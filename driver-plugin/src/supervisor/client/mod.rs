@@ -1,27 +1,29 @@
 //! The plugin's side of a supervisor: what can be asked of a task that runs, or ran.
 
+mod evict;
 mod launcher;
 
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+pub use self::evict::evict;
+use self::evict::{ask_to_end, ensure_ended, kill_processes};
 pub use self::launcher::Launcher;
-use super::control_socket::{describe, is_gone, request, unexpected};
+use super::control_socket::{describe, request, unexpected};
 use super::deadlines;
 use super::launch::LaunchSpec;
 use super::protocol::{Description, QueuedEvent, Reply, Request};
 use super::record::{TaskExit, TaskRecord, remove_directory};
 use crate::channel::Channel;
+use crate::process_id::ProcessId;
 use crate::signal::Signal;
 
 /// The pause before a supervisor that did not reply is asked again.
 const RETRY: Duration = Duration::from_millis(200);
-/// How often it is asked again before it counts as unresponsive.
-const RETRIES: u32 = 2;
 
 /// A task that has started, reached through its supervisor. Clones refer to the same task.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct SupervisorClient(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     record: TaskRecord,
+    /// The proxy process that runs, or ran last, as far as is known here.
+    proxy: Mutex<ProcessId>,
     exit: OnceCell<TaskExit>,
 }
 
@@ -51,9 +55,15 @@ pub enum RecoverError {
     /// Its directory belongs to another task by now.
     #[error("the supervisor in {0} runs another task")]
     OtherTask(String),
-    /// Its supervisor exists and does not reply.
-    #[error("the supervisor of the task does not reply")]
+    /// Its supervisor did not reply. Nomad gives such a task up, so it was ended.
+    #[error(
+        "the supervisor of the task did not reply within {:?}: it was killed with its proxy process",
+        deadlines::RECOVER
+    )]
     Unresponsive(#[source] io::Error),
+    /// Its supervisor does not reply, and the task cannot be ended.
+    #[error("the supervisor of the task does not reply, and its proxy process cannot be killed")]
+    Stuck(#[source] io::Error),
     /// It is not known whether it runs.
     #[error("the state of the task cannot be read")]
     Unreadable(#[source] io::Error),
@@ -61,7 +71,8 @@ pub enum RecoverError {
 
 impl SupervisorClient {
     fn of(record: TaskRecord) -> Self {
-        Self(Arc::new(Inner { record, exit: OnceCell::new() }))
+        let proxy = Mutex::new(record.proxy.clone());
+        Self(Arc::new(Inner { record, proxy, exit: OnceCell::new() }))
     }
 
     /// Where to find the task again.
@@ -69,20 +80,40 @@ impl SupervisorClient {
         &self.0.record
     }
 
-    /// Finds a task that an earlier plugin started.
+    /// The proxy process that runs, or ran last. It is another one than in the record once the supervisor has started
+    /// it again.
+    #[must_use]
+    pub fn proxy(&self) -> ProcessId {
+        self.0.proxy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An older supervisor tells none, and starts none again.
+    fn set_proxy(&self, proxy: Option<ProcessId>) {
+        if let Some(proxy) = proxy {
+            *self.0.proxy.lock().unwrap_or_else(PoisonError::into_inner) = proxy;
+        }
+    }
+
+    /// Finds a task that an earlier plugin started. A supervisor that does not reply within ten seconds is killed with
+    /// its proxy process: Nomad gives a task up that cannot be recovered, and it must not go on accepting clients.
     ///
     /// # Errors
     /// When neither the task nor its exit is found.
     pub async fn recover(record: &TaskRecord) -> Result<Recovered, RecoverError> {
-        let mut retries = 0..RETRIES;
+        let deadline = Instant::now() + deadlines::RECOVER;
         loop {
             match describe(&record.directory).await {
-                Ok(Description { record: Some(found), exit, .. }) if found == *record => {
-                    return Ok(exit.map_or_else(|| Recovered::Running(Self::of(found)), Recovered::Exited));
+                Ok(Description { record: Some(found), proxy, exit, .. }) if found == *record => {
+                    let client = Self::of(found);
+                    client.set_proxy(proxy);
+                    return Ok(exit.map_or(Recovered::Running(client), Recovered::Exited));
                 }
                 Ok(_) => return Err(RecoverError::OtherTask(record.directory.display().to_string())),
-                Err(error) if is_gone(&error) || !record.supervisor.alive() => break,
-                Err(error) if retries.next().is_none() => return Err(RecoverError::Unresponsive(error)),
+                Err(_) if !record.supervisor.alive() => break,
+                Err(error) if Instant::now() >= deadline => {
+                    kill_processes(&record.directory, Some(record)).await.map_err(RecoverError::Stuck)?;
+                    return Err(RecoverError::Unresponsive(error));
+                }
                 // A supervisor that is about to end closes its connections first.
                 Err(_) => sleep(RETRY).await,
             }
@@ -91,7 +122,7 @@ impl SupervisorClient {
         match TaskExit::read(&record.directory).map_err(RecoverError::Unreadable)? {
             Some(exit) => Ok(Recovered::Exited(exit)),
             None => {
-                ensure_terminated(record).await.map_err(RecoverError::Unreadable)?;
+                ensure_ended(record).await.map_err(RecoverError::Stuck)?;
                 Err(RecoverError::Lost)
             }
         }
@@ -115,8 +146,8 @@ impl SupervisorClient {
         if let Ok(Reply::Exited(exit)) = stopping.await {
             return Ok(self.0.exit.get_or_init(async || exit).await.clone());
         }
-        // Either the supervisor is gone, and the proxy process follows it; or it is stuck and cannot kill it.
-        ensure_terminated(&self.0.record).await?;
+        // Either the supervisor is gone, and the proxy process follows it; or it is stuck, and both are killed.
+        ensure_ended(&self.0.record).await?;
         let exit = timeout(deadlines::REPLY, self.exited()).await;
         Ok(exit.unwrap_or_else(|_| TaskExit::unknown("the supervisor does not reply".to_owned())))
     }
@@ -141,9 +172,16 @@ impl SupervisorClient {
     async fn wait(&self) -> TaskExit {
         let record = &self.0.record;
         loop {
-            if let Ok(mut channel) = self.request(&Request::Wait).await
-                && let Ok(Some(Reply::Exited(exit))) = channel.receive().await
-            {
+            let proxy = self.proxy();
+            let overdue = async {
+                proxy.ended().await;
+                sleep(deadlines::LAST_REPORTS).await;
+            };
+            let exit = tokio::select! {
+                exit = self.told_exit() => exit,
+                () = overdue => self.after_end_of(&proxy).await,
+            };
+            if let Some(exit) = exit {
                 return exit;
             }
             // Looked at before the file: a supervisor's file is complete once it has ended.
@@ -157,13 +195,49 @@ impl SupervisorClient {
                 Ok(None) => "it did not record how the task exited".to_owned(),
                 Err(error) => error.to_string(),
             };
-            let terminated = ensure_terminated(record).await;
-            let left = terminated
+            let ended = ensure_ended(record).await;
+            let left = ended
                 .err()
                 .map(|error| format!("; the proxy process still runs: {error}"))
                 .unwrap_or_default();
             return TaskExit::unknown(format!("the supervisor ended early: {problem}{left}"));
         }
+    }
+
+    /// The exit, once the supervisor tells it; `None` when the connection ends without.
+    async fn told_exit(&self) -> Option<TaskExit> {
+        let mut channel = self.request(&Request::Wait).await.ok()?;
+        match channel.receive().await {
+            Ok(Some(Reply::Exited(exit))) => Some(exit),
+            _ => None,
+        }
+    }
+
+    /// The exit, after a proxy process has ended. `None` when the supervisor has started another one, or is gone. A
+    /// supervisor that does neither that nor tell the exit is stuck, and is killed.
+    async fn after_end_of(&self, ended: &ProcessId) -> Option<TaskExit> {
+        let record = &self.0.record;
+        let began = Instant::now();
+        loop {
+            let limit = match describe(&record.directory).await {
+                Ok(Description { exit: Some(exit), .. }) => return Some(exit),
+                Ok(Description { proxy: Some(proxy), .. }) if proxy != *ended => {
+                    self.set_proxy(Some(proxy));
+                    return None;
+                }
+                // It may be starting the process again.
+                Ok(_) => deadlines::START,
+                Err(_) if !record.supervisor.alive() => return None,
+                Err(_) => deadlines::REPLY,
+            };
+            if began.elapsed() >= limit {
+                break;
+            }
+            sleep(RETRY).await;
+        }
+        let problem = kill_processes(&record.directory, Some(record)).await.err();
+        let problem = problem.map(|error| format!("; {error}")).unwrap_or_default();
+        Some(TaskExit::unknown(format!("the supervisor did not tell how the task exited{problem}")))
     }
 
     /// The task's events, beginning with the first that no plugin has delivered.
@@ -189,23 +263,17 @@ impl SupervisorClient {
 }
 
 /// Kills the task if it still runs, and has everything of it removed. Its sockets are kept as long as they would be
-/// without this.
+/// without this, unless the supervisor does not reply and is killed.
 ///
 /// # Errors
 /// When something is left.
 pub async fn destroy(record: &TaskRecord) -> io::Result<()> {
-    let destroying =
-        async { request(&record.directory, &Request::Destroy).await?.expect(deadlines::REPLY).await };
-    let error = match destroying.await {
-        Ok(Reply::Done) => return Ok(()),
-        Ok(other) => unexpected(&other),
-        Err(error) => error,
-    };
-    // It may have been about to end when it was asked.
-    if timeout(deadlines::REPLY, record.supervisor.ended()).await.is_err() {
-        return Err(error);
+    if ask_to_end(&record.directory).await.is_ok() {
+        return Ok(());
     }
-    ensure_terminated(record).await?;
+    // It may have been about to end when it was asked.
+    let _ = timeout(deadlines::LAST_CONNECTIONS, record.supervisor.ended()).await;
+    ensure_ended(record).await?;
     remove_directory(&record.directory)
 }
 
@@ -231,16 +299,5 @@ impl EventStream {
             }
             _ => None,
         }
-    }
-}
-
-/// Waits for the proxy process to exit if its supervisor is gone, and otherwise kills it.
-async fn ensure_terminated(record: &TaskRecord) -> io::Result<()> {
-    if !record.supervisor.alive() && timeout(deadlines::ORPHAN, record.proxy.ended()).await.is_ok() {
-        return Ok(());
-    }
-    match record.proxy.signal(Signal::KILL) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(timeout(deadlines::ORPHAN, record.proxy.ended()).await?),
     }
 }

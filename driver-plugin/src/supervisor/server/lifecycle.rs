@@ -1,16 +1,20 @@
-//! The lifecycle of a supervisor: it starts the task, waits for its exit, and keeps the sockets for a while.
+//! The lifecycle of a supervisor: it starts the task, starts a crashed proxy process again, waits for the exit, and keeps
+//! the sockets for a while.
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::log_files::LogFiles;
 use super::proxy_process::ProxyProcess;
+use super::restarts::{self, Restarts};
 use super::socket_store::SocketStore;
 use super::state::{Inbox, Phase, State};
 use crate::channel::Channel;
 use crate::supervisor::deadlines;
 use crate::supervisor::launch::{LaunchSpec, StartError};
-use crate::supervisor::protocol::{Reply, Request};
+use crate::supervisor::protocol::{ProxyCommand, Reply, Request};
 use crate::supervisor::record::{TaskExit, TaskRecord};
 
 /// Runs the whole lifecycle. The supervisor ends when this returns.
@@ -21,14 +25,12 @@ pub(super) async fn run(state: &State, mut inbox: Inbox) {
         return;
     };
     match start(state, launch, &mut client).await {
-        Ok((proxy, record)) => {
+        Ok(started) => {
+            let record = started.record.clone();
             state.phase.send_replace(Phase::Running(record.clone()));
             drop(client);
-            let mut exit = proxy.run(state, &mut inbox.commands).await;
-            if let Err(error) = exit.write(&state.directory) {
-                let problem = format!("the exit cannot be recorded: {error}");
-                exit = TaskExit { error: exit.error.or(Some(problem)), ..exit };
-            }
+            let exit = run_to_the_end(state, launch, started, &mut inbox.commands).await;
+            write_exit(state, &exit).await;
             state.phase.send_replace(Phase::Exited(record, exit));
         }
         Err(error) => {
@@ -40,20 +42,106 @@ pub(super) async fn run(state: &State, mut inbox: Inbox) {
     keep_sockets(state, launch.keep_listening).await;
 }
 
-/// Starts the proxy process. When this returns it listens, and the client has confirmed that it knows.
-async fn start(
+/// Runs the proxy process, and starts a new one when it crashes, until the task is to end or it crashes too often.
+async fn run_to_the_end(
     state: &State,
     launch: &LaunchSpec,
-    client: &mut Channel,
-) -> Result<(ProxyProcess, TaskRecord), StartError> {
+    started: Started,
+    commands: &mut mpsc::Receiver<ProxyCommand>,
+) -> TaskExit {
+    let Started { mut proxy, logs, .. } = started;
+    let mut restarts = Restarts::default();
+    let exit = loop {
+        let exit = proxy.run(state, commands).await;
+        if !state.has_crashed(&exit) {
+            break exit;
+        }
+        let began = Instant::now();
+        if !restarts.allow(began) {
+            state.events.send_modify(|events| events.push(restarts::given_up(&exit)));
+            break exit;
+        }
+        match start_again(state, launch, &logs).await {
+            Ok(next) => proxy = next,
+            Err(error) => {
+                state.events.send_modify(|events| events.push(restarts::failed(&exit, &error)));
+                break exit;
+            }
+        }
+        let event = restarts.started_again(&exit, began.elapsed());
+        state.events.send_modify(|events| events.push(event));
+    };
+    // The log collector sees the end of the log when its last writer has closed it.
+    drop(logs);
+    kill_others(launch, exit).await
+}
+
+/// Starts another proxy process on the same sockets, unless the task is to end meanwhile.
+async fn start_again(
+    state: &State,
+    launch: &LaunchSpec,
+    logs: &LogFiles,
+) -> Result<ProxyProcess, StartError> {
+    let mut ending = state.ending.subscribe();
+    let mut proxy = ProxyProcess::spawn(launch, state, logs).await?;
+    let ready = tokio::select! {
+        ready = timeout(deadlines::READY, proxy.make_ready(launch, state)) => {
+            ready.unwrap_or_else(|_| Err(late()))
+        }
+        _ = ending.wait_for(|ending| *ending) => Err(cancelled()),
+    };
+    match ready {
+        Ok(_) => Ok(proxy),
+        Err(error) => {
+            proxy.terminate().await;
+            Err(error)
+        }
+    }
+}
+
+/// Kills what else runs in the task's cgroups. The next task of the allocation uses the same ones, so commands in this
+/// one must not outlive it.
+async fn kill_others(launch: &LaunchSpec, mut exit: TaskExit) -> TaskExit {
+    let cgroups = launch.cgroups.clone();
+    let killing = tokio::task::spawn_blocking(move || cgroups.kill_all());
+    let problem = match timeout(deadlines::KILL_OTHERS, killing).await {
+        Ok(Ok(Err(error))) => Some(error.to_string()),
+        Ok(_) => None,
+        Err(_) => Some(format!("they cannot be listed within {:?}", deadlines::KILL_OTHERS)),
+    };
+    if let Some(problem) = problem {
+        exit.error.get_or_insert_with(|| format!("processes of the task are left: {problem}"));
+    }
+    exit
+}
+
+/// Records the exit for a plugin that comes after the end of this supervisor. An exit that cannot be recorded is still
+/// told, by this supervisor. The disk may hang, and this thread must not.
+async fn write_exit(state: &State, exit: &TaskExit) {
+    let (exit, directory) = (exit.clone(), state.directory.clone());
+    let writing = tokio::task::spawn_blocking(move || exit.write(&directory));
+    let _ = timeout(deadlines::WRITE, writing).await;
+}
+
+/// A task whose proxy process listens.
+struct Started {
+    proxy: ProxyProcess,
+    record: TaskRecord,
+    logs: LogFiles,
+}
+
+/// Starts the proxy process. When this returns it listens, and the client has confirmed that it knows.
+async fn start(state: &State, launch: &LaunchSpec, client: &mut Channel) -> Result<Started, StartError> {
     let deadline = Instant::now() + deadlines::READY;
-    let mut proxy = unless_cancelled(state, client, deadline, ProxyProcess::spawn(launch)).await?;
+    let logs = unless_cancelled(state, client, deadline, LogFiles::open(launch)).await?;
+    let spawning = ProxyProcess::spawn(launch, state, &logs);
+    let mut proxy = unless_cancelled(state, client, deadline, spawning).await?;
     let started = match unless_cancelled(state, client, deadline, proxy.make_ready(launch, state)).await {
         Ok(record) => confirm(client, &record).await.map(|()| record),
         Err(error) => Err(error),
     };
     match started {
-        Ok(record) => Ok((proxy, record)),
+        Ok(record) => Ok(Started { proxy, record, logs }),
         Err(error) => {
             proxy.terminate().await;
             Err(error)
@@ -79,13 +167,15 @@ async fn unless_cancelled<T>(
 ) -> Result<T, StartError> {
     let mut discarded = state.discarded.subscribe();
     tokio::select! {
-        done = timeout_at(deadline, part) => done.unwrap_or_else(|_| {
-            Err(StartError::Transient(format!("the proxy was not ready within {:?}", deadlines::READY)))
-        }),
+        done = timeout_at(deadline, part) => done.unwrap_or_else(|_| Err(late())),
         // The client has nothing to send yet, so whatever arrives is the end of the connection.
         _ = client.receive::<Request>() => Err(cancelled()),
         _ = discarded.wait_for(|discarded| *discarded) => Err(cancelled()),
     }
+}
+
+fn late() -> StartError {
+    StartError::Transient(format!("the proxy was not ready within {:?}", deadlines::READY))
 }
 
 fn cancelled() -> StartError {

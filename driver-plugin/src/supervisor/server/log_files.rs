@@ -18,7 +18,8 @@ use crate::user::Account;
 /// The pause between two attempts to open a FIFO that has no reader yet.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The log files of a task, open for writing.
+/// The log files of a task, open for writing. They stay open while the task may be started again: Nomad's log collector
+/// reads a FIFO until its last writer has closed it, and then no more.
 #[derive(Debug)]
 pub(super) struct LogFiles {
     pub(super) stdout: File,
@@ -40,6 +41,14 @@ impl LogFiles {
         };
         let (stdout, stderr) = tokio::try_join!(open(&launch.stdout), open(&launch.stderr))?;
         Ok(Self { stdout, stderr })
+    }
+
+    /// Duplicates for a process.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(super) fn duplicate(&self) -> io::Result<Self> {
+        Ok(Self { stdout: self.stdout.try_clone()?, stderr: self.stderr.try_clone()? })
     }
 }
 

@@ -4,15 +4,20 @@
 //! | --- | --- |
 //! | `requests` | answers plugins and other supervisors |
 //! | `lifecycle` | start of the task, its exit, and the time for which sockets are kept |
+//! | `restarts` | how often a crashed proxy process is started again |
 //! | `proxy_process` | the child process |
+//! | `neighbours`, `listen` | from whom its sockets come: other supervisors, or the kernel |
 //! | `state` | what requests and lifecycle share; `event_queue` and `socket_store` are parts of it |
 //! | `log_files` | opens the FIFOs of Nomad's log collector |
 
 mod event_queue;
 mod lifecycle;
+mod listen;
 mod log_files;
+mod neighbours;
 mod proxy_process;
 mod requests;
+mod restarts;
 mod socket_store;
 mod state;
 
@@ -35,6 +40,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::state::State;
+use super::control_socket::is_trusted;
 use super::deadlines;
 use super::record::{CONTROL_SOCKET, remove_directory};
 use crate::channel::Channel;
@@ -58,7 +64,10 @@ fn run(directory: &Path) -> io::Result<()> {
     close_inherited_descriptors()?;
     detach(directory)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(directory))
+    let served = runtime.block_on(serve(directory));
+    // A thread may be blocked by a disk that hangs.
+    runtime.shutdown_background();
+    served
 }
 
 /// Leaves the plugin's session, so that neither its terminal nor a signal to its process group reaches the supervisor.
@@ -87,6 +96,7 @@ async fn serve(directory: &Path) -> io::Result<()> {
         tokio::select! {
             () = &mut lifecycle => break,
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, _)) if !is_trusted(&stream) => drop(stream),
                 Ok((stream, _)) => {
                     connections.spawn(requests::answer(Arc::clone(&state), Channel::new(stream)));
                 }

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::log_files::LogFiles;
-use super::socket_store;
 use super::state::State;
+use super::{neighbours, socket_store};
 use crate::channel::Channel;
 use crate::process_id::ProcessId;
 use crate::resources::Cgroups;
@@ -20,7 +20,7 @@ use crate::signal::Signal;
 use crate::supervisor::deadlines;
 use crate::supervisor::launch::{LaunchSpec, StartError};
 use crate::supervisor::protocol::{ProxyCommand, ProxyReport};
-use crate::supervisor::record::{TaskExit, TaskRecord};
+use crate::supervisor::record::{Holder, TaskExit, TaskRecord};
 use crate::{about, clock, roles};
 
 /// The variables of the task's environment that libraries of the proxy read. The others are sent to the process, as
@@ -42,14 +42,24 @@ impl ProxyProcess {
     /// Starts the process.
     ///
     /// # Errors
-    /// When its log cannot be opened, or no process can be created.
-    pub(super) async fn spawn(launch: &LaunchSpec) -> Result<Self, StartError> {
-        let logs = LogFiles::open(launch).await?;
+    /// When no process can be created, or it cannot be recorded.
+    pub(super) async fn spawn(
+        launch: &LaunchSpec,
+        state: &State,
+        logs: &LogFiles,
+    ) -> Result<Self, StartError> {
         let oom_kills_before = launch.cgroups.oom_kills();
-        let (child, channel) = spawn(launch, logs)
+        let (child, channel) = logs
+            .duplicate()
+            .and_then(|logs| spawn(launch, logs))
             .map_err(|error| StartError::Transient(format!("cannot start the proxy process: {error}")))?;
         // The child was not waited for, so its pid is valid.
         let id = ProcessId::of_child(child.id().unwrap_or_default()).map_err(|error| not_ready(&error))?;
+        state.proxy.send_replace(Some(id.clone()));
+        record_holder(launch, state, &id).await.map_err(|error| {
+            let directory = state.directory.display();
+            StartError::Transient(format!("cannot write to the state directory {directory}: {error}"))
+        })?;
         let cgroups = launch.cgroups.clone();
         Ok(Self { child, id, channel, cgroups, oom_kills_before })
     }
@@ -89,11 +99,10 @@ impl ProxyProcess {
         loop {
             match self.channel.receive().await? {
                 Some(ProxyReport::Listen(addresses)) => {
-                    let acquired = socket_store::acquire(&state.sockets, &addresses, &state.directory).await;
-                    if let Err(error) = acquired {
+                    if let Err(error) = neighbours::acquire(state, launch, &addresses).await {
                         return Ok(Err(error));
                     }
-                    socket_store::send_duplicates(&state.sockets, &self.channel).await?;
+                    socket_store::send_duplicates(&state.sockets, &addresses, &self.channel).await?;
                 }
                 Some(ProxyReport::Failed(error)) => return Ok(Err(error)),
                 Some(ProxyReport::Event(event)) => state.events.send_modify(|events| events.push(event)),
@@ -126,20 +135,13 @@ impl ProxyProcess {
             open = report.is_ok_and(|report| handle_report(report, state));
         }
         let oom_kill = self.cgroups.oom_kills() > self.oom_kills_before;
-        // The next task of the allocation uses the same cgroups, so commands in this one must not outlive it.
-        let cgroups = self.cgroups.clone();
-        let killed = tokio::task::spawn_blocking(move || cgroups.kill_all()).await;
-        let mut exit = match status {
+        match status {
             Ok(status) => {
                 let exit = TaskExit::of(status, false);
                 TaskExit { oom_killed: oom_kill && exit.signal == Signal::KILL.number(), ..exit }
             }
             Err(error) => TaskExit::unknown(format!("cannot wait for the proxy process: {error}")),
-        };
-        if let Ok(Err(error)) = killed {
-            exit.error.get_or_insert_with(|| format!("processes of the task are left: {error}"));
         }
-        exit
     }
 
     /// Waits for the exit of a process that reported a failure, and kills one that does not exit.
@@ -163,8 +165,6 @@ fn handle_report(report: io::Result<Option<ProxyReport>>, state: &State) -> bool
     }
 }
 
-/// The supervisor's own copies of the log files are closed here: the log collector sees the end of the log when the
-/// last writer has closed it.
 fn spawn(launch: &LaunchSpec, logs: LogFiles) -> io::Result<(Child, Channel)> {
     let (ours, theirs) = StdStream::pair()?;
     ours.set_nonblocking(true)?;
@@ -180,6 +180,21 @@ fn spawn(launch: &LaunchSpec, logs: LogFiles) -> io::Result<(Child, Channel)> {
         .kill_on_drop(true)
         .spawn()?;
     Ok((child, Channel::new(UnixStream::from_std(ours)?)))
+}
+
+/// Writes down who runs here, for when this supervisor does not reply.
+async fn record_holder(launch: &LaunchSpec, state: &State, proxy: &ProcessId) -> io::Result<()> {
+    let holder = Holder {
+        task: launch.task.clone(),
+        supervisor: ProcessId::of_this_process()?,
+        proxy: Some(proxy.clone()),
+    };
+    let directory = state.directory.clone();
+    let writing = tokio::task::spawn_blocking(move || {
+        holder.write(&directory)?;
+        TaskExit::reserve(&directory)
+    });
+    timeout(deadlines::WRITE, writing).await?.map_err(io::Error::other)?
 }
 
 fn not_ready(error: &io::Error) -> StartError {

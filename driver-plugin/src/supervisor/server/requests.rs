@@ -1,5 +1,6 @@
 //! Answers the requests of plugins and of other supervisors.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::socket_store;
@@ -7,12 +8,20 @@ use super::state::{Phase, State};
 use crate::channel::Channel;
 use crate::supervisor::deadlines;
 use crate::supervisor::launch::StartError;
-use crate::supervisor::protocol::{Reply, Request};
+use crate::supervisor::protocol::{self, Reply, Request};
 use crate::supervisor::record::TaskExit;
 
 /// Answers one connection. The client may close it at any moment, which is no error.
 pub(super) async fn answer(state: Arc<State>, mut channel: Channel) {
-    let Ok(request) = channel.expect(deadlines::REQUEST).await else { return };
+    let request = match channel.expect(deadlines::REQUEST).await {
+        Ok(request) => request,
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            let text = format!("version {} of the messages has no such request: {error}", protocol::VERSION);
+            drop(channel.send(&Reply::Failed(text)).await);
+            return;
+        }
+        Err(_) => return,
+    };
     let reply = match request {
         Request::Start(launch) => match state.start(*launch, channel) {
             Ok(()) => return,
@@ -29,6 +38,13 @@ pub(super) async fn answer(state: Arc<State>, mut channel: Channel) {
         Request::TakeSockets(_) if state.accepts_clients() => Reply::Sockets(Vec::new()),
         Request::TakeSockets(addresses) => {
             return socket_store::hand_over(&state.sockets, &addresses, &mut channel).await;
+        }
+        Request::Release(_) if state.accepts_clients() => {
+            Reply::Failed("the task accepts clients".to_owned())
+        }
+        Request::Release(addresses) => {
+            state.sockets.send_modify(|store| store.close(&addresses));
+            Reply::Done
         }
         Request::Destroy => {
             state.discarded.send_replace(true);

@@ -1,19 +1,14 @@
-//! The listening sockets of a task: taken over from an earlier task or bound, lent to the proxy process, and handed
-//! over to the next task.
+//! The listening sockets of a task: lent to the proxy process, kept while none runs, and handed over to the next task.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use crate::channel::Channel;
-use crate::supervisor::control_socket;
 use crate::supervisor::deadlines;
-use crate::supervisor::launch::StartError;
 use crate::supervisor::protocol::{ProxyCommand, Reply, Request, SOCKETS_PER_MESSAGE};
 
 /// Sockets by the address on which they listen. Each is a duplicate of one that a proxy process accepts from, or did.
@@ -35,75 +30,38 @@ impl SocketStore {
         Self(taken)
     }
 
-    fn add(&mut self, sockets: Self) {
-        self.0.extend(sockets.0);
-    }
-
-    fn duplicates(&self) -> io::Result<Self> {
-        let duplicates = self.0.iter().map(|(addr, socket)| Ok((*addr, socket.try_clone()?)));
+    fn duplicates(&self, addresses: &[SocketAddr]) -> io::Result<Self> {
+        let wanted = self.0.iter().filter(|(addr, _)| addresses.contains(addr));
+        let duplicates = wanted.map(|(addr, socket)| Ok((*addr, socket.try_clone()?)));
         duplicates.collect::<io::Result<_>>().map(Self)
     }
 
-    fn contains(&self, addr: SocketAddr) -> bool {
-        self.0.iter().any(|(known, _)| *known == addr)
+    /// Those of the addresses for which there is no socket.
+    pub(super) fn missing(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let stored = |addr: &SocketAddr| self.0.iter().any(|(known, _)| known == addr);
+        addresses.iter().filter(|addr| !stored(addr)).copied().collect()
+    }
+
+    /// The addresses on which the sockets listen.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.0.iter().map(|(addr, _)| *addr).collect()
+    }
+
+    pub(super) fn extend(&mut self, sockets: impl IntoIterator<Item = (SocketAddr, TcpListener)>) {
+        self.0.extend(sockets);
+    }
+
+    /// Closes the sockets of these addresses and of those that overlap with them.
+    pub(super) fn close(&mut self, addresses: &[SocketAddr]) {
+        drop(self.take(addresses));
     }
 }
 
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+/// Whether two different addresses cover a common one.
+pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && one.is_ipv4() == other.is_ipv4()
         && (one.ip().is_unspecified() || other.ip().is_unspecified())
-}
-
-/// Fills the store with sockets for these addresses: all that earlier tasks kept, and a new one where there is none.
-/// An address may have several sockets; the kernel spreads connections over all of them, so all must be accepted
-/// from.
-///
-/// # Errors
-/// When an address cannot be bound.
-pub(super) async fn acquire(
-    store: &watch::Sender<SocketStore>,
-    addresses: &[SocketAddr],
-    directory: &Path,
-) -> Result<(), StartError> {
-    for other in other_supervisors(directory) {
-        // A supervisor that has ended or does not reply keeps its sockets; binding remains.
-        let _ = timeout(deadlines::HANDOVER, take_over(store, addresses, &other)).await;
-    }
-    for addr in addresses {
-        if store.borrow().contains(*addr) {
-            continue;
-        }
-        let socket = pg_leader_proxy::net::listen(*addr).map_err(|error| {
-            StartError::Transient(format!("cannot listen on {addr}: {}", explain(&error)))
-        })?;
-        store.send_modify(|store| store.0.push((*addr, socket)));
-    }
-    Ok(())
-}
-
-fn other_supervisors(directory: &Path) -> Vec<PathBuf> {
-    let entries = directory.parent().and_then(|parent| parent.read_dir().ok());
-    let paths = entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    paths.filter(|path| path != directory).collect()
-}
-
-async fn take_over(
-    store: &watch::Sender<SocketStore>,
-    addresses: &[SocketAddr],
-    other: &Path,
-) -> io::Result<()> {
-    let mut channel = control_socket::request(other, &Request::TakeSockets(addresses.to_vec())).await?;
-    loop {
-        let Reply::Sockets(addresses) = channel.expect(deadlines::HANDOVER).await? else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        if addresses.is_empty() {
-            return channel.send(&Request::Ack).await;
-        }
-        let sockets = channel.take_descriptors(addresses.len())?.into_iter().map(TcpListener::from);
-        store.send_modify(|store| store.0.extend(addresses.into_iter().zip(sockets)));
-    }
 }
 
 /// Hands sockets over to another supervisor. What it does not confirm stays here.
@@ -124,16 +82,20 @@ pub(super) async fn hand_over(
     };
     match handing_over.await {
         Ok(Request::Ack) => store.send_modify(|_| ()),
-        _ => store.send_modify(|store| store.add(taken)),
+        _ => store.send_modify(|store| store.extend(taken.0)),
     }
 }
 
-/// Sends the proxy process duplicates of all sockets.
+/// Sends the proxy process duplicates of the sockets of these addresses.
 ///
 /// # Errors
 /// What the operating system says.
-pub(super) async fn send_duplicates(store: &watch::Sender<SocketStore>, channel: &Channel) -> io::Result<()> {
-    let duplicates = store.borrow().duplicates()?;
+pub(super) async fn send_duplicates(
+    store: &watch::Sender<SocketStore>,
+    addresses: &[SocketAddr],
+    channel: &Channel,
+) -> io::Result<()> {
+    let duplicates = store.borrow().duplicates(addresses)?;
     send(channel, &duplicates, ProxyCommand::Sockets).await
 }
 
@@ -149,15 +111,6 @@ async fn send<M: Serialize>(
         channel.send_with(&message(addresses), &descriptors).await?;
     }
     channel.send(&message(Vec::new())).await
-}
-
-fn explain(error: &io::Error) -> String {
-    let known = [
-        (io::ErrorKind::AddrInUse, "another program listens there"),
-        (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
-    ];
-    let text = known.iter().find(|(kind, _)| *kind == error.kind());
-    text.map_or_else(|| error.to_string(), |(_, text)| (*text).to_owned())
 }
 
 #[cfg(test)]

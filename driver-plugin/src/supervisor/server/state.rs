@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
+use pg_leader_proxy::cli::Exit;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::event_queue::EventQueue;
 use super::socket_store::SocketStore;
 use crate::channel::Channel;
+use crate::process_id::ProcessId;
 use crate::signal::Signal;
 use crate::supervisor::deadlines;
 use crate::supervisor::launch::LaunchSpec;
-use crate::supervisor::protocol::{Description, ProxyCommand};
+use crate::supervisor::protocol::{self, Description, ProxyCommand};
 use crate::supervisor::record::{TaskExit, TaskRecord};
 
 /// How many commands may wait until the proxy process reads them.
@@ -55,6 +57,12 @@ pub(super) struct State {
     pub(super) sockets: watch::Sender<SocketStore>,
     /// Set by a start that failed or was cancelled, and by `Destroy`: the directory is removed at the end.
     pub(super) discarded: watch::Sender<bool>,
+    /// The proxy process that runs, or ran last.
+    pub(super) proxy: watch::Sender<Option<ProcessId>>,
+    /// Whether the task is to end. A proxy process that exits is not started again then.
+    pub(super) ending: watch::Sender<bool>,
+    /// The signal that the plugin had sent last, or 0.
+    signalled: AtomicI32,
     /// Whether the proxy was told to accept no more clients.
     draining: AtomicBool,
     /// The connection that asked for the start; there is one at most.
@@ -83,6 +91,9 @@ impl State {
             events: watch::Sender::default(),
             sockets: watch::Sender::default(),
             discarded: watch::Sender::new(false),
+            proxy: watch::Sender::default(),
+            ending: watch::Sender::new(false),
+            signalled: AtomicI32::new(0),
             draining: AtomicBool::new(false),
             starts,
             commands,
@@ -105,7 +116,15 @@ impl State {
             Phase::Running(record) => (Some(record.clone()), None),
             Phase::Exited(record, exit) => (Some(record.clone()), Some(exit.clone())),
         };
-        Description { launch: self.launch.get().cloned(), record, exit }
+        Description {
+            version: protocol::VERSION,
+            proxy: self.proxy.borrow().clone(),
+            launch: self.launch.get().cloned(),
+            record,
+            exit,
+            accepting: self.accepts_clients(),
+            listening: self.sockets.borrow().addresses(),
+        }
     }
 
     /// Returns how the task exited, once it has; `None` when it never started.
@@ -125,6 +144,7 @@ impl State {
 
     /// Ends the task, and returns when it has exited. A start that is under way is cancelled.
     pub(super) async fn stop(&self, kill_timeout: Duration, signal: Option<Signal>) -> Option<TaskExit> {
+        self.ending.send_replace(true);
         if matches!(&*self.phase.borrow(), Phase::Starting) {
             self.discarded.send_replace(true);
         }
@@ -153,19 +173,32 @@ impl State {
     /// # Errors
     /// When there is none, or the signal cannot be sent.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
-        let Phase::Running(record) = &*self.phase.borrow() else {
-            return Err("the task is not running".to_owned());
-        };
+        let not_running = || "the task is not running".to_owned();
+        let proxy = self.proxy.borrow().clone().ok_or_else(not_running)?;
+        if !matches!(&*self.phase.borrow(), Phase::Running(_)) {
+            return Err(not_running());
+        }
         if signal == Signal::HUP {
             // The command has the same effect, and cannot arrive before the proxy handles signals.
             self.command(ProxyCommand::Reload);
             return Ok(());
         }
-        record.proxy.signal(signal).map_err(|error| error.to_string())
+        self.signalled.store(signal.number(), Ordering::Relaxed);
+        proxy.signal(signal).map_err(|error| error.to_string())
+    }
+
+    /// Whether the proxy process exited in this way although nobody told it to, and another one may do better.
+    pub(super) fn has_crashed(&self, exit: &TaskExit) -> bool {
+        let told_to = exit.signal == self.signalled.load(Ordering::Relaxed);
+        let by_signal = exit.signal != 0 && !told_to;
+        let misconfigured = exit.code == i32::from(Exit::Configuration.code());
+        let by_itself = exit.signal == 0 && exit.code != 0 && !misconfigured;
+        !*self.ending.borrow() && (by_signal || by_itself)
     }
 
     /// Kills the proxy process if it runs.
     pub(super) fn kill(&self) {
+        self.ending.send_replace(true);
         let _ = self.signal(Signal::KILL);
     }
 

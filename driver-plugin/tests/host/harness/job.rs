@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nomad_plugin_proto::driver::{
-    PortMapping, RecoverTaskRequest, Resources, StartTaskRequest, TaskConfig, TaskHandle, WaitTaskRequest,
-    WaitTaskResponse,
+    PortMapping, RecoverTaskRequest, Resources, SignalTaskRequest, StartTaskRequest, TaskConfig, TaskHandle,
+    WaitTaskRequest, WaitTaskResponse,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
@@ -170,6 +170,12 @@ impl Drop for Job {
 pub(crate) async fn recover(plugin: &Plugin, handle: TaskHandle) {
     let request = RecoverTaskRequest { task_id: String::new(), handle: Some(handle) };
     plugin.driver().recover_task(request).await.unwrap();
+}
+
+/// `SignalTask`. The task ends by a signal that ends processes.
+pub(crate) async fn signal(plugin: &Plugin, job: &Job, signal: &str) {
+    let request = SignalTaskRequest { task_id: job.id(), signal: signal.to_owned() };
+    plugin.driver().signal_task(request).await.unwrap();
 }
 
 /// `WaitTask`.
