@@ -1,24 +1,24 @@
 //! Real PostgreSQL clients and servers with the proxy in between, to show that it changes nothing of the protocol.
 //!
 //! Most tests stand on a [`Testbed`]: `client ⇄ recorder ⇄ proxy ⇄ recorder ⇄ server`. A client program prints one line
-//! for each behaviour that it has shown ([`program`]), and the two [`Recorder`]s show whether the bytes of each connection
-//! were the same on both sides of the proxy. `clients/README.md` says how to run it and what is covered.
+//! for each behaviour that it has shown ([`program`]), and the two recorders show whether the bytes of each connection were
+//! the same on both sides of the proxy. `clients/README.md` says how to run it and what is covered.
 
-pub mod addresses;
-pub mod client;
+mod addresses;
+mod client;
 pub mod first_packet;
 mod installed;
 pub mod program;
-pub mod proxy;
+mod proxy;
 pub mod raw_client;
-pub mod recorder;
+mod recorder;
 pub mod server;
-pub mod testbed;
+mod testbed;
 pub mod tls;
 
 pub use client::Client;
 pub use proxy::Proxy;
 pub use raw_client::RawClient;
-pub use recorder::Recorder;
+pub use recorder::Recording;
 pub use server::{Major, Server};
 pub use testbed::Testbed;

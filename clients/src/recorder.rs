@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 /// A listener that relays each connection to `target` and records it.
 #[derive(Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: Option<JoinHandle<()>>,
@@ -35,7 +35,7 @@ impl Recorder {
     ///
     /// # Errors
     /// When the address is taken.
-    pub fn start(address: SocketAddr, target: SocketAddr) -> Result<Self> {
+    pub(crate) fn start(address: SocketAddr, target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(address).with_context(|| format!("record on {address}"))?;
         let shared = Arc::new(Shared::default());
         let acceptor = std::thread::spawn({
@@ -49,7 +49,11 @@ impl Recorder {
     ///
     /// # Errors
     /// When one is still open after `bound`.
-    pub fn recordings(&self, bound: Duration, wanted: impl Fn(&Recording) -> bool) -> Result<Vec<Recording>> {
+    pub(crate) fn recordings(
+        &self,
+        bound: Duration,
+        wanted: impl Fn(&Recording) -> bool,
+    ) -> Result<Vec<Recording>> {
         retry("every recorded connection to end", bound, || {
             let connections = self.shared.connections.lock();
             let mut ended = Vec::new();
@@ -90,7 +94,7 @@ impl Drop for Recorder {
 ///
 /// # Errors
 /// When a connection differs. The error says where.
-pub fn same_bytes(at_client: &[Recording], at_server: &[Recording]) -> Result<usize> {
+pub(crate) fn same_bytes(at_client: &[Recording], at_server: &[Recording]) -> Result<usize> {
     let mut rest: Vec<&Recording> = at_server.iter().collect();
     for recording in at_client {
         match rest.iter().position(|other| is_unchanged(recording, other)) {

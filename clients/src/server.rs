@@ -66,8 +66,7 @@ impl fmt::Display for Major {
 pub struct Server {
     /// Its version.
     pub major: Major,
-    /// Its address, and those of everything in front of it.
-    pub addresses: Addresses,
+    pub(crate) addresses: Addresses,
     /// The file of the CA that signed its certificate. The certificate is for the address that clients use, which is the
     /// proxy's: TLS passes through.
     pub ca: PathBuf,
@@ -99,10 +98,16 @@ impl Server {
         let process = Process::start(&reaper, "postgres", command, directory)?.stop_with(Signal::QUIT);
         let (ca, other_ca) = (ca.file().to_owned(), other_ca.file().to_owned());
         let mut server = Self { major, addresses, ca, other_ca, process, reaper };
-        let address = server.addresses.server();
+        let address = server.address();
         server.process.wait_until_ready(START, || psql(address, "postgres", "postgres", "SELECT 1"))?;
         server.create_users()?;
         Ok(server)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.server()
     }
 
     /// Runs SQL as the superuser, not through the proxy. Returns the rows as text, one per line, with `|` between columns.
@@ -110,7 +115,7 @@ impl Server {
     /// # Errors
     /// When the server reports an error.
     pub fn sql(&self, sql: &str) -> Result<String> {
-        psql(self.addresses.server(), "postgres", APP, sql)
+        psql(self.address(), "postgres", APP, sql)
     }
 
     /// The server's data directory.
@@ -135,7 +140,7 @@ impl Server {
             format!("CREATE ROLE {REPLICATOR} LOGIN REPLICATION PASSWORD '{password}'"),
             format!("CREATE DATABASE {APP} OWNER {APP}"),
         ] {
-            psql(self.addresses.server(), "postgres", "postgres", &sql)?;
+            psql(self.address(), "postgres", "postgres", &sql)?;
         }
         // Clients that poll pg_stat_activity must see the sessions of other users.
         self.sql(&format!("GRANT pg_read_all_stats TO {APP}"))?;

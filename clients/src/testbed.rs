@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::recorder::{Recording, same_bytes};
-use crate::{Major, Proxy, Recorder, Server};
+use crate::recorder::{Recorder, Recording, same_bytes};
+use crate::{Major, Proxy, Server};
 
 /// Clients close their connections before the test compares; the server takes a moment to notice.
 const ENDED: Duration = Duration::from_secs(15);

@@ -111,7 +111,7 @@ fn that_the_server_answers() {
         ("CancelRequest for nobody", packet(CANCEL_REQUEST, &[0, 0, 0, 1, 0, 0, 0, 2])),
     ];
     for (name, packet) in packets {
-        let direct = answer(testbed.server.addresses.server(), &packet);
+        let direct = answer(testbed.server.address(), &packet);
         let proxied = answer(testbed.address(), &packet);
         assert_eq!(proxied.escape_ascii().to_string(), direct.escape_ascii().to_string(), "{name}");
     }

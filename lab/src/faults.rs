@@ -135,16 +135,6 @@ impl Cluster {
         Ok(())
     }
 
-    /// Sets only the link to a member's PostgreSQL. It carries clients, proxies and replicas, but not Patroni.
-    ///
-    /// # Errors
-    /// When there is no such member or no such link.
-    pub fn set_postgres_link(&self, member: &str, mode: LinkMode) -> Result<()> {
-        let link = self.node(member)?.links.postgres.as_ref();
-        link.with_context(|| format!("{member} has no link: ClusterOptions::data_links is off"))?.set(mode);
-        Ok(())
-    }
-
     /// SIGKILL to one etcd server, 0 to 2. Clients see nothing. Undone by [`Cluster::start_etcd`].
     ///
     /// # Errors
@@ -204,7 +194,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When no member answers, or it refuses.
-    pub async fn patch_config(&self, change: &Value) -> Result<()> {
+    async fn patch_config(&self, change: &Value) -> Result<()> {
         let mut last = None;
         for member in self.members() {
             match self.rest(&member.name, ("PATCH", "/config"), &change.to_string(), REST).await {

@@ -123,7 +123,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When that takes longer than `within`.
-    pub async fn wait_for_etcd(&self, within: Duration) -> Result<()> {
+    pub(crate) async fn wait_for_etcd(&self, within: Duration) -> Result<()> {
         self.poll("etcd to have quorum", within, async || {
             for server in self.etcd.lock().iter_mut().filter(|server| server.was_started()) {
                 server.check_running()?;

@@ -40,7 +40,7 @@ pub struct KeyHistory {
 impl KeyHistory {
     /// Who held the key at a moment.
     #[must_use]
-    pub fn holder_at(&self, at: Instant) -> Option<&str> {
+    pub(crate) fn holder_at(&self, at: Instant) -> Option<&str> {
         self.events.iter().take_while(|event| event.at <= at).last()?.holder.as_deref()
     }
 

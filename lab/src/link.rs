@@ -33,7 +33,6 @@ pub enum LinkMode {
 #[derive(Clone, Debug)]
 pub struct Link {
     address: SocketAddr,
-    target: SocketAddr,
     mode: watch::Sender<LinkMode>,
 }
 
@@ -51,25 +50,13 @@ impl Link {
         let listener = TcpListener::from_std(listener).context("handing the link's listener to tokio")?;
         let (mode, changes) = watch::channel(LinkMode::Open);
         runtime.spawn(serve(listener, address, target, changes));
-        Ok(Self { address, target, mode })
+        Ok(Self { address, mode })
     }
 
     /// Where the link listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Where the link leads to.
-    #[must_use]
-    pub fn target(&self) -> SocketAddr {
-        self.target
-    }
-
-    /// The current mode.
-    #[must_use]
-    pub fn mode(&self) -> LinkMode {
-        *self.mode.borrow()
     }
 
     /// Changes the mode. It applies to every connection within about a millisecond.

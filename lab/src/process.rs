@@ -87,7 +87,7 @@ impl Process {
 
     /// The end of its log, for errors.
     #[must_use]
-    pub fn log_tail(&self) -> String {
+    pub(crate) fn log_tail(&self) -> String {
         tail(&self.log)
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, MONITOR};
-use crate::link::{Link, LinkMode};
+use crate::link::LinkMode;
 use crate::programs::proxy_binary;
 use crate::proxy_network::{ProxyAddresses, ProxyNetwork};
 
@@ -110,15 +110,6 @@ listen = \"{admin}\"
     /// As [`Cluster::proxy_addresses`].
     pub fn set_proxy_etcd_links(&self, proxy: &str, mode: LinkMode) -> Result<()> {
         self.with_proxy_network(proxy, |network| network.set_etcd(mode))
-    }
-
-    /// The proxy's link to one etcd server, 0 to 2, for partial failures.
-    ///
-    /// # Errors
-    /// As [`Cluster::proxy_addresses`], or when there is no such server.
-    pub fn proxy_etcd_link(&self, proxy: &str, server: usize) -> Result<Link> {
-        self.with_proxy_network(proxy, |network| network.etcd.get(server).cloned())?
-            .with_context(|| format!("there is no etcd server {server}"))
     }
 
     fn with_proxy_network<T>(&self, proxy: &str, read: impl FnOnce(&ProxyNetwork) -> T) -> Result<T> {

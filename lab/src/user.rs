@@ -54,7 +54,7 @@ impl User {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn take_ownership(&self, path: &Path) -> Result<()> {
+    pub(crate) fn take_ownership(&self, path: &Path) -> Result<()> {
         match self.ids {
             Some((uid, gid)) => chown(path, Some(uid), Some(gid))
                 .with_context(|| format!("changing the owner of {}", path.display())),
