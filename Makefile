@@ -11,7 +11,7 @@ help: ## List the commands
 install: ## Install what the lab and the tests need; without root, say what is missing
 	lab/install
 
-demo: install ## Start a real cluster and the proxy, and run a switchover and a leader death before your eyes (ARGS=--stay keeps it)
+demo: install ## Start a real cluster and the proxy, and show a switchover and a leader crash (ARGS=--stay keeps it running)
 	cargo build --release -p pg-leader-proxy -p lab
 	target/release/lab demo $(ARGS)
 
@@ -42,11 +42,11 @@ nomad-e2e: ## Run the job files of nomad/e2e on a Nomad agent, with any `nomad` 
 nomad-cluster: install ## Run the database's layout for real on a Nomad cluster of this machine: deploy, cut over, drill, back up (root; DRILLS="switchover" for some)
 	nomad/tests/cluster/run $(DRILLS)
 
-bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and the least that is possible (about 50 minutes)
+bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and a bare epoll loop (about 50 minutes)
 	-benches/newest-peers --once
 	cargo build --release -p pg-leader-proxy -p benches
 	target/release/wire $(ARGS)
 
-bench-failover: install ## Measure ten switchovers and five leader deaths beside HAProxy and direct connections
+bench-failover: install ## Measure ten switchovers and five leader crashes, beside HAProxy and direct connections (about 12 minutes)
 	cargo build --release -p pg-leader-proxy -p benches
 	target/release/failover $(ARGS)

@@ -1,4 +1,4 @@
-//! What a decision costs: the router at its work, for one fact each.
+//! What one observation costs the router.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -10,21 +10,21 @@ use pg_leader_proxy_core::{
     Role, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 
-/// Members of the clusters: the smallest that fails over, and a large one.
+/// Members of the clusters: the smallest that can fail over, and a large one.
 const SIZES: [usize; 2] = [2, 9];
-/// Between two facts; as often as members are asked while all is well.
+/// Between two observations: the probe interval of a healthy cluster.
 const STEP: Duration = Duration::from_millis(100);
 const LEASE: Duration = Duration::from_secs(20);
 
-/// A router with a confirmed leader, and a clock for it.
-struct Scene {
+/// A router with a confirmed leader, and its clock.
+struct Fixture {
     router: Router,
     now: Moment,
     names: Vec<MemberName>,
     revision: u64,
 }
 
-impl Scene {
+impl Fixture {
     fn new(members: usize) -> Self {
         let names: Vec<MemberName> =
             (0..members).map(|number| MemberName::new(&format!("pg-{number}"))).collect();
@@ -32,27 +32,27 @@ impl Scene {
             .iter()
             .map(|name| (name.clone(), Member { addr: addr(name), no_load_balance: false }))
             .collect();
-        let mut scene = Self {
+        let mut fixture = Self {
             router: Router::new(Policy::default()),
             now: Moment::from_boot(Duration::from_secs(1)),
             names,
             revision: 0,
         };
-        scene.router.observe(Observation::Members(known), scene.now);
-        scene.router.observe(Observation::Initialize(Some(SystemId(1))), scene.now);
-        let key = scene.key(0);
-        scene.router.observe(key, scene.now);
+        fixture.router.observe(Observation::Members(known), fixture.now);
+        fixture.router.observe(Observation::Initialize(Some(SystemId(1))), fixture.now);
+        let key = fixture.key(0);
+        fixture.router.observe(key, fixture.now);
         for number in 0..members {
-            let word = scene.word(number, number == 0);
-            scene.router.observe(word, scene.now);
+            let probe = fixture.probe(number, number == 0);
+            fixture.router.observe(probe, fixture.now);
         }
-        assert!(scene.router.routing().write.leader().is_some(), "the first member leads");
-        scene
+        assert!(fixture.router.routing().write.leader().is_some(), "the first member leads");
+        fixture
     }
 
-    /// A member says whether it writes.
-    fn word(&self, number: usize, leads: bool) -> Observation {
-        let role = if leads {
+    /// A member's answer to a probe.
+    fn probe(&self, number: usize, is_primary: bool) -> Observation {
+        let role = if is_primary {
             Role::Primary { timeline: Timeline(1), written: Lsn(self.revision) }
         } else {
             let received = Some(Lsn(self.revision));
@@ -93,32 +93,36 @@ fn addr(name: &MemberName) -> ServerAddr {
 fn observe(c: &mut Criterion) {
     let mut group = c.benchmark_group("router");
     for size in SIZES {
-        group.bench_function(BenchmarkId::new("a replica's word", size), |b| {
-            one_fact(b, size, |scene| scene.word(scene.names.len() - 1, false));
+        group.bench_function(BenchmarkId::new("a replica's answer", size), |b| {
+            one_observation(b, size, |fixture| fixture.probe(fixture.names.len() - 1, false));
         });
-        group.bench_function(BenchmarkId::new("the leader's word", size), |b| {
-            one_fact(b, size, |scene| scene.word(0, true));
+        group.bench_function(BenchmarkId::new("the leader's answer", size), |b| {
+            one_observation(b, size, |fixture| fixture.probe(0, true));
         });
         group.bench_function(BenchmarkId::new("the key changes hands", size), |b| {
-            one_fact(b, size, |scene| {
-                let holder = usize::try_from(scene.revision % 2).unwrap_or_default();
-                scene.key(holder)
+            one_observation(b, size, |fixture| {
+                let holder = usize::try_from(fixture.revision % 2).unwrap_or_default();
+                fixture.key(holder)
             });
         });
     }
     group.finish();
 }
 
-/// The making of a fact is not measured: it comes from elsewhere.
-fn one_fact(b: &mut criterion::Bencher<'_>, size: usize, mut fact: impl FnMut(&mut Scene) -> Observation) {
-    let scene = std::cell::RefCell::new(Scene::new(size));
+/// Measures without the making of the observation, which is a source's work.
+fn one_observation(
+    b: &mut criterion::Bencher<'_>,
+    size: usize,
+    mut observation: impl FnMut(&mut Fixture) -> Observation,
+) {
+    let fixture = std::cell::RefCell::new(Fixture::new(size));
     b.iter_batched(
         || {
-            let mut scene = scene.borrow_mut();
-            scene.pass_time();
-            (fact(&mut scene), scene.now)
+            let mut fixture = fixture.borrow_mut();
+            fixture.pass_time();
+            (observation(&mut fixture), fixture.now)
         },
-        |(fact, now)| black_box(scene.borrow_mut().router.observe(fact, now)),
+        |(observation, now)| black_box(fixture.borrow_mut().router.observe(observation, now)),
         BatchSize::PerIteration,
     );
 }

@@ -1,7 +1,7 @@
-//! What a client's first packet costs to read, and what a worker's relay costs beside the bare sockets.
+//! What it costs to parse a client's first packet, and what a worker's relay costs compared with direct sockets.
 
-#[path = "wire/rig.rs"]
-mod rig;
+#[path = "wire/fixture.rs"]
+mod fixture;
 
 use std::hint::black_box;
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use std::net::{SocketAddr, TcpStream};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use pg_leader_proxy::wire::{FirstPacket, SqlState, fatal};
 
-use self::rig::{BULK, Rig, SMALL, STARTUP, Server, WELCOME};
+use self::fixture::{BULK, LOGIN, SMALL, STARTUP, Server, Worker};
 
-/// Sizes of the messages in a large answer: the relay follows each header, so small ones show what that costs.
+/// Sizes of the messages in a large answer. The relay reads each header, so small messages show what that costs.
 const MESSAGES: [usize; 3] = [16, 100, 8000];
 
-/// What the client reads at once.
+/// Bytes per read of the client.
 const SCRATCH: usize = 256 * 1024;
 
 fn first_packet(c: &mut Criterion) {
@@ -31,7 +31,7 @@ fn first_packet(c: &mut Criterion) {
         ("start-up", &whole),
         ("half a start-up", &whole[..whole.len() / 2]),
         ("request for TLS", b"\0\0\0\x08\x04\xd2\x16\x2f"),
-        ("nonsense", b"GET / HTTP/1.1\r\n"),
+        ("not PostgreSQL", b"GET / HTTP/1.1\r\n"),
     ];
     let mut group = c.benchmark_group("first packet");
     for (name, bytes) in packets {
@@ -46,10 +46,10 @@ fn first_packet(c: &mut Criterion) {
 }
 
 fn relay(c: &mut Criterion) {
-    let mut group = c.benchmark_group("relay, there and back");
+    let mut group = c.benchmark_group("relay, round trip");
     let server = Server::start(MESSAGES[0]);
-    let rig = Rig::start(server.address);
-    for (name, address) in [("direct", server.address), ("through a worker", rig.address)] {
+    let worker = Worker::start(server.address);
+    for (name, address) in [("direct", server.address), ("through a worker", worker.address)] {
         let mut client = Client::open(address);
         group.bench_function(name, |b| b.iter(|| client.exchange(b"x", SMALL.len())));
     }
@@ -59,8 +59,8 @@ fn relay(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(BULK as u64));
     for size in MESSAGES {
         let server = Server::start(size);
-        let rig = Rig::start(server.address);
-        for (name, address) in [("direct", server.address), ("through a worker", rig.address)] {
+        let worker = Worker::start(server.address);
+        for (name, address) in [("direct", server.address), ("through a worker", worker.address)] {
             let mut client = Client::open(address);
             group.bench_function(BenchmarkId::new(name, size), |b| b.iter(|| client.exchange(b"xx", BULK)));
         }
@@ -79,20 +79,20 @@ impl Client {
         let mut stream = TcpStream::connect(address).expect("a server of this bench listens");
         stream.set_nodelay(true).expect("the socket is open");
         stream.write_all(STARTUP).expect("the server reads");
-        let mut answer = [0; WELCOME.len()];
+        let mut answer = [0; LOGIN.len()];
         stream.read_exact(&mut answer).expect("the server answers");
-        assert_eq!(answer, *WELCOME);
+        assert_eq!(answer, *LOGIN);
         Self { stream, scratch: vec![0; SCRATCH] }
     }
 
-    /// One byte asks for a small answer, two for a large one.
-    fn exchange(&mut self, question: &[u8], answer: usize) {
-        self.stream.write_all(question).expect("the server reads");
+    /// Sends a request (one byte for a small answer, two for a large one) and reads the answer of this size.
+    fn exchange(&mut self, request: &[u8], answer: usize) {
+        self.stream.write_all(request).expect("the server reads");
         let mut missing = answer;
         while missing > 0 {
             let most = self.scratch.len().min(missing);
             let read = self.stream.read(&mut self.scratch[..most]).expect("the server answers");
-            assert!(read > 0, "the server left");
+            assert!(read > 0, "the server closed the connection");
             missing -= read;
         }
     }

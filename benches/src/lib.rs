@@ -1,23 +1,29 @@
-//! What the proxy costs and how fast it fails over, beside its peers in one run.
+//! Benchmarks on real programs, this project's proxy beside its peers in the same run.
 //!
-//! The failover benchmark ([`failover`]) starts one cluster of the [`lab`] and every way to its leader at the same
-//! time ([`contenders`]), lets switchovers and leader deaths happen ([`event`]), judges what the clients of each
-//! contender saw ([`measure`]), and tells it: as text and Markdown ([`report`]), as JSON ([`results`]), as a picture
-//! ([`plot`]). The benchmark of the wire ([`wire`]) measures what each way to a server costs while nothing fails, with
-//! the [`floor`] as the limit. `benches/README.md` says what the figures mean.
+//! - [`failover`]: what clients see of a switchover and of a leader crash, by the way they connect to the leader. One
+//!   cluster of the [`lab`], with every way to its leader at the same time.
+//! - [`wire`]: what each way to a server costs while nothing fails, with a bare epoll loop ([`lower_bound`]) as the limit.
+//!
+//! `benches/README.md` says how to run them and what the figures mean. `benches/benches` has microbenchmarks of single
+//! functions.
 
-pub mod contenders;
-pub mod event;
+mod chart;
 pub mod failover;
-pub mod floor;
-pub mod haproxy;
-pub mod machine;
-pub mod measure;
+pub mod lower_bound;
+mod machine;
 pub mod output;
-pub mod plot;
-pub mod polling;
-pub mod report;
-pub mod results;
-pub mod statistics;
-pub mod table;
+mod statistics;
+mod table;
+mod usage;
 pub mod wire;
+
+/// The chosen values of a command line option in their usual order, each once; all if none is chosen.
+#[must_use]
+pub fn chosen_or_all<T: Copy + Ord>(mut chosen: Vec<T>, all: &[T]) -> Vec<T> {
+    if chosen.is_empty() {
+        return all.to_vec();
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    chosen
+}

@@ -1,114 +1,109 @@
-//! Where a benchmark leaves its results: a JSON file, a picture beside it, and a section of `benches/README.md`.
+//! Where a benchmark writes its results: a JSON file, a page of tables and a chart, side by side.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Where results go unless they are to go elsewhere, from the workspace's root.
-const RESULTS: &str = "benches/results";
-/// The page, from the workspace's root; it holds the latest run of each benchmark between two marks.
-const PAGE: &str = "benches/README.md";
+use crate::chart::{self, Panel};
 
-/// The output of one benchmark.
+/// The default directory, from the workspace's root.
+const RESULTS: &str = "benches/results";
+
+/// The results of a run, as they are written.
+pub(crate) trait Results: Serialize + DeserializeOwned {
+    /// The page: what was measured, where, and the tables.
+    fn page(&self) -> String;
+
+    /// The panels of the chart.
+    fn panels(&self) -> Vec<Panel>;
+}
+
+/// The output files of one benchmark.
 #[derive(Clone, Debug)]
 pub struct Output {
     name: &'static str,
-    elsewhere: Option<PathBuf>,
+    directory: PathBuf,
 }
 
 impl Output {
-    /// The output of the benchmark of this name; what goes elsewhere than to `benches/results` is not put into the page.
+    /// The output of the benchmark of this name, in `benches/results` unless another directory is given.
     #[must_use]
-    pub fn new(name: &'static str, elsewhere: Option<PathBuf>) -> Self {
-        Self { name, elsewhere }
+    pub fn new(name: &'static str, directory: Option<PathBuf>) -> Self {
+        Self { name, directory: directory.unwrap_or_else(|| PathBuf::from(RESULTS)) }
     }
 
     /// Writes the JSON file.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn save(&self, run: &impl Serialize) -> Result<()> {
+    pub(crate) fn save(&self, run: &impl Results) -> Result<()> {
         let text = serde_json::to_string_pretty(run).context("turning the results into JSON")? + "\n";
-        self.write("json", &text)
+        write(&self.file("json"), &text)
+    }
+
+    /// Writes page and chart, and prints the page.
+    pub(crate) fn publish(&self, run: &impl Results, out: &mut impl Write) -> Result<()> {
+        let page = run.page();
+        write(&self.file("md"), &page)?;
+        chart::draw(&run.panels(), &self.file("svg"))?;
+        writeln!(out, "{page}").context("printing the results")
     }
 
     /// Reads the JSON file of an earlier run.
-    ///
-    /// # Errors
-    /// When there is none, or it holds something else.
-    pub fn load<T: DeserializeOwned>(&self) -> Result<T> {
+    pub(crate) fn load<T: Results>(&self) -> Result<T> {
         let file = self.file("json");
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("reading {} (from the workspace's root)", file.display()))?;
         serde_json::from_str(&text).with_context(|| format!("reading {}", file.display()))
     }
 
-    /// Where the picture belongs.
-    #[must_use]
-    pub fn picture(&self) -> PathBuf {
-        self.file("svg")
-    }
-
-    /// Puts the section into the page in place of the one before, or into a file of its own elsewhere.
-    ///
-    /// # Errors
-    /// When page or file cannot be written, or the page has no marks of that name.
-    pub fn show(&self, section: &str) -> Result<()> {
-        if self.elsewhere.is_some() {
-            return self.write("md", section);
-        }
-        let page =
-            fs::read_to_string(PAGE).with_context(|| format!("reading {PAGE} from the workspace's root"))?;
-        let page = with_section(&page, self.name, section)
-            .with_context(|| format!("{PAGE} has no marks for {}", self.name))?;
-        fs::write(PAGE, page).with_context(|| format!("writing {PAGE}"))
-    }
-
     fn file(&self, extension: &str) -> PathBuf {
-        let directory = self.elsewhere.as_deref().unwrap_or_else(|| Path::new(RESULTS));
-        directory.join(self.name).with_extension(extension)
-    }
-
-    fn write(&self, extension: &str, text: &str) -> Result<()> {
-        let file = self.file(extension);
-        let directory = file.parent().context("a file in a directory")?;
-        fs::create_dir_all(directory)
-            .and_then(|()| fs::write(&file, text))
-            .with_context(|| format!("writing {}", file.display()))
+        self.directory.join(self.name).with_extension(extension)
     }
 }
 
-fn with_section(page: &str, name: &str, section: &str) -> Option<String> {
-    let (begin, end) = (format!("<!-- {name}: begin -->"), format!("<!-- {name}: end -->"));
-    let (before, rest) = page.split_once(&begin)?;
-    let (_, after) = rest.split_once(&end)?;
-    Some(format!("{before}{begin}\n{section}{end}{after}"))
+fn write(file: &Path, text: &str) -> Result<()> {
+    let directory = file.parent().context("a file in a directory")?;
+    fs::create_dir_all(directory)
+        .and_then(|()| fs::write(file, text))
+        .with_context(|| format!("writing {}", file.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde::Deserialize;
 
-    #[test]
-    fn a_section_replaces_the_one_before() {
-        let page = "# A\n<!-- x: begin -->\nold\n<!-- x: end -->\nrest";
-        let next = with_section(page, "x", "new\n").unwrap();
-        assert_eq!(next, "# A\n<!-- x: begin -->\nnew\n<!-- x: end -->\nrest");
-        assert_eq!(with_section(&next, "x", "new\n").unwrap(), next);
-        assert_eq!(with_section(page, "y", "new\n"), None);
+    use super::*;
+    use crate::chart::Scale;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Numbers(Vec<u8>);
+
+    impl Results for Numbers {
+        fn page(&self) -> String {
+            format!("{:?}\n", self.0)
+        }
+
+        fn panels(&self) -> Vec<Panel> {
+            let mut panel = Panel::new("numbers", Scale::Linear, &["row"], &["series"]);
+            self.0.iter().for_each(|number| panel.dot(0, 0, f64::from(*number), false));
+            vec![panel]
+        }
     }
 
     #[test]
-    fn what_goes_elsewhere_can_be_read_again() {
+    fn results_are_written_and_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let output = Output::new("x", Some(directory.path().join("new")));
-        assert!(output.load::<Vec<u8>>().unwrap_err().to_string().contains("x.json"));
-        output.save(&[1, 2]).unwrap();
-        output.show("section\n").unwrap();
-        assert_eq!(output.load::<Vec<u8>>().unwrap(), [1, 2]);
-        assert_eq!(fs::read_to_string(directory.path().join("new/x.md")).unwrap(), "section\n");
-        assert_eq!(output.picture(), directory.path().join("new/x.svg"));
+        assert!(output.load::<Numbers>().unwrap_err().to_string().contains("x.json"));
+        let (run, mut printed) = (Numbers(vec![1, 2]), Vec::new());
+        output.save(&run).unwrap();
+        output.publish(&run, &mut printed).unwrap();
+        assert_eq!(output.load::<Numbers>().unwrap(), run);
+        assert_eq!(fs::read_to_string(directory.path().join("new/x.md")).unwrap(), "[1, 2]\n");
+        assert_eq!(printed, b"[1, 2]\n\n");
+        let chart = fs::read_to_string(directory.path().join("new/x.svg")).unwrap();
+        assert_eq!(chart.matches("<circle").count(), 3, "two dots and one in the legend");
     }
 }

@@ -1,54 +1,47 @@
-//! A table, as aligned text or as Markdown.
+//! Markdown tables, padded so that they are readable as text too.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
-/// A table with a head. Cells are text; the first column is aligned left, the others right.
+/// A table. The first column is aligned left, the others right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    head: Vec<String>,
+pub(crate) struct Table {
+    /// The head, and then the other rows.
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// An empty table.
-    #[must_use]
-    pub fn new(head: &[&str]) -> Self {
-        Self { head: head.iter().map(|&cell| cell.to_owned()).collect(), rows: Vec::new() }
+    pub(crate) fn new(head: &[&str]) -> Self {
+        Self { rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()] }
     }
 
-    /// Adds a row.
-    pub fn push(&mut self, row: Vec<String>) {
+    pub(crate) fn push(&mut self, row: Vec<String>) {
         self.rows.push(row);
     }
 
-    /// As Markdown.
-    #[must_use]
-    pub fn markdown(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-        let rule: Vec<String> =
-            (0..self.head.len()).map(|column| if column == 0 { "---" } else { "---:" }.to_owned()).collect();
-        let rows: String = self.rows.iter().map(|row| line(row)).collect();
-        line(&self.head) + &line(&rule) + &rows
-    }
-
     fn width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().chain([&self.head]).filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(3)
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for row in [&self.head].into_iter().chain(&self.rows) {
-            let mut line = String::new();
+        for (number, row) in self.rows.iter().enumerate() {
             for (column, cell) in row.iter().enumerate() {
                 let width = self.width(column);
                 match column {
-                    0 => write!(line, "  {cell:<width$}")?,
-                    _ => write!(line, "  {cell:>width$}")?,
+                    0 => write!(f, "| {cell:<width$} |")?,
+                    _ => write!(f, " {cell:>width$} |")?,
                 }
             }
-            writeln!(f, "{}", line.trim_end())?;
+            writeln!(f)?;
+            if number == 0 {
+                for column in 0..row.len() {
+                    let rule = "-".repeat(self.width(column) - usize::from(column > 0));
+                    f.write_str(&if column == 0 { format!("| {rule} |") } else { format!(" {rule}: |") })?;
+                }
+                writeln!(f)?;
+            }
         }
         Ok(())
     }
@@ -58,19 +51,10 @@ impl fmt::Display for Table {
 mod tests {
     use super::*;
 
-    fn table() -> Table {
-        let mut table = Table::new(&["who", "ms"]);
-        table.push(vec!["direct".to_owned(), "7".to_owned()]);
-        table
-    }
-
     #[test]
-    fn text_is_aligned() {
-        assert_eq!(table().to_string(), "  who     ms\n  direct   7\n");
-    }
-
-    #[test]
-    fn markdown_has_a_rule() {
-        assert_eq!(table().markdown(), "| who | ms |\n| --- | ---: |\n| direct | 7 |\n");
+    fn a_table_is_markdown_and_aligned() {
+        let mut table = Table::new(&["setup", "ms"]);
+        table.push(vec!["direct".to_owned(), "1234".to_owned()]);
+        assert_eq!(table.to_string(), "| setup  |   ms |\n| ------ | ---: |\n| direct | 1234 |\n");
     }
 }

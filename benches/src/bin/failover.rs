@@ -1,57 +1,51 @@
-//! The failover benchmark: what clients see of switchovers and leader deaths, by the way they take to the leader.
+//! The failover benchmark: what clients see of switchovers and leader crashes, by the way they connect to the leader.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::Result;
-use benches::contenders::Contender;
-use benches::failover::{self, Plan};
+use benches::chosen_or_all;
+use benches::failover::{self, Plan, Setup};
 use benches::output::Output;
 use clap::Parser;
 
-/// What clients see of switchovers and leader deaths, by the way they take to the leader.
+/// What clients see of switchovers and leader crashes, by the way they connect to the leader.
 ///
-/// Run it from the workspace's root. Without --out the results go to benches/results and into benches/README.md.
+/// Run it from the workspace's root. The results go to benches/results, unless --out is given.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How many switchovers.
+    /// The number of switchovers.
     #[arg(long, default_value_t = 10)]
     switchovers: usize,
-    /// How many times the leader dies.
+    /// The number of leader crashes.
     #[arg(long, default_value_t = 5)]
-    deaths: usize,
-    /// Only this contender; can be repeated.
+    crashes: usize,
+    /// Only this setup; can be repeated.
     #[arg(long, value_name = "NAME")]
-    only: Vec<Contender>,
+    setup: Vec<Setup>,
     /// Where the results go.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Runs nothing: makes tables, page and picture anew from the JSON of an earlier run.
+    /// Run nothing; write page and chart again from the JSON of an earlier run.
     #[arg(long)]
     show_again: bool,
-    /// Also copies the proxy's log and its own reports to this directory.
+    /// Copy the proxy's log and its own reports to this directory.
     #[arg(long, value_name = "DIR")]
     diagnose: Option<PathBuf>,
-    /// Another setting of the proxy than its default, such as log.filter=debug; can be repeated. For experiments: the
+    /// A setting of the proxy other than its default, such as log.filter=debug; can be repeated. For experiments: the
     /// results name it.
     #[arg(long, value_name = "KEY=VALUE")]
     proxy_setting: Vec<String>,
 }
 
-// One thread: it watches, and what keeps time (writers, latecomers, the watch of the key) has threads of its own.
+// One thread is enough: writers, new clients and the watch of the leader key have threads of their own.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let mut contenders = arguments.only;
-    if contenders.is_empty() {
-        contenders = Contender::ALL.to_vec();
-    }
-    contenders.sort_unstable();
-    contenders.dedup();
     let plan = Plan {
         switchovers: arguments.switchovers,
-        deaths: arguments.deaths,
-        contenders,
+        crashes: arguments.crashes,
+        setups: chosen_or_all(arguments.setup, &Setup::ALL),
         output: Output::new("failover", arguments.out),
         diagnosis: arguments.diagnose,
         proxy_settings: arguments.proxy_setting,

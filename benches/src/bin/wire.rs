@@ -1,54 +1,51 @@
-//! The benchmark of the wire: what each way to a server costs while nothing fails.
+//! The wire benchmark: what each way to a server costs while nothing fails.
 
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use benches::chosen_or_all;
 use benches::output::Output;
-use benches::wire::case::Scenario;
-use benches::wire::contenders::Kind;
-use benches::wire::hosts::Network;
-use benches::wire::stage::Sizes;
-use benches::wire::{self, Plan};
+use benches::wire::{self, Network, Plan, Scenario, SetupKind, Sizes};
 use clap::Parser;
 
-/// What each way to a server costs while nothing fails: this project, its peers, no proxy, and the least that is possible.
+/// What each way to a server costs while nothing fails: this project, its peers, no proxy, and a bare epoll loop.
 ///
-/// Run it from the workspace's root on a machine that has nothing else to do. Without --out the results go to
-/// benches/results and into benches/README.md.
+/// Run it from the workspace's root, on a machine without other work. The results go to benches/results, unless --out is
+/// given.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Only these cases; can be repeated.
     #[arg(long, value_name = "SCENARIO")]
     only: Vec<Scenario>,
-    /// Only this contender; can be repeated.
+    /// Only this setup; can be repeated.
     #[arg(long, value_name = "NAME")]
-    contender: Vec<Kind>,
+    setup: Vec<SetupKind>,
     /// Another build of the proxy that takes part under this name; can be repeated.
     #[arg(long, value_name = "NAME=PROGRAM")]
     variant: Vec<String>,
-    /// How often every case is measured with every contender.
+    /// How often each case is measured with each setup.
     #[arg(long)]
     rounds: Option<usize>,
     /// How long a load is measured.
     #[arg(long)]
     seconds: Option<u32>,
-    /// Numbers of clients of the select-only load.
+    /// The numbers of clients of the select-only load.
     #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
     clients: Vec<usize>,
-    /// Everything small and once, to see that it works. Its figures mean nothing.
+    /// Everything small and once, to see that it works. The figures mean nothing.
     #[arg(long, requires = "out")]
     quick: bool,
-    /// What lies between the hosts: veth needs root and is the default for it.
+    /// What connects the hosts. The default is veth for root and loopback for other users.
     #[arg(long)]
     network: Option<Network>,
     /// Where the results go.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Runs nothing: makes tables, page and picture anew from the JSON of an earlier run.
+    /// Run nothing; write page and chart again from the JSON of an earlier run.
     #[arg(long)]
     show_again: bool,
-    /// Another setting of the proxy than its default, such as session.workers=1; can be repeated. For experiments: the
+    /// A setting of the proxy other than its default, such as session.workers=1; can be repeated. For experiments: the
     /// results name it.
     #[arg(long, value_name = "KEY=VALUE")]
     proxy_setting: Vec<String>,
@@ -82,22 +79,12 @@ fn plan(arguments: Arguments) -> Result<Plan> {
         anyhow::Ok((name.to_owned(), program))
     };
     Ok(Plan {
-        scenarios: chosen(arguments.only, &Scenario::ALL),
-        kinds: chosen(arguments.contender, &Kind::ALL),
+        scenarios: chosen_or_all(arguments.only, &Scenario::ALL),
+        kinds: chosen_or_all(arguments.setup, &SetupKind::ALL),
         variants: arguments.variant.iter().map(variant).collect::<Result<_>>()?,
         sizes,
         network: arguments.network.unwrap_or_else(Network::best),
         output: Output::new("wire", arguments.out),
         proxy_settings: arguments.proxy_setting,
     })
-}
-
-/// The chosen ones, or all; in the usual order, each once.
-fn chosen<T: Copy + Ord>(mut chosen: Vec<T>, all: &[T]) -> Vec<T> {
-    if chosen.is_empty() {
-        return all.to_vec();
-    }
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen
 }

@@ -1,62 +1,55 @@
-//! The wire: what each way to a server costs while nothing fails, as whole processes, beside the peers in one run.
+//! The wire benchmark: what each way to a server costs while nothing fails, measured on whole processes.
 //!
-//! A run sets the [`stage`] (three [`hosts`], a real [`postgres`]), and goes through its [`case`]s in rounds, each with
-//! every one of the [`contenders`], who is started for it alone. What they did and spent is kept as [`record`] and told by
-//! [`report`], [`aims`] and [`plot`].
+//! A run makes its `environment` (three `hosts`, a real `postgres`) and goes through its `cases` in rounds, each with every
+//! one of the `setups`, which is started for it alone. The figures are stored (`results`) and reported (`report`,
+//! `targets`).
 
-pub mod aims;
-pub mod balance;
-pub mod case;
-pub mod connect;
-pub mod contenders;
-pub mod copy;
-pub mod crowd;
-pub mod hold;
-pub mod hosts;
-pub mod memory;
-pub mod meter;
-pub mod peers;
-pub mod pgbench;
-pub mod plot;
-pub mod postgres;
-pub mod programs;
-pub mod protocol;
-pub mod record;
-pub mod report;
-pub mod select;
-pub mod sever;
-pub mod stage;
-pub mod standin;
-pub mod workshop;
+mod cases;
+mod clients;
+mod environment;
+mod hosts;
+mod mock_server;
+mod pgbench;
+mod postgres;
+mod protocol;
+mod report;
+mod results;
+mod sandbox;
+mod setups;
+mod targets;
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use self::case::{Case, Scenario};
-use self::contenders::{Contender, Kind};
-use self::hosts::Network;
-use self::record::{Measured, Run};
-use self::stage::{Sizes, Stage};
-use crate::machine;
+use self::cases::Case;
+use self::environment::Environment;
+use self::results::{Measurement, Run};
+use self::setups::Setup;
+use crate::machine::Machine;
 use crate::output::Output;
 
-/// So many measurements may fail before the run is given up.
-const FAILURES: usize = 10;
+pub use self::cases::Scenario;
+pub use self::environment::Sizes;
+pub use self::hosts::Network;
+pub use self::setups::SetupKind;
 
-/// What to do.
+/// How many measurements may fail before the run is given up.
+const MAX_FAILED: usize = 10;
+
+/// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Which kinds of cases.
+    /// The scenarios.
     pub scenarios: Vec<Scenario>,
-    /// Who takes part.
-    pub kinds: Vec<Kind>,
-    /// Other builds of this project's proxy that take part too, by name.
+    /// The kinds of setups that take part.
+    pub kinds: Vec<SetupKind>,
+    /// Other builds of this project's proxy that take part, by name.
     pub variants: Vec<(String, PathBuf)>,
-    /// How much of everything.
+    /// The sizes of the cases.
     pub sizes: Sizes,
-    /// What lies between the hosts.
+    /// What connects the hosts.
     pub network: Network,
     /// Where the results go.
     pub output: Output,
@@ -64,108 +57,96 @@ pub struct Plan {
     pub proxy_settings: Vec<String>,
 }
 
-/// Runs it, tells it as it goes, and leaves the results. They are written after every case, so that a run that breaks off
-/// leaves what it had. To be called on the main thread, with which all programs end.
+/// Runs it, and prints each measurement. The results are written after every case, so a run that is broken off leaves what
+/// it had. Must be called on the main thread, because the hosts end with the thread that made them.
 ///
 /// # Errors
-/// When the stage cannot be set, when many measurements fail, or a file cannot be written.
-pub fn run(plan: &Plan, out: &mut impl Write) -> Result<Run> {
-    writeln!(out, "Setting the stage …")?;
+/// When the environment cannot be made, more than ten measurements fail, or a file cannot be written.
+pub fn run(plan: &Plan, out: &mut impl Write) -> Result<()> {
+    writeln!(out, "Starting hosts and server …")?;
     out.flush()?;
-    let mut stage = Stage::set(plan.network, plan.sizes.clone())?;
-    let (contenders, notes) = contenders(plan, &stage)?;
-    let mut run = begin(plan, &stage, &contenders, notes)?;
+    let mut environment = Environment::start(plan.network, plan.sizes.clone())?;
+    let (setups, notes) = find_setups(plan, &environment)?;
+    let mut run = new_run(plan, &environment, &setups, notes)?;
     let cases: Vec<Case> = plan.scenarios.iter().flat_map(|scenario| scenario.cases(&plan.sizes)).collect();
     for round in 1..=plan.sizes.rounds {
         for (number, case) in cases.iter().enumerate() {
-            let mut taking_part: Vec<&Contender> =
-                contenders.iter().filter(|contender| case.takes(contender.kind)).collect();
-            if !taking_part.is_empty() {
-                // Nobody is always the first, or always after the same one's heat.
-                let first = (round + number) % taking_part.len();
-                taking_part.rotate_left(first);
+            let mut setups: Vec<&Setup> = setups.iter().filter(|setup| case.applies_to(setup.kind)).collect();
+            if !setups.is_empty() {
+                // So that none is always the first, or always after the same other one.
+                let first = (round + number) % setups.len();
+                setups.rotate_left(first);
             }
-            for contender in taking_part {
-                let measured = measure(&mut stage, round, *case, contender);
-                writeln!(out, "{}", report::line(&measured))?;
+            for setup in setups {
+                let measurement = measure(&mut environment, round, *case, setup);
+                writeln!(out, "{}", report::line(&measurement))?;
                 out.flush()?;
-                run.measured.push(measured);
+                run.measurements.push(measurement);
             }
             plan.output.save(&run)?;
-            let failed = run.measured.iter().filter(|measured| measured.failed.is_some()).count();
-            ensure!(failed <= FAILURES, "{failed} measurements have failed");
+            let failed = run.measurements.iter().filter(|measurement| measurement.failed.is_some()).count();
+            ensure!(failed <= MAX_FAILED, "{failed} measurements have failed");
         }
     }
-    show(&run, plan)?;
-    writeln!(out, "\n{}", report::text(&run))?;
-    Ok(run)
+    plan.output.publish(&run, out)
 }
 
-/// Makes tables, page and picture anew from the JSON of an earlier run.
+/// Writes page and chart again, from the JSON of an earlier run.
 ///
 /// # Errors
 /// When there is none, or a file cannot be written.
 pub fn show_again(plan: &Plan, out: &mut impl Write) -> Result<()> {
-    let run: Run = plan.output.load()?;
-    show(&run, plan)?;
-    writeln!(out, "{}", report::text(&run))?;
-    Ok(())
+    plan.output.publish(&plan.output.load::<Run>()?, out)
 }
 
-fn contenders(plan: &Plan, stage: &Stage) -> Result<(Vec<Contender>, Vec<String>)> {
-    let (mut found, notes) = contenders::available(&plan.kinds, &plan.proxy_settings)?;
-    for (name, program) in &plan.variants {
-        found.push(Contender {
-            name: name.clone(),
-            kind: Kind::PgLeaderProxy,
-            program: Some(program.clone()),
-            settings: plan.proxy_settings.clone(),
-        });
-    }
-    for contender in &mut found {
-        if let (Kind::Floor | Kind::PgLeaderProxy, Some(program)) = (contender.kind, &mut contender.program) {
-            *program = stage.workshop.adopt(program, &contender.name)?;
+fn find_setups(plan: &Plan, environment: &Environment) -> Result<(Vec<Setup>, Vec<String>)> {
+    let (mut setups, notes) = setups::available(&plan.kinds, &plan.proxy_settings)?;
+    setups.extend(plan.variants.iter().map(|(name, program)| Setup {
+        name: name.clone(),
+        kind: SetupKind::PgLeaderProxy,
+        program: Some(program.clone()),
+        settings: plan.proxy_settings.clone(),
+    }));
+    for setup in &mut setups {
+        if let (SetupKind::LowerBound | SetupKind::PgLeaderProxy, Some(program)) =
+            (setup.kind, &mut setup.program)
+        {
+            *program = environment.sandbox.copy_program(program, &setup.name)?;
         }
     }
-    Ok((found, notes))
+    Ok((setups, notes))
 }
 
-fn begin(plan: &Plan, stage: &Stage, contenders: &[Contender], notes: Vec<String>) -> Result<Run> {
-    let names = |of: &dyn Fn(&Contender) -> bool| {
-        contenders.iter().filter(|one| of(one)).map(|one| one.name.clone()).collect::<Vec<_>>()
+fn new_run(plan: &Plan, environment: &Environment, setups: &[Setup], notes: Vec<String>) -> Result<Run> {
+    let names = |of: &dyn Fn(&Setup) -> bool| {
+        setups.iter().filter(|one| of(one)).map(|one| one.name.clone()).collect::<Vec<_>>()
     };
-    let mut programs = programs::versions(contenders);
-    let version = stage.postgres.sql("postgres", "show server_version")?;
+    let mut programs = setups::versions(setups);
+    let version = environment.postgres.sql("postgres", "show server_version")?;
     programs.insert("PostgreSQL".to_owned(), version.split(' ').next().unwrap_or_default().to_owned());
-    programs.insert("rustc".to_owned(), machine::rustc());
     Ok(Run {
-        machine: machine::with_programs(programs),
+        machine: Machine::describe(programs),
         network: plan.network.name().to_owned(),
         sizes: plan.sizes.clone(),
         proxy_settings: plan.proxy_settings.clone(),
-        contenders: names(&|_| true),
+        setups: names(&|_| true),
         peers: names(&|one| one.kind.is_peer()),
-        measured: Vec::new(),
+        measurements: Vec::new(),
         notes,
     })
 }
 
-fn measure(stage: &mut Stage, round: usize, case: Case, contender: &Contender) -> Measured {
-    let (figures, failed) = match case.measure(stage, contender) {
+fn measure(environment: &mut Environment, round: usize, case: Case, setup: &Setup) -> Measurement {
+    let (figures, failed) = match case.measure(environment, setup) {
         Ok(figures) => (figures, None),
-        Err(error) => (case::Figures::new(), Some(format!("{error:#}"))),
+        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     };
-    Measured {
+    Measurement {
         round,
         scenario: case.scenario().name().to_owned(),
         case: case.name(),
-        contender: contender.name.clone(),
-        figures,
+        setup: setup.name.clone(),
+        figures: figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect(),
         failed,
     }
-}
-
-fn show(run: &Run, plan: &Plan) -> Result<()> {
-    plot::draw(run, &plan.output.picture())?;
-    plan.output.show(&report::markdown(run))
 }

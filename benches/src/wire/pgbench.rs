@@ -1,122 +1,133 @@
-//! pgbench, PostgreSQL's own load generator, and what a contender spends while it runs.
+//! pgbench, PostgreSQL's own load generator, and what a setup uses while it runs.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::contenders::Running;
-use super::meter::{self, Machine};
+use super::environment::Environment;
 use super::protocol::{DATABASE, USER};
-use super::stage::Stage;
-use super::workshop::{Job, words};
+use super::results::Figures;
+use super::setups::RunningSetup;
+use crate::usage::{self, CpuTime};
 
-/// Before the measuring, in seconds: all clients are connected and every plan is made.
-pub const WARM_UP: u32 = 1;
-/// pgbench reports every second; it is looked at more closely when the next report is due.
+/// Seconds before the measurement, in which all clients connect and plan.
+const WARM_UP: u32 = 1;
+/// pgbench reports once a second.
 const REPORT: Duration = Duration::from_secs(1);
+/// How long before a report is due its log is polled.
 const EARLY: Duration = Duration::from_millis(50);
-const LOOK: Duration = Duration::from_millis(1);
-/// What pgbench may take beyond its time, for connections and for its end.
+const POLL: Duration = Duration::from_millis(1);
+/// The time that pgbench may take beyond its own, to connect and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Transactions whose time is written down; all of them would cost the generator too much.
+/// pgbench logs the time of one transaction in ten; all of them would cost it too much.
 const SAMPLING: &str = "--sampling-rate=0.1";
-const LOG: &str = "transactions";
+/// The prefix of these logs.
+const TRANSACTIONS: &str = "transactions";
 
-/// What was done and spent between two reports.
+/// What was done and used between two reports.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Window {
-    /// Transactions each second.
-    pub per_second: f64,
-    /// How many there were.
-    pub transactions: f64,
-    /// What the contender spent on them; nothing where there is none.
-    pub cpu: Option<Duration>,
-    /// What the whole machine spent.
-    pub machine: Duration,
-    /// The share of the processors that was busy, 0 to 1.
-    pub busy: f64,
-    /// The time of a transaction, in microseconds, of those that were written down; in order.
-    pub times: Vec<f64>,
+pub(crate) struct Window {
+    pub(crate) transactions_per_second: f64,
+    /// The number of transactions.
+    transactions: f64,
+    /// The processor time of the setup; none without a proxy.
+    setup_cpu: Option<Duration>,
+    /// The processor time of the whole machine.
+    machine_cpu: Duration,
+    /// The busy share of all cores, 0 to 1.
+    busy: f64,
+    /// The times of the logged transactions, in microseconds and in order.
+    pub(crate) times_us: Vec<f64>,
+}
+
+impl Window {
+    /// Transactions per second, and the processor time of each.
+    pub(crate) fn figures(&self) -> Figures {
+        let each = |cpu: Duration| cpu.as_secs_f64() * 1e6 / self.transactions;
+        let mut figures = vec![
+            ("per_second", self.transactions_per_second),
+            ("machine_us", each(self.machine_cpu)),
+            ("busy_share", self.busy),
+        ];
+        figures.extend(self.setup_cpu.map(|cpu| ("cpu_us", each(cpu))));
+        figures
+    }
 }
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
-pub struct Load<'a> {
+pub(crate) struct Load<'a> {
     /// pgbench's own options.
-    pub options: &'a [&'a str],
-    /// Clients at once.
-    pub clients: usize,
+    pub(crate) options: &'a [&'a str],
+    /// Clients at the same time.
+    pub(crate) clients: usize,
     /// libpq's `sslmode`.
-    pub sslmode: &'a str,
-    /// Whether the time of transactions is wanted.
-    pub times: bool,
+    pub(crate) sslmode: &'a str,
+    /// Whether to log the times of transactions.
+    pub(crate) times: bool,
 }
 
-/// Runs it against a contender.
-///
-/// # Errors
-/// When pgbench or the contender fails.
-pub fn run(stage: &Stage, running: &mut Running, load: &Load<'_>) -> Result<Window> {
-    let workshop = &stage.workshop;
-    let seconds = stage.sizes.seconds;
-    // One report more than is wanted: the last one may not be made.
+/// Runs it through a setup.
+pub(crate) fn run(environment: &Environment, setup: &mut RunningSetup, load: &Load<'_>) -> Result<Window> {
+    let sandbox = &environment.sandbox;
+    let seconds = environment.sizes.seconds;
+    let log = sandbox.directory().join("pgbench.log");
+    let _ = fs::remove_file(&log);
+    drop(take_times(sandbox.directory())?);
+
+    let mut command = sandbox.command(&sandbox.hosts.client, &environment.postgres.program("pgbench"));
+    // One report more than needed, because pgbench may end without the last one.
     let time = (WARM_UP + seconds + 1).to_string();
     let (clients, threads) = (load.clients.to_string(), load.clients.min(2).to_string());
-    let (host, port) = (running.address.ip().to_string(), running.address.port().to_string());
-    let prefix = format!("--log-prefix={}", workshop.directory().join(LOG).display());
-    let mut arguments: Vec<&OsStr> = words(load.options);
-    arguments.extend(words(&["-n", "-P", "1", "-T", &time, "-c", &clients, "-j", &threads]));
+    command.args(load.options).args(["-n", "-P", "1", "-T", &time, "-c", &clients, "-j", &threads]);
     if load.times {
-        arguments.extend(words(&["-l", SAMPLING, &prefix]));
+        let prefix = sandbox.directory().join(TRANSACTIONS);
+        command.args(["-l", SAMPLING]).arg(format!("--log-prefix={}", prefix.display()));
     }
-    arguments.extend(words(&["-h", &host, "-p", &port, "-U", USER, DATABASE]));
-    let environment = [("PGSSLMODE", load.sslmode), ("PGGSSENCMODE", "disable")];
-    let job = Job { name: "pgbench", arguments: &arguments, environment: &environment };
-    let log = workshop.log(job.name);
-    let _ = fs::remove_file(&log);
-    drop(take_times(workshop.directory())?);
+    command.args(["-h", &setup.address.ip().to_string(), "-p", &setup.address.port().to_string()]);
+    command.args(["-U", USER, DATABASE]);
+    command.envs([("PGSSLMODE", load.sslmode), ("PGGSSENCMODE", "disable")]);
+    let mut process = sandbox.start("pgbench", command)?;
 
-    let mut process = workshop.start(&workshop.hosts.client, &stage.postgres.program("pgbench"), &job)?;
     let deadline = Instant::now() + REPORT * (WARM_UP + seconds + 1) + PATIENCE;
-    let mut wait = |reports: u32| {
-        let mut known = Vec::new();
-        while known.len() < reports as usize {
-            ensure!(Instant::now() < deadline, "pgbench has not made report {reports}: {}", read(&log));
-            std::thread::sleep(LOOK);
-            known = reports_in(&read(&log));
-            if known.is_empty() {
+    let mut wait_for_reports = |count: u32| {
+        let mut reports = Vec::new();
+        while reports.len() < count as usize {
+            ensure!(Instant::now() < deadline, "pgbench has not made report {count}: {}", read(&log));
+            std::thread::sleep(POLL);
+            reports = reports_in(&read(&log));
+            if reports.is_empty() {
                 process.check_running()?;
             }
         }
-        Ok(known)
+        Ok(reports)
     };
-    wait(WARM_UP)?;
-    let (before, machine, began) = (spent(running)?, Machine::now()?, Instant::now());
+    wait_for_reports(WARM_UP)?;
+    let (before, machine, began) = (cpu_of(setup)?, CpuTime::now()?, Instant::now());
     std::thread::sleep((REPORT * seconds).saturating_sub(EARLY));
-    let reports = wait(WARM_UP + seconds)?;
-    let (after, elapsed) = (spent(running)?, began.elapsed());
-    let (machine, busy) = machine.since()?;
+    let reports = wait_for_reports(WARM_UP + seconds)?;
+    let (after, elapsed) = (cpu_of(setup)?, began.elapsed());
+    let (machine_cpu, busy) = CpuTime::now()?.since(&machine);
     let status = process.wait(PATIENCE)?;
-    running.check_running()?;
+    setup.check_running()?;
     ensure!(status.success(), "pgbench ended ({status}): {}", read(&log));
     let counted = reports.get(WARM_UP as usize..(WARM_UP + seconds) as usize).unwrap_or_default();
-    let per_second = counted.iter().sum::<f64>() / counted.len().max(1) as f64;
-    ensure!(per_second > 0.0, "pgbench did nothing: {}", read(&log));
+    let transactions_per_second = counted.iter().sum::<f64>() / counted.len().max(1) as f64;
+    ensure!(transactions_per_second > 0.0, "pgbench did nothing: {}", read(&log));
     Ok(Window {
-        per_second,
-        transactions: per_second * elapsed.as_secs_f64(),
-        cpu: before.zip(after).map(|(before, after)| after.saturating_sub(before)),
-        machine,
+        transactions_per_second,
+        transactions: transactions_per_second * elapsed.as_secs_f64(),
+        setup_cpu: before.zip(after).map(|(before, after)| after.saturating_sub(before)),
+        machine_cpu,
         busy,
-        times: take_times(workshop.directory())?,
+        times_us: take_times(sandbox.directory())?,
     })
 }
 
-fn spent(running: &Running) -> Result<Option<Duration>> {
-    running.id().map(meter::cpu).transpose()
+fn cpu_of(setup: &RunningSetup) -> Result<Option<Duration>> {
+    setup.id().map(usage::cpu).transpose()
 }
 
 fn read(log: &Path) -> String {
@@ -129,12 +140,12 @@ fn reports_in(log: &str) -> Vec<f64> {
     reports.filter_map(|report| report.split(", ").nth(1)?.strip_suffix(" tps")?.parse().ok()).collect()
 }
 
-/// The times of transactions in pgbench's logs, without those of the warm-up; in order. The logs are gone then.
+/// The times in pgbench's logs of transactions, without the warm-up, in order. Removes the logs.
 fn take_times(directory: &Path) -> Result<Vec<f64>> {
     let mut lines = Vec::new();
-    for entry in fs::read_dir(directory).context("reading the workshop's directory")? {
-        let entry = entry.context("reading the workshop's directory")?;
-        if entry.file_name().to_string_lossy().starts_with(LOG) {
+    for entry in fs::read_dir(directory).context("listing pgbench's logs")? {
+        let entry = entry.context("listing pgbench's logs")?;
+        if entry.file_name().to_string_lossy().starts_with(TRANSACTIONS) {
             let text = fs::read_to_string(entry.path()).context("reading pgbench's log")?;
             lines.extend(text.lines().filter_map(transaction));
             fs::remove_file(entry.path()).context("removing pgbench's log")?;
@@ -147,8 +158,8 @@ fn take_times(directory: &Path) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-/// When a transaction ended, in seconds, and how long it took, in microseconds. The fields are client, number, time,
-/// script, seconds and microseconds.
+/// When a transaction ended, in seconds, and how long it took, in microseconds. The fields of a line are client, number,
+/// time, script, seconds and microseconds.
 fn transaction(line: &str) -> Option<(f64, f64)> {
     let fields: Vec<f64> = line.split(' ').map(str::parse).collect::<Result<_, _>>().ok()?;
     Some((fields.get(4)? + fields.get(5)? / 1e6, *fields.get(2)?))
@@ -166,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_has_an_end_and_a_length() {
+    fn a_line_of_the_log_has_an_end_and_a_time() {
         assert_eq!(transaction("0 199 2241 0 1175850568 500000"), Some((1_175_850_568.5, 2241.0)));
         assert_eq!(transaction("0 199 failed 0 1175850568 995598"), None);
     }

@@ -1,29 +1,28 @@
-//! The real PostgreSQL: one server without replicas, as fast as it goes, with TLS for those who ask.
+//! A real PostgreSQL: one server without replicas, as fast as possible, with TLS for clients that ask for it.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::{CertificateAuthority, Process, User, find_postgres};
+use lab::{CertificateAuthority, Process, find_postgres};
 use rustix::process::Signal;
 
 use super::protocol::{DATABASE, USER};
-use super::workshop::{Job, Workshop, until_it_works, words};
+use super::sandbox::Sandbox;
 
 /// Where it listens.
-pub const PORT: u16 = 5432;
-/// Above every case, with a few for probes and for us.
+pub(crate) const PORT: u16 = 5432;
+/// More than every case needs, with some for probes and for the benchmark itself.
 const MAX_CONNECTIONS: usize = 2300;
-/// initdb, and the making of pgbench's tables.
+/// For initdb, and for pgbench to fill its tables.
 const PREPARATION: Duration = Duration::from_secs(120);
-/// A start, which may have to replay a little.
+/// A start may have to replay some WAL.
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
 
-/// It measures the way to the server, so the server itself should cost little and do nothing of its own accord.
+/// The benchmark measures the way to the server, so the server should cost little and do nothing by itself.
 const SETTINGS: &str = "
 shared_buffers = 512MB
 fsync = off
@@ -38,9 +37,9 @@ ssl = on
 log_line_prefix = '%m [%p] '
 ";
 
-/// A running server. Dropping it ends it.
+/// A running server. Dropping it stops it.
 #[derive(Debug)]
-pub struct Postgres {
+pub(crate) struct Postgres {
     programs: PathBuf,
     data: PathBuf,
     process: Option<Process>,
@@ -48,26 +47,21 @@ pub struct Postgres {
 
 impl Postgres {
     /// Makes one with pgbench's tables at `scale`.
-    ///
-    /// # Errors
-    /// When a program is missing (the error says what to install) or fails.
-    pub fn start(workshop: &Workshop, scale: u32) -> Result<Self> {
-        let data = workshop.directory().join("postgres");
+    pub(crate) fn start(sandbox: &Sandbox, scale: u32) -> Result<Self> {
+        let data = sandbox.directory().join("postgres");
         let mut postgres = Self { programs: find_postgres()?, data: data.clone(), process: None };
-        let mut arguments =
-            words(&["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-U", USER, "-D"]);
-        arguments.push(data.as_os_str());
-        let initdb = Job { name: "initdb", arguments: &arguments, environment: &[] };
-        workshop.run(&workshop.hosts.server, &postgres.program("initdb"), &initdb, PREPARATION)?;
-        postgres.configure(workshop)?;
-        postgres.launch(workshop)?;
+        let mut initdb = sandbox.command(&sandbox.hosts.server, &postgres.program("initdb"));
+        initdb
+            .args(["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C", "-U", USER, "-D"])
+            .arg(&data);
+        sandbox.run("initdb", initdb, PREPARATION)?;
+        postgres.configure(sandbox)?;
+        postgres.launch(sandbox)?;
         postgres.sql("postgres", &format!("create database {DATABASE}"))?;
-        let scale = scale.to_string();
-        let mut arguments = words(&["-i", "-q", "-U", USER, "-s", &scale, "-h"]);
-        arguments.extend([data.as_os_str(), OsStr::new(DATABASE)]);
-        let fill = Job { name: "pgbench-init", arguments: &arguments, environment: &[] };
-        workshop.run(&workshop.hosts.server, &postgres.program("pgbench"), &fill, PREPARATION)?;
-        // What a run would else do for the first contender only.
+        let mut fill = sandbox.command(&sandbox.hosts.server, &postgres.program("pgbench"));
+        fill.args(["-i", "-q", "-U", USER, "-s", &scale.to_string(), "-h"]).arg(&data).arg(DATABASE);
+        sandbox.run("pgbench-init", fill, PREPARATION)?;
+        // Otherwise this work would fall to the first setup that is measured.
         postgres.sql(DATABASE, "vacuum freeze analyze")?;
         postgres.sql(DATABASE, "create unlogged table sink (line text)")?;
         postgres.sql(DATABASE, "checkpoint")?;
@@ -75,16 +69,12 @@ impl Postgres {
     }
 
     /// One of PostgreSQL's programs.
-    #[must_use]
-    pub fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.programs.join(name)
     }
 
-    /// Asks it as the superuser, over its socket in the file system, and returns the first column of the first row.
-    ///
-    /// # Errors
-    /// PostgreSQL's own.
-    pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
+    /// Runs a statement as the superuser, over a Unix socket, and returns the rows as text.
+    pub(crate) fn sql(&self, database: &str, statement: &str) -> Result<String> {
         let output = Command::new(self.program("psql"))
             .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database, "-h"])
             .arg(&self.data)
@@ -93,71 +83,50 @@ impl Postgres {
             .stdin(Stdio::null())
             .output()
             .context("starting psql")?;
-        let words = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{statement}: {}", words.trim());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{statement}: {}", errors.trim());
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Sees to it that it is out of recovery.
-    ///
-    /// # Errors
-    /// When it does not answer, or is not promoted within the minute that PostgreSQL gives it.
-    pub fn lead(&self) -> Result<()> {
+    /// Promotes it, if it is in recovery.
+    pub(crate) fn promote(&self) -> Result<()> {
         let promote = "select case when pg_is_in_recovery() then pg_promote() else true end";
         ensure!(self.sql("postgres", promote)? == "t", "the server was not promoted");
         Ok(())
     }
 
-    /// Starts it anew in recovery, following nobody, until it is promoted.
-    ///
-    /// # Errors
-    /// When it does not stop or start in time.
-    pub fn restart_in_recovery(&mut self, workshop: &Workshop) -> Result<()> {
-        self.stop()?;
+    /// Restarts it in recovery, as a replica of no server.
+    pub(crate) fn restart_in_recovery(&mut self, sandbox: &Sandbox) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            // Fast shutdown: sessions are terminated.
+            process.signal(Signal::INT);
+            process.wait(STOP)?;
+        }
         fs::write(self.data.join("standby.signal"), "").context("writing standby.signal")?;
-        self.launch(workshop)
+        self.launch(sandbox)
     }
 
-    fn stop(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
-        // Fast shutdown ("Shutting Down the Server" in the manual): sessions are ended.
-        process.signal(Signal::INT);
-        process.wait(STOP).map(drop)
+    fn launch(&mut self, sandbox: &Sandbox) -> Result<()> {
+        let mut command = sandbox.command(&sandbox.hosts.server, &self.program("postgres"));
+        command.arg("-D").arg(&self.data).arg("-k").arg(&self.data);
+        // Immediate shutdown: the server ends its backends and removes its shared memory.
+        let mut process = sandbox.start("postgres", command)?.stop_with(Signal::QUIT);
+        process.wait_until_ready(START, || self.sql("postgres", "select 1"))?;
+        self.process = Some(process);
+        Ok(())
     }
 
-    fn launch(&mut self, workshop: &Workshop) -> Result<()> {
+    fn configure(&self, sandbox: &Sandbox) -> Result<()> {
         let data = &self.data;
-        let arguments = [OsStr::new("-D"), data.as_os_str(), OsStr::new("-k"), data.as_os_str()];
-        let job = Job { name: "postgres", arguments: &arguments, environment: &[] };
-        let process = workshop.start(&workshop.hosts.server, &self.program("postgres"), &job)?;
-        let process = self.process.insert(process);
-        let id = process.id();
-        until_it_works(START, || self.sql("postgres", "select 1"))
-            .with_context(|| format!("PostgreSQL (process {id}) does not answer"))?;
-        self.process.as_mut().map_or(Ok(()), Process::check_running)
-    }
-
-    fn configure(&self, workshop: &Workshop) -> Result<()> {
-        let data = &self.data;
-        let listen = workshop.hosts.listen_address(PORT).ip();
+        let listen = sandbox.hosts.listen_address(PORT).ip();
         let settings = format!(
             "{SETTINGS}listen_addresses = '{listen}'\nport = {PORT}\nmax_connections = {MAX_CONNECTIONS}\n"
         );
         append(&data.join("postgresql.conf"), &settings)?;
         append(&data.join("pg_hba.conf"), "host all all all trust\n")?;
-        // Nobody verifies it.
-        let ca = CertificateAuthority::create("benchmark CA", workshop.directory().join("ca.crt"))?;
-        ca.issue(vec!["localhost".to_owned()], data, &User::for_postgres()?)
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // Immediate shutdown: nothing is kept, but every process goes with the first.
-            process.signal(Signal::QUIT);
-            let _ = process.wait(STOP);
-        }
+        // No client verifies it.
+        let ca = CertificateAuthority::create("benchmark CA", sandbox.directory().join("ca.crt"))?;
+        ca.issue(vec!["localhost".to_owned()], data, sandbox.user())
     }
 }
 
