@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Sessions are many small objects of a few sizes, which jemalloc packs most tightly; see `benches/README.md`.
+/// Sessions are many small objects of a few sizes, which jemalloc packs most tightly; see `benches/EXPERIMENTS.md`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,7 +1,7 @@
 //! The buffers of a worker: the scratch buffer that its sessions read into, and a pool for what a peer did not take.
 
 /// The size of the scratch buffer, in bytes. Twice as much makes every COPY more expensive, half as much makes COPY in
-/// more expensive (figures in `benches/README.md`).
+/// more expensive (figures in `benches/EXPERIMENTS.md`).
 const SCRATCH_SIZE: usize = 32 * 1024;
 /// How many buffers the pool keeps for the next sessions with a slow peer; further ones are freed.
 const POOLED_BUFFERS: usize = 16;
