@@ -107,9 +107,10 @@ pub(crate) fn stat(pid: u32) -> ProcResult<Stat> {
     Process::new(pid)?.stat()
 }
 
-/// Whether the process has exited and was not reaped yet.
+/// Whether the process has exited and was not reaped yet. While another of its threads is about to end, its sockets are
+/// still open, although the state is that of its first thread.
 pub(crate) fn is_zombie(stat: &Stat) -> bool {
-    matches!(stat.state, 'Z' | 'X')
+    matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1
 }
 
 fn io_error(error: ProcError) -> io::Error {
