@@ -61,10 +61,11 @@ impl Readers<'_> {
                 continue;
             }
             match answering.reply.fact.role {
-                Role::Replica { .. } => candidates.extend(self.replica(&answering)),
-                Role::Primary { .. } if self.leader.is_some_and(|(leader, _)| leader.server() == server) => {
+                // Whatever an older reply from another address says.
+                _ if self.leader.is_some_and(|(leader, _)| leader.server() == server) => {
                     leader = self.fallback(&answering);
                 }
+                Role::Replica { .. } => candidates.extend(self.replica(&answering)),
                 Role::Primary { .. } => candidates.extend(self.stray(&answering)),
             }
         }

@@ -6,7 +6,7 @@ use crate::moment::Moment;
 use crate::policy::Sources;
 use crate::reason::Reason;
 
-use super::{Proof, Rules, Standing};
+use super::{Basis, Proof, Rules, Standing};
 
 /// What is not known at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Rules<'_> {
         let until = match missing {
             Missing::Dcs => None,
             Missing::Holder => self.key_came_or_went(),
-            Missing::Members => self.key_came_or_went().max(self.list_changed()),
+            Missing::Members => self.key_came_or_went().max(self.list_changed(standing)),
         };
         until.map(|until| self.go_on_until(standing, until, reason.clone())).ok_or(reason)
     }
@@ -55,8 +55,7 @@ impl Rules<'_> {
         let key = self.evidence.leader_key().map(|key| &key.fact);
         let same_holder = key.is_none_or(|key| key.holder == standing.member);
         self.policy.options().sources == Sources::ServersOnly
-            || standing.key.as_ref() == key
-            || self.evidence.config().paused && same_holder
+            || same_holder && (standing.key.as_ref() == key || self.evidence.config().paused)
     }
 
     /// In maintenance mode the leader key was lost, or its last holder took it again: until when the members have time
@@ -67,8 +66,11 @@ impl Rules<'_> {
     }
 
     /// Somebody is new on the list: until when they have time to answer. The leader itself may be there under another
-    /// name.
-    fn list_changed(&self) -> Option<Moment> {
+    /// name. A lease that has run out is not extended in this way: nobody has answered for the leader yet.
+    fn list_changed(&self, standing: &Standing) -> Option<Moment> {
+        if standing.basis == Basis::Lease && self.policy.options().sources == Sources::DcsAndServers {
+            return None;
+        }
         let limit = self.policy.options().max_member_probe_age;
         let joining = self.joining();
         self.evidence

@@ -121,6 +121,20 @@ impl<'a> Oracle<'a> {
         };
         self.is_down_at(leader.member(), leader.socket())
             || self.reply_at(leader.member(), leader.socket()).is_some_and(|(_, reply)| other(reply))
+            || self.is_elsewhere(leader)
+    }
+
+    /// Whether the server of a leader said, at the address that is published by now, that it is on another timeline.
+    fn is_elsewhere(&self, leader: &Leader) -> bool {
+        let published = self.places.get(leader.member()).and_then(|place| place.published);
+        let limit = self.options().max_probe_age;
+        let reply = published.and_then(|site| self.fresh_reply(leader.member(), site, limit));
+        reply.is_some_and(|(sent, reply)| {
+            Some(sent) >= self.key_changed()
+                && is_primary(reply)
+                && reply.server() == leader.server()
+                && reply.timeline() != Some(leader.timeline())
+        })
     }
 
     /// Whether another primary answers where the leader is published, while its own server has been silent for too long.

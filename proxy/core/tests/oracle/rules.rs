@@ -308,9 +308,8 @@ impl Oracle<'_> {
         let standing = self.standing()?;
         let key = self.key().map(|(key, _)| key);
         let paused = self.config().paused;
-        let key_stands = !self.asks_the_dcs()
-            || standing.key() == key
-            || paused && key.is_none_or(|key| key.holder == *standing.member());
+        let same_holder = key.is_none_or(|key| key.holder == *standing.member());
+        let key_stands = !self.asks_the_dcs() || same_holder && (standing.key() == key || paused);
         if !key_stands || self.speaks_against(standing.member(), standing.server(), standing.timeline()) {
             return None;
         }
@@ -330,7 +329,8 @@ impl Oracle<'_> {
         let key_changed = self.key_changed().map(|changed| changed + limit);
         let key_changed = key_changed.filter(|until| paused && self.now < *until && missing != Missing::Dcs);
         let list_changed = self.joining().into_iter().map(|(_, until)| until).max();
-        let list_changed = list_changed.filter(|_| missing == Missing::Members);
+        let by_lease = standing.basis() == Basis::Lease && self.asks_the_dcs();
+        let list_changed = list_changed.filter(|_| missing == Missing::Members && !by_lease);
         key_changed.max(list_changed).map(verdict)
     }
 
