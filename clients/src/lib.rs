@@ -6,6 +6,7 @@
 
 mod addresses;
 mod client;
+pub mod connect;
 pub mod first_packet;
 mod installed;
 pub mod program;
