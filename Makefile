@@ -1,7 +1,7 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check deny conformance nomad-e2e nomad-cluster bench bench-failover
+.PHONY: help install demo test check deny docs conformance nomad-e2e nomad-cluster bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -26,10 +26,14 @@ check: deny ## Formatting, lints, documentation, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	cargo test -p docs --lib --test pages --test configurations --test mirrors
 
 deny: install
 	@cargo deny --version 2>/dev/null | grep -q " $(CARGO_DENY_VERSION)$$" || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)
 	cargo deny check bans licenses sources
+
+docs: ## Build the book into target/book, and write the parts of its pages that are made from the code
+	cargo run -p docs
 
 conformance: install ## Hold the Nomad driver to Nomad's own code: loader, client, exec suite, and a real agent before a real cluster (root)
 	cargo build -p nomad-driver-pg-leader-proxy -p lab

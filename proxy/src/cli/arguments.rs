@@ -42,7 +42,7 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(status())
-        .subcommand(Command::new("document").about("Print docs/configuration.md").hide(true))
+        .subcommand(Command::new("document").about("Print docs/src/reference/configuration.md").hide(true))
 }
 
 fn status() -> Command {

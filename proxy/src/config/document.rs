@@ -1,4 +1,4 @@
-//! `docs/configuration.md`, made from the table of keys.
+//! `docs/src/reference/configuration.md`, made from the table of keys.
 
 use std::fmt::Write as _;
 
@@ -43,7 +43,12 @@ const RULES: &str = "\
 Without etcd, and without a file:
 
 ```sh
-pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user monitor
+export PGLP_PROBE_PASSWORD=secret
+```
+
+<!-- background -->
+```sh
+pg-leader-proxy run --member 10.0.0.1:5432 --member 10.0.0.2:5432 --probe-user monitor
 ```
 
 Every key can be given in the file, by a flag and by an environment variable. A flag overrides a variable, a variable
@@ -89,7 +94,7 @@ are an error.
 | --- | --- |
 ";
 
-/// The text of `docs/configuration.md`.
+/// The text of `docs/src/reference/configuration.md`.
 pub fn document() -> String {
     let mut text = String::from(INTRODUCTION);
     push(

@@ -405,8 +405,9 @@ fn a_missing_file_is_named() {
 #[test]
 fn the_documentation_is_made_from_the_table_and_its_example_works() {
     let written =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
-    assert!(written == document(), "run `pg-leader-proxy document > docs/configuration.md`");
+        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/reference/configuration.md"))
+            .unwrap();
+    assert!(written == document(), "run `pg-leader-proxy document > docs/src/reference/configuration.md`");
     let example = written.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let dir = ConfigDir::new();
     let origins = Origins {
