@@ -49,6 +49,7 @@ fn collect_functions(directory: &Path, functions: &mut BTreeSet<String>) {
 /// One of each reason, as the page writes it.
 fn every_reason() -> Vec<Reason> {
     let m = || MemberName::new("M");
+    let n = || MemberName::new("N");
     let (timeline, highest) = (Timeline(2), Timeline(3));
     vec![
         Reason::Starting,
@@ -61,17 +62,33 @@ fn every_reason() -> Vec<Reason> {
         Reason::LeaderProbeFailed(m(), ProbeFailure::Refused),
         Reason::LeaderSilent(m()),
         Reason::LeaderNotAcceptingConnections(m()),
+        Reason::LeaderAmbiguous(m()),
         Reason::SystemIdMismatch(m(), SystemId(7)),
         Reason::Bootstrapping,
-        Reason::TimelineBehind { member: m(), timeline, highest },
         Reason::StandbyCluster,
+        Reason::ClockStepped,
         Reason::DcsSilent,
         Reason::NoMembers,
+        Reason::SingleMember(m()),
+        Reason::MemberAddressUnknown(m()),
+        Reason::NotInFailsafe(m()),
+        Reason::MemberNotProbed(m()),
+        Reason::MemberProbeFailed(m(), ProbeFailure::Refused),
         Reason::MemberSilent(m()),
         Reason::NoPrimary,
-        Reason::TwoPrimaries(m(), MemberName::new("N")),
+        Reason::TwoPrimaries(m(), n()),
+        Reason::TimelineBehind { member: m(), timeline, other: n(), highest },
         Reason::NotLastLeader(m()),
         Reason::NoReplica,
+        Reason::MemberIsLeader(m()),
+        Reason::ReplicaPromoted(m()),
+        Reason::MemberRecordGone(m()),
+        Reason::ReplicaMoved(m()),
+        Reason::ReplicaSilent(m()),
+        Reason::ReplicaNotAcceptingConnections(m()),
+        Reason::ReplicaTagged(m()),
+        Reason::ReplicaLagging(m()),
+        Reason::ReplicaNotStreaming(m()),
     ]
 }
 
