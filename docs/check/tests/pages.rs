@@ -13,9 +13,9 @@ const LANGUAGES: [&str; 12] = [
     "hcl",  // parsed by Nomad: driver-plugin/conformance/docs_test.go
     "sh",   // run, unless a comment says why not: tests/commands.rs
     "sql",  // the same
-    "python", "go", "java", "js",     // connect with the client they are about: tests/clients.rs
-    "promql", // names only metrics that there are: tests/mirrors.rs
-    "text",   // what a program prints; compared where a comment says "output"
+    "python", "go", "java", "js",   // connection strings: clients/tests/connection_strings.rs
+    "yaml", // rules for Prometheus, which name only metrics that there are: tests/mirrors.rs
+    "text", // what a program prints; compared where a comment says "output"
     "ini", "haproxy", // configurations of other programs: nothing of ours could check them
 ];
 
