@@ -7,7 +7,7 @@ use lab::Subnet;
 
 /// The addresses of a server and everything in front of it.
 #[derive(Debug)]
-pub(crate) struct Addresses {
+pub struct Addresses {
     subnet: Subnet,
 }
 
@@ -16,37 +16,37 @@ impl Addresses {
     ///
     /// # Errors
     /// When no loopback address is free.
-    pub(crate) fn take() -> Result<Self> {
+    pub fn take() -> Result<Self> {
         Ok(Self { subnet: Subnet::take()? })
     }
 
     /// The IP address of all of them.
-    pub(crate) fn ip(&self) -> IpAddr {
+    pub fn ip(&self) -> IpAddr {
         self.subnet.host(2)
     }
 
     /// Where the PostgreSQL server listens.
-    pub(crate) fn server(&self) -> SocketAddr {
+    pub fn server(&self) -> SocketAddr {
         self.port(5432)
     }
 
     /// Where the recorder between proxy and server listens. The proxy knows this address as its member.
-    pub(crate) fn server_recorder(&self) -> SocketAddr {
+    pub fn server_recorder(&self) -> SocketAddr {
         self.port(6432)
     }
 
     /// Where the proxy's write route listens.
-    pub(crate) fn proxy(&self) -> SocketAddr {
+    pub fn proxy(&self) -> SocketAddr {
         self.port(5433)
     }
 
     /// Where the recorder between client and proxy listens.
-    pub(crate) fn client_recorder(&self) -> SocketAddr {
+    pub fn client_recorder(&self) -> SocketAddr {
         self.port(6433)
     }
 
     /// Where the proxy's admin pages are.
-    pub(crate) fn admin(&self) -> SocketAddr {
+    pub fn admin(&self) -> SocketAddr {
         self.port(9433)
     }
 

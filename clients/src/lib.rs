@@ -17,6 +17,7 @@ pub mod server;
 mod testbed;
 pub mod tls;
 
+pub use addresses::Addresses;
 pub use client::Client;
 pub use proxy::Proxy;
 pub use raw_client::RawClient;

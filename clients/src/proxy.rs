@@ -26,7 +26,7 @@ impl Proxy {
     ///
     /// # Errors
     /// When it is not built, or has no leader in time. The error has the end of its log.
-    pub(crate) fn start(addresses: &Addresses, member: SocketAddr, more: &[&str]) -> Result<Self> {
+    pub fn start(addresses: &Addresses, member: SocketAddr, more: &[&str]) -> Result<Self> {
         let (listen, admin) = (addresses.proxy(), addresses.admin());
         let mut flags = vec![
             format!("--member={member}"),

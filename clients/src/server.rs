@@ -66,7 +66,8 @@ impl fmt::Display for Major {
 pub struct Server {
     /// Its version.
     pub major: Major,
-    pub(crate) addresses: Addresses,
+    /// Where it, its proxy and its recorders listen.
+    pub addresses: Addresses,
     /// The file of the CA that signed its certificate. The certificate is for the address that clients use, which is the
     /// proxy's: TLS passes through.
     pub ca: PathBuf,
