@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Bytes per read, in each direction.
 const CHUNK: usize = 64 * 1024;
@@ -20,7 +20,7 @@ const AFTER_FAILURE: Duration = Duration::from_millis(5);
 /// What a link does with its connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkMode {
-    /// Bytes pass.
+    /// Bytes pass. While nobody listens at the target, connections are refused as there.
     Open,
     /// Like a network that drops every packet: connections stay and new ones are accepted, but no byte and no end of
     /// stream passes. When the link is open again, what waited arrives, as TCP would deliver it.
@@ -75,10 +75,14 @@ async fn serve(
     let mut listener = Some(first);
     loop {
         if let Some(listener) = listener.take() {
-            accept_until_cut(&listener, target, &mut mode).await;
+            accept_until_refused(&listener, target, &mut mode).await;
         }
-        // There is no listener while the link is cut, so the kernel refuses connections.
+        // There is no listener while the link is cut, or leads to a port where nobody listens, so the kernel refuses
+        // connections.
         leave(&mut mode, LinkMode::Cut).await;
+        while *mode.borrow() == LinkMode::Open && is_refused(&TcpStream::connect(target).await) {
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
         match TcpListener::bind(address).await {
             Ok(bound) => listener = Some(bound),
             Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
@@ -86,20 +90,36 @@ async fn serve(
     }
 }
 
-async fn accept_until_cut(listener: &TcpListener, target: SocketAddr, mode: &mut watch::Receiver<LinkMode>) {
+/// Accepts and relays until the link is cut, or the target refuses a connection.
+async fn accept_until_refused(
+    listener: &TcpListener,
+    target: SocketAddr,
+    mode: &mut watch::Receiver<LinkMode>,
+) {
+    let (refused, mut refusals) = mpsc::channel(1);
     loop {
         tokio::select! {
             biased;
             () = reach(mode, LinkMode::Cut) => return,
+            Some(()) = refusals.recv() => return,
             accepted = listener.accept() => match accepted {
-                Ok((client, _)) => drop(tokio::spawn(relay(client, target, mode.clone()))),
+                Ok((client, _)) => drop(tokio::spawn(relay(client, target, mode.clone(), refused.clone()))),
                 Err(_) => tokio::time::sleep(AFTER_FAILURE).await,
             },
         }
     }
 }
 
-async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Receiver<LinkMode>) {
+fn is_refused<T>(connected: &io::Result<T>) -> bool {
+    connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+async fn relay(
+    mut client: TcpStream,
+    target: SocketAddr,
+    mut mode: watch::Receiver<LinkMode>,
+    refused: mpsc::Sender<()>,
+) {
     let mut opened = mode.clone();
     let connected = async {
         reach(&mut opened, LinkMode::Open).await;
@@ -108,7 +128,13 @@ async fn relay(mut client: TcpStream, target: SocketAddr, mut mode: watch::Recei
     let server = tokio::select! {
         biased;
         () = reach(&mut mode, LinkMode::Cut) => None,
-        server = connected => server.ok(),
+        server = connected => {
+            if is_refused(&server) {
+                // If the channel is full, the link knows already.
+                let _ = refused.try_send(());
+            }
+            server.ok()
+        }
     };
     let Some(mut server) = server else { return reset(&client) };
     let _ = client.set_nodelay(true);

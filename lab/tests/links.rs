@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(5);
 /// Long enough to see a byte that should not arrive.
 const SILENCE: Duration = Duration::from_millis(150);
 
@@ -97,9 +98,27 @@ async fn a_cut_ends_connections_that_were_paused() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_looks_like_a_reset() {
+async fn while_a_server_refuses_so_does_the_link() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let link = Link::start(&Handle::current(), "127.0.0.1:0".parse().unwrap(), gone).unwrap();
+    // The first connection shows the link that nobody listens.
     let mut stream = TcpStream::connect(link.address()).await.unwrap();
     assert!(timeout(SOON, stream.read_exact(&mut [0; 1])).await.unwrap().is_err());
+    let refused = async {
+        while TcpStream::connect(link.address()).await.map_err(|error| error.kind()).err()
+            != Some(ErrorKind::ConnectionRefused)
+        {
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    timeout(SOON, refused).await.unwrap();
+
+    let server = TcpListener::bind(gone).await.unwrap();
+    let accepting = async {
+        while TcpStream::connect(link.address()).await.is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    timeout(SOON, accepting).await.unwrap();
+    drop(server);
 }
