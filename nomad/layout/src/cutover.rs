@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use crate::gate;
 use crate::jobs::ROLLBACK;
 use crate::layout::Layout;
-use crate::writers::Writers;
+use crate::writers::{Report, Writers};
 
 /// The job that is replaced.
 pub const HAPROXY: &str = "pg-haproxy";
@@ -20,7 +20,10 @@ const SHIFT: u16 = 10_000;
 
 /// A stop takes kill_timeout (2 s), and then keep_listening (10 s) until the kernel takes no more connects; with a margin.
 const FREED: Duration = Duration::from_secs(30);
+/// The one that comes has to serve within this time, or the other one runs again.
 const UP: Duration = Duration::from_secs(60);
+/// It serves; Nomad calls its deployment successful some seconds later.
+const SETTLED: Duration = Duration::from_secs(120);
 const LONGEST_GAP: Duration = Duration::from_secs(60);
 
 /// Runs the proxy on other ports beside HAProxy, and takes it away again.
@@ -57,8 +60,8 @@ pub fn cut_over(layout: &Layout) -> Result<()> {
     gate::database(layout, UP).pass(layout)?;
     swap(layout, (HAPROXY, PROXY), |layout| {
         layout.run_job(PROXY, &[])?;
-        gate::job(layout, PROXY, 2, UP).pass(layout)?;
-        gate::proxy(layout, layout.site.write_port, UP).pass(layout)
+        gate::proxy(layout, layout.site.write_port, UP).pass(layout)?;
+        gate::job(layout, PROXY, 2, SETTLED).pass(layout)
     })
 }
 
@@ -69,7 +72,7 @@ pub fn cut_over(layout: &Layout) -> Result<()> {
 pub fn roll_back(layout: &Layout) -> Result<()> {
     swap(layout, (PROXY, HAPROXY), |layout| {
         layout.run_job(ROLLBACK, &[])?;
-        gate::job(layout, HAPROXY, 2, UP).pass(layout)
+        gate::job(layout, HAPROXY, 2, SETTLED).pass(layout)
     })
 }
 
@@ -91,17 +94,30 @@ fn swap(layout: &Layout, (from, to): (&str, &str), start: impl Fn(&Layout) -> Re
                 None => Ok(()),
             }
         });
-    if let Err(error) = swapped {
-        layout.shell.say(&format!("  {to} does not serve: {error:#}"));
-        return undo(layout, (from, to))
-            .and(Err(error.context(format!("{to} was not taken; {from} serves again"))));
+    match swapped {
+        Ok(()) => match writers {
+            Some(writers) => told(layout, writers, &format!("{from} -> {to}"))?.check(LONGEST_GAP),
+            None => Ok(()),
+        },
+        Err(error) => {
+            layout.shell.say(&format!("  {to} does not serve: {error:#}"));
+            undo(layout, (from, to))?;
+            if let Some(writers) = writers {
+                writers
+                    .wait_for(100, UP)
+                    .with_context(|| format!("{from} runs again and serves no writes"))?;
+                // However long it was: that the other one does not serve is the error, not the gap.
+                told(layout, writers, &format!("{from} -> {to}, undone"))?.check(Duration::MAX)?;
+            }
+            Err(error.context(format!("{to} was not taken; {from} serves again")))
+        }
     }
-    if let Some(writers) = writers {
-        let report = writers.stop()?;
-        layout.shell.say(&format!("{from} -> {to}: {report}"));
-        report.check(LONGEST_GAP)?;
-    }
-    Ok(())
+}
+
+fn told(layout: &Layout, writers: Writers, name: &str) -> Result<Report> {
+    let report = writers.stop()?;
+    report.tell(layout, name)?;
+    Ok(report)
 }
 
 fn undo(layout: &Layout, (from, to): (&str, &str)) -> Result<()> {
@@ -112,7 +128,9 @@ fn undo(layout: &Layout, (from, to): (&str, &str)) -> Result<()> {
     } else {
         restart_haproxy(layout)?
     }
-    gate::job(layout, from, 2, UP).pass(layout).with_context(|| format!("NEITHER serves: run {from} by hand"))
+    gate::job(layout, from, 2, SETTLED)
+        .pass(layout)
+        .with_context(|| format!("NEITHER serves: run {from} by hand"))
 }
 
 /// The one that was stopped, as it was: it need not be the one of this folder.

@@ -1,6 +1,7 @@
 //! Drills: the gates first, then an act while clients write through both nodes, what they noticed, the gates again. What was taken
 //! away is always put back.
 
+use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,6 +15,9 @@ use crate::writers::Writers;
 const DATABASE: &str = "timescaledb-ha";
 const SETTLED: Duration = Duration::from_secs(300);
 
+/// What is done while clients write.
+type Act<'a> = &'a dyn Fn(&Layout) -> Result<()>;
+
 /// A drill with its name and what clients may notice.
 struct Drill {
     name: &'static str,
@@ -23,7 +27,7 @@ struct Drill {
 }
 
 /// `ttl` is Patroni's: a dead leader holds its key for so long.
-const DRILLS: [Drill; 8] = [
+const DRILLS: [Drill; 9] = [
     Drill { name: "switchover", longest: |_| 15, act: switchover },
     Drill { name: "kill-leader", longest: |ttl| ttl + 15, act: kill_leader },
     Drill { name: "freeze-leader", longest: |ttl| ttl + 30, act: freeze_leader },
@@ -31,6 +35,7 @@ const DRILLS: [Drill; 8] = [
     Drill { name: "restart-database", longest: |ttl| ttl + 15, act: restart_database },
     Drill { name: "restart-proxy", longest: |_| 10, act: restart_proxy },
     Drill { name: "etcd-member-down", longest: |_| 5, act: etcd_member_down },
+    Drill { name: "etcd-quorum-lost", longest: |_| 15, act: etcd_quorum_lost },
     Drill { name: "drain-leader", longest: |ttl| ttl + 30, act: drain_leader },
 ];
 
@@ -47,23 +52,42 @@ pub fn run(layout: &Layout, name: &str) -> Result<()> {
     let Some(drill) = DRILLS.iter().find(|drill| drill.name == name) else {
         bail!("there is no drill \"{name}\"; there are {}", names().collect::<Vec<_>>().join(", "));
     };
+    // A dry run looks at nothing.
+    let ttl = if layout.shell.dry_run { 0 } else { ttl(layout)? };
+    under_writers(layout, name, Duration::from_secs((drill.longest)(ttl)), &drill.act)
+}
+
+/// Runs a command of the operator as a drill of this name: what it takes away, it has to put back.
+///
+/// # Errors
+/// As [`run`], and when the command fails.
+pub fn run_command(layout: &Layout, name: &str, longest: Duration, command: &[String]) -> Result<()> {
+    ensure!(names().all(|known| known != name), "there is a drill {name} already: give yours another name");
+    let command: Vec<_> = command.iter().map(String::as_str).collect();
+    under_writers(layout, name, longest, &|layout| {
+        let output = layout.shell.act(&command)?;
+        output.lines().for_each(|line| layout.shell.say(&format!("  {line}")));
+        Ok(())
+    })
+}
+
+fn under_writers(layout: &Layout, name: &str, longest: Duration, act: Act<'_>) -> Result<()> {
     gates(layout, Duration::from_secs(60)).context("not begun")?;
     if layout.shell.dry_run {
         layout.shell.say(&format!("? writers through both nodes, then {name}"));
-        return (drill.act)(layout);
+        return act(layout);
     }
-    let ttl = ttl(layout)?;
     let writers = Writers::start(layout, layout.site.write_port)?;
     writers.wait_for(50, Duration::from_secs(30))?;
-    let acted = (drill.act)(layout);
-    let serves = writers.wait_for(50, Duration::from_secs((drill.longest)(ttl) + 30));
+    let acted = act(layout);
+    let serves = writers.wait_for(50, longest + Duration::from_secs(30));
     let healed = gates(layout, SETTLED);
     let report = writers.stop()?;
-    layout.shell.say(&format!("{name}: {report}"));
+    report.tell(layout, name)?;
     acted?;
     serves?;
     healed.context("afterwards")?;
-    report.check(Duration::from_secs((drill.longest)(ttl)))
+    report.check(longest)
 }
 
 fn gates(layout: &Layout, within: Duration) -> Result<()> {
@@ -205,6 +229,24 @@ fn etcd_member_down(layout: &Layout) -> Result<()> {
     layout.shell.act(&["nomad", "job", "scale", "-detach", "etcd", name, "1"])?;
     gate::etcd(layout, SETTLED).pass(layout)?;
     down
+}
+
+/// All members but one stop for longer than Patroni's lease lasts. With its `failsafe_mode` the primary goes on.
+fn etcd_quorum_lost(layout: &Layout) -> Result<()> {
+    let members = running(layout, "etcd")?;
+    let signal = |signal: &str| {
+        let commands = members.iter().skip(1).map(|member| {
+            layout.shell.act(&["nomad", "alloc", "signal", "-s", signal, "-task", "etcd", &member.id])
+        });
+        // The others too when one fails.
+        commands.collect::<Vec<_>>().into_iter().try_for_each(|signalled| signalled.map(drop))
+    };
+    let stopped = signal("SIGSTOP");
+    if !layout.shell.dry_run && stopped.is_ok() {
+        sleep(Duration::from_secs(ttl(layout)? + 15));
+    }
+    signal("SIGCONT")?;
+    stopped
 }
 
 fn drain_leader(layout: &Layout) -> Result<()> {

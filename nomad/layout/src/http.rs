@@ -12,7 +12,12 @@ const LARGEST: u64 = 4 << 20;
 
 /// The status and the body. A status such as 503 is an answer, not an error.
 pub(crate) fn get(url: &str) -> Result<(u16, String)> {
-    let answer = agent().get(url).call().with_context(|| format!("GET {url}"))?;
+    get_with(url, ("accept", "*/*"))
+}
+
+/// The same, with a header.
+pub(crate) fn get_with(url: &str, (name, value): (&str, &str)) -> Result<(u16, String)> {
+    let answer = agent().get(url).header(name, value).call().with_context(|| format!("GET {url}"))?;
     let status = answer.status().as_u16();
     let body = answer
         .into_body()

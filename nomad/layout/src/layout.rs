@@ -27,6 +27,8 @@ pub struct Layout {
     pub shell: Shell,
     /// The cluster.
     pub nomad: Nomad,
+    /// Where the table of results is, if it is wanted.
+    pub results: Option<PathBuf>,
 }
 
 impl Layout {
@@ -39,7 +41,14 @@ impl Layout {
         let variables = Variables::read(if files.is_empty() { &own } else { files })?;
         jobs::reject_unknown(&variables, &jobs::all(folder)?)?;
         let site = variables.site()?;
-        Ok(Self { folder: folder.to_owned(), variables, site, shell, nomad: Nomad::new(shell) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            variables,
+            site,
+            shell,
+            nomad: Nomad::new(shell),
+            results: None,
+        })
     }
 
     /// One job file, such as `database/etcd`.

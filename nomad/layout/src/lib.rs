@@ -2,8 +2,10 @@
 //! the proxy by HTTP and PostgreSQL by SQL. Each command stops at the first gate that fails, with the evidence.
 
 pub mod backup;
+pub mod candles;
 pub mod cutover;
 pub mod deploy;
+pub mod directories;
 pub mod drill;
 pub mod etcd_wipe;
 pub mod gate;
@@ -15,6 +17,7 @@ pub mod meta;
 pub mod nomad;
 pub mod preflight;
 pub mod restore;
+mod results;
 pub mod shell;
 pub mod site;
 mod sql;

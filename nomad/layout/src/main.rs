@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use nomad_layout::layout::Layout;
 use nomad_layout::shell::Shell;
 use nomad_layout::{
-    backup, cutover, deploy, drill, etcd_wipe, gate, images, jobs, meta, preflight, restore, validate,
-    variables,
+    backup, candles, cutover, deploy, directories, drill, etcd_wipe, gate, images, jobs, meta, preflight,
+    restore, validate, variables,
 };
 
 /// Deploys, checks, drills and rolls back the layout on a Nomad cluster. NOMAD_ADDR, NOMAD_TOKEN and NOMAD_CACERT are those of `nomad`.
@@ -26,6 +26,9 @@ struct Arguments {
     /// Prints what would be changed, and changes nothing.
     #[arg(long, global = true)]
     dry_run: bool,
+    /// Adds a row to this Markdown table for each drill and cut-over.
+    #[arg(long, global = true)]
+    results: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,6 +42,20 @@ enum Command {
         /// How many servers Nomad has.
         #[arg(long, default_value_t = 3)]
         servers: usize,
+        /// What may be off: acl, tls or gossip.
+        #[arg(long)]
+        without: Vec<String>,
+    },
+    /// Looks at the directories of the node where this runs: owner, mode, room, existing data.
+    Directories {
+        /// The node's name.
+        node: String,
+        /// Stack B's data is on this node.
+        #[arg(long)]
+        stack_b: bool,
+        /// GiB that each directory must have free.
+        #[arg(long, default_value_t = 20)]
+        free: u64,
     },
     /// Deploys a part (database, vietmarket, gvfx), step by step, each behind its gate.
     Deploy(Deploy),
@@ -58,8 +75,31 @@ enum Command {
     },
     /// Replaces the proxy by HAProxy.
     Rollback,
-    /// Runs a drill while clients write; `list` names them.
-    Drill { name: String },
+    /// Runs a drill while clients write; `list` names them. With a command after `--`, the drill is that command.
+    Drill {
+        name: String,
+        /// The longest time without an acknowledged write that a command of your own may cause, in seconds.
+        #[arg(long, default_value_t = 60)]
+        longest: u64,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Writes candles through both nodes and reads them by the History API, whose key is in API_KEY, while a command does what it does.
+    Candles {
+        /// How the run is called in the table of results.
+        name: String,
+        /// The History API.
+        #[arg(long, default_value = "http://127.0.0.1:8787")]
+        api: String,
+        /// How many candles at least.
+        #[arg(long, default_value_t = 1_000_000)]
+        count: u64,
+        /// Candles a second.
+        #[arg(long, default_value_t = 4_000)]
+        rate: u64,
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Goes through the checklist of a deployed layout.
     Validate {
         #[arg(default_values_t = ["database".to_owned()])]
@@ -150,9 +190,13 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, shell: Shell) -> Result<()> {
-    let layout = Layout::open(&arguments.folder, &arguments.var_files, shell)?;
+    let mut layout = Layout::open(&arguments.folder, &arguments.var_files, shell)?;
+    layout.results.clone_from(&arguments.results);
     match &arguments.command {
-        Command::Preflight { parts, servers } => preflight::run(&layout, &files_of(parts)?, *servers),
+        Command::Preflight { parts, servers, without } => {
+            preflight::run(&layout, &files_of(parts)?, *servers, without)
+        }
+        Command::Directories { node, stack_b, free } => directories::run(&layout, node, *stack_b, *free),
         Command::Deploy(wanted) => {
             let options = deploy::Options {
                 require: wanted.require.clone(),
@@ -168,11 +212,25 @@ fn run(arguments: &Arguments, shell: Shell) -> Result<()> {
         Command::Cutover { rehearse: true } => cutover::rehearse(&layout),
         Command::Cutover { rehearse: false } => cutover::cut_over(&layout),
         Command::Rollback => cutover::roll_back(&layout),
-        Command::Drill { name } if name == "list" => {
+        Command::Drill { name, .. } if name == "list" => {
             drill::names().for_each(|name| shell.say(name));
             Ok(())
         }
-        Command::Drill { name } => drill::run(&layout, name),
+        Command::Drill { name, command, .. } if command.is_empty() => drill::run(&layout, name),
+        Command::Drill { name, longest, command } => {
+            drill::run_command(&layout, name, Duration::from_secs(*longest), command)
+        }
+        Command::Candles { name, api, count, rate, command } => {
+            let key = std::env::var("API_KEY").context("API_KEY is not set: it is the History API's key")?;
+            let options = candles::Options {
+                count: *count,
+                rate: *rate,
+                api: api.clone(),
+                key,
+                command: command.clone(),
+            };
+            candles::run(&layout, name, &options)
+        }
         Command::Validate { parts, require } => validate::run(&layout, parts, require),
         Command::Backup { directory } => backup::run(&layout, directory),
         Command::RestoreRehearsal { directory, bin_dir } => restore::rehearse(&layout, directory, bin_dir),

@@ -1,11 +1,15 @@
 //! The nodes' meta, as the var-file wants it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::gate::Gate;
 use crate::layout::Layout;
+
+const TAKEN: Duration = Duration::from_secs(60);
 
 /// One value that is not as wanted.
 #[derive(Debug)]
@@ -68,5 +72,11 @@ pub fn apply(layout: &Layout) -> Result<()> {
         let pair = format!("{}={}", difference.key, difference.wanted);
         layout.shell.act(&["nomad", "node", "meta", "apply", "-node-id", &difference.id, &pair])?;
     }
-    Ok(())
+    // A node takes it at once, and tells the servers a moment later.
+    Gate::new("meta", TAKEN, || {
+        let told: Vec<_> = self::differences(layout)?.iter().map(ToString::to_string).collect();
+        ensure!(told.is_empty(), "{}", told.join("; "));
+        Ok("as in node_meta".to_owned())
+    })
+    .pass(layout)
 }

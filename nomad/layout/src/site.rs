@@ -19,8 +19,12 @@ pub struct Member {
     pub node: String,
     /// Its address.
     pub address: String,
+    /// `docker` or `raw_exec`.
+    pub runtime: String,
     /// Where its data is on the node.
     pub data_dir: String,
+    /// Who it runs as; empty for root.
+    pub user: String,
 }
 
 /// A node that carries the database.
@@ -47,6 +51,13 @@ pub struct Site {
     pub db_data_dir: String,
     /// `docker` or `raw_exec`.
     pub db_runtime: String,
+    /// Where PostgreSQL's programs are; what only the operators know may be missing until a job needs it.
+    #[serde(default)]
+    pub db_bin_dir: String,
+    /// Who PostgreSQL runs as; empty for the image's user.
+    pub db_user: String,
+    /// Where services are registered: `consul` or `nomad`.
+    pub service_provider: String,
     /// The proxy's port for writes.
     pub write_port: u16,
     /// The proxy's port for reads.

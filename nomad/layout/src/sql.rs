@@ -22,8 +22,13 @@ pub(crate) fn login(user: &str, password: &str, database: &str, addresses: &[(&s
 
 /// The first column of each row, as text.
 pub(crate) fn column(config: &Config, sql: &str) -> Result<Vec<String>> {
+    column_within(config, sql, WITHIN)
+}
+
+/// The same, of a query that may take longer.
+pub(crate) fn column_within(config: &Config, sql: &str, within: Duration) -> Result<Vec<String>> {
     runtime()?.block_on(async {
-        tokio::time::timeout(WITHIN, async {
+        tokio::time::timeout(within, async {
             let client = connect(config).await?;
             let rows = client.simple_query(sql).await?;
             let values = rows.iter().filter_map(|message| {
@@ -36,7 +41,7 @@ pub(crate) fn column(config: &Config, sql: &str) -> Result<Vec<String>> {
             Ok(values.collect())
         })
         .await
-        .with_context(|| format!("{sql}: no answer within {WITHIN:?}"))?
+        .with_context(|| format!("{sql}: no answer within {within:?}"))?
     })
 }
 
@@ -49,6 +54,12 @@ pub(crate) async fn connect(config: &Config) -> Result<Client> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
+}
+
+/// The SQLSTATE, or that there was no connection.
+pub(crate) fn kind(error: &anyhow::Error) -> String {
+    let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
+    code.map_or_else(|| "connection".to_owned(), |code| code.code().to_owned())
 }
 
 pub(crate) fn runtime() -> Result<Runtime> {

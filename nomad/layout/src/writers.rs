@@ -1,6 +1,7 @@
-//! Clients that write all the time through the proxies, and what they noticed: gaps, errors, acknowledged rows that are missing.
+//! Clients that write all the time through the proxies, and what they noticed: gaps, errors, acknowledged rows that are missing or
+//! there twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, sleep};
@@ -10,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use tokio_postgres::{Client, Config};
 
 use crate::layout::Layout;
+use crate::results;
 use crate::sql;
 
 /// Between two writes of one writer.
@@ -43,6 +45,17 @@ struct Noticed {
     errors: BTreeMap<String, usize>,
 }
 
+impl std::fmt::Display for Noticed {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gap = self.longest.as_secs_f64();
+        write!(
+            out,
+            "{}: longest time without an acknowledgement {gap:.2} s, errors {:?}",
+            self.name, self.errors
+        )
+    }
+}
+
 /// What all of them noticed.
 #[derive(Debug)]
 pub struct Report {
@@ -50,10 +63,14 @@ pub struct Report {
     pub acknowledged: usize,
     /// Acknowledged and not there.
     pub lost: usize,
+    /// Rows that are there more than once, although each was written once.
+    pub doubled: usize,
     /// Writes that reached a server in recovery.
     pub read_only: usize,
     /// The longest time without an acknowledgement, of any writer.
     pub longest: Duration,
+    /// Errors by SQLSTATE, or by what was missing.
+    pub errors: BTreeMap<String, usize>,
     lines: Vec<String>,
 }
 
@@ -61,8 +78,8 @@ impl std::fmt::Display for Report {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             out,
-            "{} writes acknowledged, {} lost, {} to a read-only server",
-            self.acknowledged, self.lost, self.read_only
+            "{} writes acknowledged, {} lost, {} doubled, {} to a read-only server",
+            self.acknowledged, self.lost, self.doubled, self.read_only
         )?;
         for line in &self.lines {
             write!(out, "\n  {line}")?;
@@ -72,16 +89,32 @@ impl std::fmt::Display for Report {
 }
 
 impl Report {
-    /// What every change must keep: nothing lost, nothing sent to a replica, and no longer gap than this.
+    /// What every change must keep: nothing lost, nothing doubled, nothing sent to a replica, and no longer gap than this.
     ///
     /// # Errors
     /// When it was not kept.
     pub fn check(&self, longest: Duration) -> Result<()> {
         ensure!(self.acknowledged > 0, "nothing was written at all: {self}");
         ensure!(self.lost == 0, "acknowledged writes are lost: {self}");
+        ensure!(self.doubled == 0, "writes are there twice: {self}");
         ensure!(self.read_only == 0, "writes reached a server in recovery: {self}");
         ensure!(self.longest <= longest, "the gap is longer than {} s: {self}", longest.as_secs());
         Ok(())
+    }
+
+    /// Tells it, and adds its row to the table of results if there is one.
+    ///
+    /// # Errors
+    /// When the table cannot be written.
+    pub fn tell(&self, layout: &Layout, name: &str) -> Result<()> {
+        layout.shell.say(&format!("{name}: {self}"));
+        let errors: Vec<_> = self.errors.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let errors = if errors.is_empty() { "none".to_owned() } else { errors.join(", ") };
+        let seconds = format!("{:.1}", self.longest.as_secs_f64());
+        let counts =
+            [self.acknowledged, self.lost, self.doubled, self.read_only].map(|count| count.to_string());
+        let [acknowledged, lost, doubled, read_only] = &counts;
+        results::add(layout, &[name, acknowledged, &seconds, &errors, lost, doubled, read_only])
     }
 }
 
@@ -93,9 +126,10 @@ impl Writers {
     pub fn start(layout: &Layout, port: u16) -> Result<Self> {
         let addresses: Vec<_> = layout.database_addresses().map(|address| (address, port)).collect();
         let login = layout.login("vietmarket", "vietmarket", &addresses)?;
+        // Without a key: a row that is there twice is to be seen.
         sql::column(
             &login,
-            &format!("DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} (id bigint PRIMARY KEY)"),
+            &format!("DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} (id bigint NOT NULL)"),
         )
         .context("making the table of the writers")?;
         let shared = Arc::new(Shared::default());
@@ -135,26 +169,21 @@ impl Writers {
         let noticed = self.end()?;
         let acknowledged = self.shared.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let found = sql::column(&self.login, &format!("SELECT id FROM {TABLE}"))?;
-        let found: std::collections::BTreeSet<i64> = found.iter().filter_map(|id| id.parse().ok()).collect();
+        let rows = found.len();
+        let found: BTreeSet<i64> = found.iter().filter_map(|id| id.parse().ok()).collect();
         sql::column(&self.login, &format!("DROP TABLE {TABLE}"))?;
+        let mut errors = BTreeMap::new();
+        for (kind, count) in noticed.iter().flat_map(|writer| &writer.errors) {
+            *errors.entry(kind.clone()).or_default() += count;
+        }
         Ok(Report {
             acknowledged: acknowledged.len(),
             lost: acknowledged.iter().filter(|id| !found.contains(id)).count(),
-            read_only: noticed
-                .iter()
-                .map(|writer| writer.errors.get(READ_ONLY).copied().unwrap_or_default())
-                .sum(),
+            doubled: rows - found.len(),
+            read_only: errors.get(READ_ONLY).copied().unwrap_or_default(),
             longest: noticed.iter().map(|writer| writer.longest).max().unwrap_or_default(),
-            lines: noticed
-                .iter()
-                .map(|writer| {
-                    let gap = writer.longest.as_secs_f64();
-                    format!(
-                        "{}: longest time without an acknowledgement {gap:.2} s, errors {:?}",
-                        writer.name, writer.errors
-                    )
-                })
-                .collect(),
+            errors,
+            lines: noticed.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -186,7 +215,7 @@ fn write(login: &Config, shared: &Shared, name: String) -> Result<Noticed> {
                     shared.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push(id);
                 }
                 Ok(Err(error)) => {
-                    *noticed.errors.entry(kind(&error)).or_default() += 1;
+                    *noticed.errors.entry(sql::kind(&error)).or_default() += 1;
                     client = None;
                 }
                 Err(_) => {
@@ -210,32 +239,45 @@ async fn once(login: &Config, client: &mut Option<Client>, id: i64) -> Result<()
     Ok(())
 }
 
-/// The SQLSTATE, or that there was no connection.
-fn kind(error: &anyhow::Error) -> String {
-    let code = error.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::code);
-    code.map_or_else(|| "connection".to_owned(), |code| code.code().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(acknowledged: usize, lost: usize, read_only: usize, seconds: u64) -> Result<()> {
+    fn report([acknowledged, lost, doubled, read_only]: [usize; 4], seconds: u64) -> Report {
         let longest = Duration::from_secs(seconds);
-        Report { acknowledged, lost, read_only, longest, lines: Vec::new() }.check(Duration::from_secs(15))
+        let (errors, lines) = (BTreeMap::from([("57P01".to_owned(), 2)]), Vec::new());
+        Report { acknowledged, lost, doubled, read_only, longest, errors, lines }
     }
 
     #[test]
     fn a_report_fails_for_each_promise_that_was_not_kept() {
-        report(10, 0, 0, 15).unwrap();
+        let check = |counts, seconds| report(counts, seconds).check(Duration::from_secs(15));
+        check([10, 0, 0, 0], 15).unwrap();
         for (faulty, words) in [
-            (report(0, 0, 0, 1), "nothing was written"),
-            (report(10, 1, 0, 1), "are lost"),
-            (report(10, 0, 1, 1), "in recovery"),
-            (report(10, 0, 0, 16), "longer than 15 s"),
+            (check([0, 0, 0, 0], 1), "nothing was written"),
+            (check([10, 1, 0, 0], 1), "are lost"),
+            (check([10, 0, 1, 0], 1), "are there twice"),
+            (check([10, 0, 0, 1], 1), "in recovery"),
+            (check([10, 0, 0, 0], 16), "longer than 15 s"),
         ] {
             let error = faulty.unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_report_is_a_row_of_the_table() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("results.md");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut layout = Layout::open(&folder, &[], crate::shell::Shell { dry_run: false }).unwrap();
+        layout.results = Some(file.clone());
+        report([10, 0, 0, 0], 3).tell(&layout, "switchover").unwrap();
+        report([20, 0, 0, 0], 4).tell(&layout, "kill-leader").unwrap();
+        let table = std::fs::read_to_string(file).unwrap();
+        let lines: Vec<_> = table.lines().collect();
+        assert_eq!(lines.len(), 4, "{table}");
+        assert!(lines[0].starts_with("| what | acknowledged | longest gap (s) |"), "{table}");
+        assert_eq!(lines[2], "| switchover | 10 | 3.0 | 2 57P01 | 0 | 0 | 0 |");
     }
 }

@@ -128,11 +128,12 @@ impl Api {
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<Vec<Row>> {
         let mut held = self.client.lock().await;
-        if let Some(client) = held.as_ref() {
-            if let Ok(rows) = client.query(sql, values).await {
-                return Ok(rows);
-            }
-            *held = None;
+        // Taken out: a query that is given up takes its connection with it, which may never answer again.
+        if let Some(client) = held.take()
+            && let Ok(rows) = client.query(sql, values).await
+        {
+            *held = Some(client);
+            return Ok(rows);
         }
         let (client, connection) = self.config.connect(NoTls).await?;
         tokio::spawn(connection);

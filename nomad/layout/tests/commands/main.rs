@@ -2,6 +2,8 @@
 //! that nothing is in a dry run. What a real cluster says to them is not to be seen here.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod checks;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,9 @@ name() { printf %s "$1" | tr -c 'A-Za-z0-9._-' _; }
 case "$1 $2" in
 "operator api") cat "$here/api/$(name "$3")" || exit 1 ;;
 "var get") cat "$here/api/$(name "var $4")" 2>/dev/null || { echo "Variable not found" >&2; exit 1; } ;;
+"node meta")
+  file=$here/api/$(name "/v1/node/$5")
+  jq --arg key "${6%%=*}" --arg value "${6#*=}" '.Meta[$key] = $value' "$file" >"$file.new" && mv "$file.new" "$file" ;;
 "job run") [ ! -e "$here/job-run-fails" ] || { echo "Error during plan" >&2; exit 1; } ;;
 esac
 "#;

@@ -8,6 +8,8 @@ use serde_json::Value;
 use crate::layout::Layout;
 use crate::{gate, http, images, jobs, meta, variables};
 
+mod cluster;
+
 /// The plug-ins that a group with a network of its own needs, by the name that Nomad's client tells.
 const CNI: [&str; 5] = ["bridge", "firewall", "host-local", "loopback", "portmap"];
 
@@ -38,17 +40,22 @@ impl<'a> Findings<'a> {
     }
 }
 
-/// Looks at everything that these jobs need.
+/// Looks at everything that these jobs need. `without` are acl, tls or gossip when they may be off.
 ///
 /// # Errors
 /// When anything is not as it has to be.
-pub fn run(layout: &Layout, names: &[&str], servers: usize) -> Result<()> {
+pub fn run(layout: &Layout, names: &[&str], servers: usize, without: &[String]) -> Result<()> {
     let mut findings = Findings::new(layout);
     findings.look("servers", self::servers(layout, servers));
+    findings.look("security", cluster::security(layout, without));
     let nodes = layout.nomad.api("/v1/nodes")?;
     for member in &layout.site.etcd_members {
         findings.look(&format!("node {}", member.node), node(&nodes, &member.node, None));
+        let offers = cluster::whole(layout, &nodes, &member.node)
+            .and_then(|node| cluster::offers(layout, &node, member.runtime == "docker"));
+        findings.look(&format!("what {} has", member.node), offers);
     }
+    findings.look("clocks", cluster::clocks(layout, &nodes));
     let database = names.iter().any(|name| jobs::DATABASE.contains(name));
     if database {
         for node in &layout.site.db_nodes {
