@@ -86,6 +86,14 @@ impl fmt::Display for BadPacket {
 impl std::error::Error for BadPacket {}
 
 impl FirstPacket {
+    /// Whether the client begins with encryption, or asks for it.
+    pub const fn asks_for_encryption(&self) -> bool {
+        match self {
+            Self::SslRequest | Self::GssEncRequest | Self::DirectTls => true,
+            Self::StartupMessage(_) | Self::CancelRequest => false,
+        }
+    }
+
     /// Parses the packet at the start of `bytes`.
     ///
     /// # Errors

@@ -10,9 +10,10 @@ const FIRST_CONNECTING: usize = 2;
 
 /// The gate of one route.
 ///
-/// It is open while the route takes new sessions. Even then it limits how many clients log in at once, so that the
-/// clients that waited for a new leader do not overload it: two at first, and one more with each finished login, up to
-/// the limit. Clients get permits in the order in which they joined the queue.
+/// It is open while the route takes new sessions. Even then it limits how many clients a server works for at once, so
+/// that the clients that waited for a new leader do not overload it: two at first, and one more with each client that a
+/// server has answered, up to the limit. A client whose turn it is to speak does not count. Clients get permits in the
+/// order in which they joined the queue.
 #[derive(Clone, Debug)]
 pub struct Gate(Arc<Mutex<State>>);
 
@@ -21,8 +22,9 @@ struct State {
     open: bool,
     closed_for_good: bool,
     limits: GateLimits,
+    /// How many clients a server is working for.
     connecting: usize,
-    /// How many may log in at once by now; at most `max_concurrent_logins`.
+    /// How many that may be by now; at most `max_concurrent_logins`.
     window: usize,
     next_number: u64,
     waiting: BTreeMap<u64, oneshot::Sender<Permit>>,
@@ -33,7 +35,7 @@ struct State {
 pub struct GateLimits {
     /// How many clients may wait.
     pub max_held: usize,
-    /// How many clients may be connecting to a server or logging in.
+    /// How many clients may be connecting to a server, or waiting for its answer to a step of their login.
     pub max_concurrent_logins: usize,
 }
 
@@ -42,21 +44,54 @@ pub struct GateLimits {
 pub struct TooManyHeld;
 
 /// The right to connect to a server and log in. Dropping it lets the next client in.
+///
+/// It counts towards the limit only while a server works for the client. So a client that has given up, but left its
+/// connection open, keeps nobody waiting.
 #[derive(Debug)]
-pub struct Permit(Option<Gate>);
+pub struct Permit {
+    gate: Gate,
+    counts: bool,
+    answered: bool,
+}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(gate) = self.0.take() {
-            let mut state = gate.state();
-            state.connecting -= 1;
+impl Permit {
+    const fn new(gate: Gate) -> Self {
+        Self { gate, counts: true, answered: false }
+    }
+
+    /// The server has answered and waits for the client: the permit does not count until [`resume`](Self::resume).
+    pub fn pause(&mut self) {
+        if !std::mem::take(&mut self.counts) {
+            return;
+        }
+        let mut state = self.gate.state();
+        state.connecting -= 1;
+        if !std::mem::replace(&mut self.answered, true) {
             state.window = state.window.saturating_add(1).min(state.limits.max_concurrent_logins);
-            state.admit(&gate);
+        }
+        state.admit(&self.gate);
+    }
+
+    /// The client has spoken and waits for the server. The permit counts again at once, even beyond the limit: the
+    /// server is already at work.
+    pub fn resume(&mut self) {
+        if !std::mem::replace(&mut self.counts, true) {
+            self.gate.state().connecting += 1;
         }
     }
 }
 
-/// A place in the queue. Dropping it leaves the queue.
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.counts {
+            let mut state = self.gate.state();
+            state.connecting -= 1;
+            state.admit(&self.gate);
+        }
+    }
+}
+
+/// A client's place in the queue, by the order of arrival. Dropping it leaves the queue.
 #[derive(Debug)]
 pub struct Ticket {
     gate: Gate,
@@ -82,6 +117,17 @@ impl Ticket {
         let result = self.permit.as_mut()?.await;
         self.permit = None;
         result.ok()
+    }
+
+    /// Joins the queue again at the same place, because the permit did not lead to a server.
+    pub fn rejoin(&mut self) {
+        let (sender, permit) = oneshot::channel();
+        self.permit = Some(permit);
+        let mut state = self.gate.state();
+        if !state.closed_for_good {
+            state.waiting.insert(self.number, sender);
+            state.admit(&self.gate);
+        }
     }
 }
 
@@ -170,9 +216,9 @@ impl State {
         while self.lets_in() {
             let Some((_, next)) = self.waiting.pop_first() else { return };
             self.connecting += 1;
-            if let Err(mut unclaimed) = next.send(Permit(Some(gate.clone()))) {
+            if let Err(mut unclaimed) = next.send(Permit::new(gate.clone())) {
                 // The client is gone. The lock is held, so the permit must not return itself.
-                unclaimed.0 = None;
+                unclaimed.counts = false;
                 self.connecting -= 1;
             }
         }
@@ -209,11 +255,48 @@ mod tests {
         let mut tickets: Vec<Ticket> = (0..20).map(|_| gate.enqueue().unwrap()).collect();
         let mut enter = || tickets.iter_mut().filter_map(Ticket::try_permit).collect::<Vec<Permit>>();
         gate.set_open(true);
-        let first = enter();
+        let mut first = enter();
         assert_eq!(first.len(), FIRST_CONNECTING);
+        first.iter_mut().for_each(Permit::pause);
         drop(first);
         let second = enter();
-        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each finished login");
+        assert_eq!(second.len(), 2 * FIRST_CONNECTING, "one more for each that was answered");
+        drop(second);
+        assert_eq!(enter().len(), 2 * FIRST_CONNECTING, "no more for those that were not");
+    }
+
+    #[test]
+    fn a_permit_counts_only_while_the_server_is_to_answer() {
+        let gate = gate(10, 1);
+        let mut tickets: Vec<Ticket> = (0..3).map(|_| gate.enqueue().unwrap()).collect();
+        gate.set_open(true);
+        let mut first = tickets[0].try_permit().unwrap();
+        assert!(tickets[1].try_permit().is_none());
+        first.pause();
+        first.pause();
+        let second = tickets[1].try_permit().unwrap();
+        first.resume();
+        first.resume();
+        drop(second);
+        assert!(tickets[2].try_permit().is_none(), "the server works for the first again");
+        drop(first);
+        assert!(tickets[2].try_permit().is_some());
+    }
+
+    #[test]
+    fn a_client_whose_attempt_failed_keeps_its_place() {
+        let gate = gate(1, 1);
+        let mut first = gate.enqueue().unwrap();
+        gate.set_open(true);
+        let permit = first.try_permit().unwrap();
+        let mut second = gate.enqueue().unwrap();
+        gate.set_open(false);
+        drop(permit);
+        first.rejoin();
+        gate.set_open(true);
+        assert!(second.try_permit().is_none(), "it came later");
+        drop(first.try_permit().unwrap());
+        assert!(second.try_permit().is_some());
     }
 
     #[test]
@@ -259,5 +342,7 @@ mod tests {
         let mut late = gate.enqueue().unwrap();
         assert!(late.try_permit().is_none());
         assert!(late.permit().await.is_none(), "it can be called again");
+        late.rejoin();
+        assert!(late.permit().await.is_none());
     }
 }

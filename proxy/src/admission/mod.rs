@@ -6,4 +6,4 @@ mod targets;
 
 pub use self::gate::{Gate, GateLimits, Permit, Ticket, TooManyHeld};
 pub use self::grant::{DisconnectReason, Grant};
-pub use self::targets::{SessionGuard, Target, Targets};
+pub use self::targets::{SessionGuard, Target, TargetSessions, Targets};

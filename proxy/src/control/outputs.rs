@@ -97,8 +97,8 @@ impl Outputs {
                 old.grant.revoke(DisconnectReason::Route(Reason::NoReplica));
             }
         }
-        let write_open = targets.choose(RouteKind::Write).is_ok();
-        let read_open = targets.choose(RouteKind::Read).is_ok();
+        let write_open = targets.waits(RouteKind::Write).is_none();
+        let read_open = targets.waits(RouteKind::Read).is_none();
         self.targets.send_replace(Arc::new(targets));
         self.write_gate.set_open(write_open);
         self.read_gate.set_open(read_open);

@@ -2,7 +2,10 @@
 
 mod boundary;
 mod cancel;
+mod direction;
 mod first_packet;
+mod hold;
+mod login;
 mod read_buffer;
 mod rejection;
 mod relay;

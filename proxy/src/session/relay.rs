@@ -7,7 +7,7 @@
 //! remembers which socket may be readable and which writable.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,14 +18,14 @@ use mio::{Interest, Registry, Token};
 use pg_leader_proxy_core::Moment;
 
 use super::boundary::Boundary;
-use super::scratch::{BufferPool, Scratch};
-use crate::admission::{Grant, Permit};
+use super::direction::{Direction, DirectionState, Stop};
+use super::login::Login;
+use super::scratch::Scratch;
+use crate::admission::Grant;
 use crate::clock;
 use crate::net;
 use crate::wire::{self, SqlState};
 
-/// How many times a direction may fill the scratch buffer before other sessions run.
-const ROUNDS: usize = 8;
 /// How long after the last byte of an encrypted answer a session counts as idle.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -81,68 +81,27 @@ pub(crate) struct Relay {
     to_server: Direction,
     to_client: Direction,
     boundary: Boundary,
-    /// The gate's permit, kept while the client logs in.
-    permit: Option<Permit>,
-    settles_at: Option<Instant>,
+    /// `None` once the session has settled.
+    login: Option<Box<Login>>,
     write_interest: bool,
-}
-
-/// One direction.
-#[derive(Debug)]
-struct Direction {
-    /// What was read but not taken by the other side. Not allocated while it is empty.
-    unsent: Vec<u8>,
-    /// How many of these bytes were sent since. 32 bits are enough, because they all fit into the scratch buffer.
-    sent: u32,
-    /// The source may be readable. Epoll reports that for a newly registered socket.
-    may_read: bool,
-    /// The source is closing: its end may follow directly after bytes that do not fill the buffer.
-    ending: bool,
-    /// The sink may be writable.
-    may_write: bool,
-    at_end: bool,
-    /// The sink was shut down, or takes no more bytes.
-    closed: bool,
-    bytes_passed: u64,
-    last_byte_at: Option<Moment>,
-}
-
-/// The state of a direction after it was advanced.
-enum DirectionState {
-    /// It waits for its source or sink.
-    Blocked,
-    /// It has used up its rounds.
-    Unfinished,
-    /// The source has ended, and all bytes were sent.
-    Done,
-}
-
-/// Why a direction stopped.
-enum Stop {
-    GrantExpired,
-    Source(io::Error),
-    Sink(io::Error),
 }
 
 impl Relay {
     /// A relay to a server that has received the client's first packet. The first bytes of the server's answer were
     /// already read; `boundary` is the position at which they begin.
-    ///
-    /// The relay keeps the gate's permit until the client has logged in, if that is visible, or until the given moment. A
-    /// login is the most expensive part of a session for both sides, so the clients that waited must not all log in at
-    /// once.
-    pub(crate) fn new(
+    pub(super) fn new(
         [client, server]: [std::net::TcpStream; 2],
         grant: Arc<Grant>,
         (mut boundary, answer): (Boundary, Vec<u8>),
-        permit: (Permit, Instant),
+        login: Box<Login>,
     ) -> Self {
         boundary.follow(&answer);
         let [client, server] = [client, server].map(TcpStream::from_std);
-        let (to_server, to_client) = (Direction::new(Vec::new()), Direction::new(answer));
-        let (permit, settles_at) = (Some(permit.0), Some(permit.1));
-        let write_interest = false;
-        Self { client, server, grant, to_server, to_client, boundary, permit, settles_at, write_interest }
+        let mut to_server = Direction::new(Vec::new());
+        // The first packet was sent already.
+        to_server.last_byte_at = Some(clock::now());
+        let (to_client, login) = (Direction::new(answer), Some(login));
+        Self { client, server, grant, to_server, to_client, boundary, login, write_interest: false }
     }
 
     /// Registers the sockets with epoll for reading. Hardly any session ever waits to write, so that is added on demand.
@@ -197,19 +156,20 @@ impl Relay {
             true => last.is_some_and(|last| now.since(last) >= QUIET),
             false => self.boundary.ends_with_ready(),
         };
-        let nothing_unsent = self.to_client.unsent.is_empty() && self.to_server.unsent.is_empty();
-        waits && nothing_unsent && last >= self.to_server.last_byte_at
+        waits
+            && self.to_client.has_sent_all()
+            && self.to_server.has_sent_all()
+            && last >= self.to_server.last_byte_at
     }
 
     /// When the session counts as settled, whether its client has logged in or not; `None` once it is settled.
-    pub(crate) const fn settles_at(&self) -> Option<Instant> {
-        self.settles_at
+    pub(crate) fn settles_at(&self) -> Option<Instant> {
+        self.login.as_ref().map(|login| login.settles_at())
     }
 
     /// Marks the session as settled and returns the permit, so that a slow login does not delay other clients.
     pub(crate) fn settle(&mut self) {
-        self.permit = None;
-        self.settles_at = None;
+        self.login = None;
     }
 
     /// Records an epoll event of one of the sockets.
@@ -225,18 +185,18 @@ impl Relay {
         to.may_write |= failed || event.is_writable() || event.is_write_closed();
     }
 
-    /// Forwards the available bytes, for a limited number of rounds.
+    /// Forwards the available bytes, for at most this many rounds in each direction.
     ///
     /// An expired grant stops the bytes at once but does not end the session yet: control may have been suspended with this
     /// process, and is about to extend or revoke the grant.
-    pub(crate) fn advance(&mut self, scratch: &mut Scratch) -> Progress {
+    pub(crate) fn advance(&mut self, scratch: &mut Scratch, rounds: usize) -> Progress {
         if self.grant.is_revoked() {
             return Progress::Ended(End::Terminated);
         }
-        let Self { client, server, grant, to_server, to_client, boundary, permit, .. } = self;
+        let Self { client, server, grant, to_server, to_client, boundary, login, .. } = self;
         let mut unfinished = false;
         if !to_server.closed {
-            match to_server.advance((client, server), grant, (scratch, &mut Boundary::unknown())) {
+            match to_server.advance((client, server), grant, (scratch, &mut Boundary::unknown()), rounds) {
                 Ok(DirectionState::Blocked) => {}
                 Ok(DirectionState::Unfinished) => unfinished = true,
                 Ok(DirectionState::Done) => {
@@ -251,9 +211,12 @@ impl Relay {
                 Err(Stop::Sink(_)) => to_server.closed = true,
             }
         }
-        let state = to_client.advance((server, client), grant, (scratch, boundary));
-        if boundary.logged_in_or_unknown() {
-            *permit = None;
+        let state = to_client.advance((server, client), grant, (scratch, boundary), rounds);
+        if let Some(login) = login {
+            match boundary.logged_in_or_unknown() {
+                true => login.finish(),
+                false => login.set_turn(to_server.last_byte_at > to_client.last_byte_at),
+            }
         }
         match state {
             Ok(DirectionState::Blocked) if !unfinished => Progress::Blocked,
@@ -274,7 +237,7 @@ impl Relay {
             None if self.grant.ends_when_idle() => ("the replica was promoted", String::new()),
             None => ("the server is no longer the leader", "its lease has expired".to_owned()),
         };
-        let informed = self.boundary.between_messages() && self.to_client.unsent.is_empty() && {
+        let informed = self.boundary.between_messages() && self.to_client.has_sent_all() && {
             let what = format!("terminating connection: {what}");
             let error = wire::fatal(SqlState::AdminShutdown, &what, &why);
             (&self.client).write(&error).is_ok_and(|written| written == error.len())
@@ -306,105 +269,4 @@ impl Relay {
     pub(crate) const fn last_byte_at(&self) -> Option<Moment> {
         self.to_client.last_byte_at
     }
-}
-
-impl Direction {
-    /// A direction that sends these bytes first.
-    const fn new(unsent: Vec<u8>) -> Self {
-        Self {
-            unsent,
-            sent: 0,
-            may_read: false,
-            ending: false,
-            may_write: true,
-            at_end: false,
-            closed: false,
-            bytes_passed: 0,
-            last_byte_at: None,
-        }
-    }
-
-    /// Copies from source to sink until one of them blocks, for at most [`ROUNDS`] rounds.
-    fn advance(
-        &mut self,
-        (mut source, mut sink): (&TcpStream, &TcpStream),
-        grant: &Grant,
-        (scratch, boundary): (&mut Scratch, &mut Boundary),
-    ) -> Result<DirectionState, Stop> {
-        let Scratch { buffer, pool } = scratch;
-        for _ in 0..ROUNDS {
-            if !self.flush(sink, grant, pool)? {
-                return Ok(DirectionState::Blocked);
-            }
-            if self.at_end {
-                return Ok(DirectionState::Done);
-            }
-            if !self.may_read {
-                return Ok(DirectionState::Blocked);
-            }
-            let Some(length) = unless_blocked(source.read(buffer)).map_err(Stop::Source)? else {
-                self.may_read = false;
-                return Ok(DirectionState::Blocked);
-            };
-            if length == 0 {
-                self.at_end = true;
-                continue;
-            }
-            // A socket that did not fill the buffer is empty, and epoll will report new bytes.
-            self.may_read = length == buffer.len() || self.ending;
-            let bytes = &buffer[..length];
-            boundary.follow(bytes);
-            if let Err(stop) = check(grant, &mut self.last_byte_at) {
-                pool.keep(&mut self.unsent, bytes);
-                return Err(stop);
-            }
-            let taken = unless_blocked(sink.write(bytes)).map_err(Stop::Sink)?;
-            self.may_write = taken.is_some();
-            let taken = taken.unwrap_or(0);
-            self.bytes_passed += taken as u64;
-            pool.keep(&mut self.unsent, &bytes[taken..]);
-        }
-        Ok(DirectionState::Unfinished)
-    }
-
-    /// Sends what was left over; `false` if the sink does not take all of it.
-    fn flush(&mut self, mut sink: &TcpStream, grant: &Grant, pool: &mut BufferPool) -> Result<bool, Stop> {
-        while let unsent = &self.unsent[self.sent as usize..]
-            && !unsent.is_empty()
-        {
-            if !self.may_write {
-                return Ok(false);
-            }
-            check(grant, &mut self.last_byte_at)?;
-            let taken = unless_blocked(sink.write(unsent)).map_err(Stop::Sink)?;
-            self.may_write = taken.is_some();
-            let taken = taken.unwrap_or(0);
-            self.sent += taken as u32;
-            self.bytes_passed += taken as u64;
-        }
-        if self.sent > 0 {
-            pool.give_back(std::mem::take(&mut self.unsent));
-            self.sent = 0;
-        }
-        Ok(true)
-    }
-}
-
-/// `None` if the socket would block.
-fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
-    match outcome {
-        Ok(length) => Ok(Some(length)),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Checks the grant. Every byte that is forwarded was checked by this.
-fn check(grant: &Grant, last_byte_at: &mut Option<Moment>) -> Result<(), Stop> {
-    let now = clock::now();
-    if !grant.allows(now) {
-        return Err(Stop::GrantExpired);
-    }
-    *last_byte_at = Some(now);
-    Ok(())
 }

@@ -3,33 +3,29 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant as StdInstant};
+use std::time::{Duration, Instant};
 
-use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
 use super::boundary::Boundary;
 use super::first_packet::{self, ReceivedPacket};
+use super::hold::{Admitted, Hold};
+use super::login::Login;
 use super::read_buffer::ReadBuffer;
 use super::rejection::Rejection;
 use super::relay::Relay;
 use super::{AcceptedClient, Session, SessionSettings, Shared, cancel};
-use crate::admission::{Permit, Target, Ticket};
+use crate::admission::Target;
 use crate::clock;
-use crate::counters::{RejectionKind, RouteCounters};
+use crate::counters::RejectionKind;
 use crate::net;
 use crate::route::RouteKind;
 use crate::wire::FirstPacket;
 
-/// How much the proxy reads from a held client, in bytes.
-const HELD_BYTES_MAX: usize = 16 * 1024;
 /// How many sessions beyond the limit get an error. Further ones are reset without one.
 const TOLD_BEYOND_LIMIT: u64 = 256;
-/// How long to wait before trying again after a failed connection to a server.
-const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How long after the server's first answer a session settles. A login may keep its permit for that long.
 const SETTLING: Duration = Duration::from_millis(100);
 
@@ -69,8 +65,7 @@ struct ClientStartup {
 
 /// A server that answered a client's first packet.
 struct Connected {
-    target: Target,
-    permit: Permit,
+    admitted: Admitted,
     server: TcpStream,
     answer: Vec<u8>,
 }
@@ -136,65 +131,22 @@ impl ClientStartup {
         packet: &FirstPacket,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Connected>, Rejection> {
-        let deadline = Instant::now() + self.settings.hold_timeout(self.accepted.route);
+        let mut hold = Hold::begin(&self.accepted, &self.settings, packet)?;
         loop {
-            let Some((target, permit)) = self.hold(client, bytes, deadline).await? else { return Ok(None) };
-            match self.open(&target, packet, bytes).await {
-                Ok(Some((server, answer))) => {
-                    return Ok(Some(Connected { target, permit, server, answer }));
-                }
+            let Some(admitted) = hold.admitted(client, bytes).await? else { return Ok(None) };
+            match self.open(&admitted.target, packet, bytes).await {
+                Ok(Some((server, answer))) => return Ok(Some(Connected { admitted, server, answer })),
                 Ok(None) => {
-                    debug!(member = %target.member, "the server is not ready; the client keeps waiting")
+                    debug!(member = %admitted.target.member, "the server is not ready; the client keeps waiting")
                 }
                 Err(error) => {
                     self.accepted.counts().connect_failures.increment();
-                    debug!(member = %target.member, %error, "cannot connect; the client keeps waiting");
+                    debug!(member = %admitted.target.member, %error, "cannot connect; the client keeps waiting");
                 }
             }
-            self.shared().recheck(&target.member);
-            drop(permit);
-            sleep(RETRY_PAUSE).await;
-            if Instant::now() >= deadline {
-                return Err(Rejection::no_server(&self.reason()));
-            }
-        }
-    }
-
-    /// Waits until this client may connect, and returns to which server. `None` if the client left.
-    async fn hold(
-        &self,
-        client: &TcpStream,
-        bytes: &mut Vec<u8>,
-        deadline: Instant,
-    ) -> Result<Option<(Target, Permit)>, Rejection> {
-        let mut ticket = self.enqueue()?;
-        let mut waiting = None;
-        loop {
-            let permit = match ticket.try_permit() {
-                Some(permit) => Some(permit),
-                None => {
-                    waiting.get_or_insert_with(|| HeldGuard::new(self.accepted.counts()));
-                    tokio::select! {
-                        permit = ticket.permit() => permit,
-                        () = left(client, bytes) => return Ok(None),
-                        () = sleep_until(deadline) => return Err(Rejection::no_server(&self.reason())),
-                    }
-                }
-            };
-            let Some(permit) = permit else { return Err(Rejection::stopping()) };
-            let chosen = self.shared().targets.borrow().choose(self.accepted.route).cloned().ok();
-            if let Some(target) = chosen {
-                if waiting.is_some() {
-                    target.counters.iter().for_each(|counters| counters.waited.increment());
-                }
-                return Ok(Some((target, permit)));
-            }
-            // The route closed between the permit and the choice of a server.
-            drop(permit);
-            if Instant::now() >= deadline {
-                return Err(Rejection::no_server(&self.reason()));
-            }
-            ticket = self.enqueue()?;
+            self.shared().recheck(&admitted.target.member);
+            drop(admitted);
+            hold.retry().await?;
         }
     }
 
@@ -240,19 +192,6 @@ impl ClientStartup {
         self.accepted.counts().rejections(rejection.kind).increment();
         rejection.send(client, packet).await;
     }
-
-    fn enqueue(&self) -> Result<Ticket, Rejection> {
-        let gate = match self.accepted.route {
-            RouteKind::Write => &self.shared().write_gate,
-            RouteKind::Read => &self.shared().read_gate,
-        };
-        gate.enqueue().map_err(|_| Rejection::too_many_held(&self.reason()))
-    }
-
-    /// Why there is no server at the moment; `None` if there is one, which then did not accept the connection.
-    fn reason(&self) -> Option<Reason> {
-        self.shared().targets.borrow().choose(self.accepted.route).err().cloned()
-    }
 }
 
 impl Connected {
@@ -263,52 +202,15 @@ impl Connected {
         client: TcpStream,
         packet: &FirstPacket,
     ) -> std::io::Result<Session> {
-        let Self { target, permit, server, answer } = self;
+        let Self { admitted: Admitted { target, guard, permit }, server, answer } = self;
         let boundary = match packet {
             FirstPacket::StartupMessage(_) => Boundary::messages(),
             FirstPacket::SslRequest | FirstPacket::GssEncRequest => Boundary::negotiating(),
             FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::unknown(),
         };
         let sockets = [client.into_std()?, server.into_std()?];
-        let login = (permit, StdInstant::now() + SETTLING);
-        let relay = Relay::new(sockets, Arc::clone(&target.grant), (boundary, answer), login);
-        Ok(Session { accepted, target: target.add_session(), relay })
-    }
-}
-
-/// Waits until the client closes its connection. Appends what it sends meanwhile to `bytes`.
-async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
-    while bytes.len() < HELD_BYTES_MAX {
-        if client.readable().await.is_err() {
-            return;
-        }
-        match client.try_read_buf(bytes) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
-    }
-    std::future::pending().await
-}
-
-/// A client that waits: it counts among the held ones until this is dropped, which records how long it waited.
-struct HeldGuard<'a> {
-    counts: &'a RouteCounters,
-    since: Moment,
-}
-
-impl<'a> HeldGuard<'a> {
-    fn new(counts: &'a RouteCounters) -> Self {
-        counts.waited.increment();
-        counts.held.increment();
-        Self { counts, since: clock::now() }
-    }
-}
-
-impl Drop for HeldGuard<'_> {
-    fn drop(&mut self) {
-        self.counts.held.decrement();
-        self.counts.held_time.record(clock::now().since(self.since));
+        let login = Login::new(permit, Instant::now() + SETTLING);
+        let relay = Relay::new(sockets, target.grant, (boundary, answer), login);
+        Ok(Session { accepted, target: guard, relay })
     }
 }

@@ -15,6 +15,7 @@ use slab::Slab;
 use tracing::warn;
 
 use super::balance::RelayedSession;
+use super::turns::Turns;
 use super::{LISTENERS, LoopWaker, WAKE};
 use crate::admission::Grant;
 use crate::clock;
@@ -22,6 +23,12 @@ use crate::session::{End, Progress, Scratch, Side};
 
 /// How many events to take from epoll at once.
 const EVENTS: usize = 256;
+/// How many rounds a session may run at an event. That is enough for a session whose query and answer fit into the scratch
+/// buffer. Whoever has more to do waits for a turn.
+const EVENT_ROUNDS: usize = 1;
+/// How many rounds a turn has. The loop takes new events between two turns, so an interactive session waits for one turn of
+/// a bulk stream at most.
+const TURN_ROUNDS: usize = 8;
 /// How long a session with an expired grant waits for control to extend or revoke it. Control is due at the same moment.
 const GRANT_WAIT: Duration = Duration::from_secs(2);
 /// How often to check the grant meanwhile.
@@ -40,7 +47,7 @@ pub(super) struct EventLoop {
     /// Epoll filled the event buffer, so there may be more events.
     events_left: bool,
     /// Sessions that used up their rounds and have more to do.
-    unfinished: Vec<usize>,
+    unfinished: Turns,
     /// When sessions settle, in order. Some of them may have ended.
     settling: VecDeque<(Instant, usize)>,
     /// Sessions that have settled and may be transferred.
@@ -105,7 +112,7 @@ impl EventLoop {
             scratch: Scratch::default(),
             grants: Vec::new(),
             events_left: false,
-            unfinished: Vec::new(),
+            unfinished: Turns::default(),
             settling: VecDeque::new(),
             settled: Vec::new(),
             suspended: Vec::new(),
@@ -188,7 +195,7 @@ impl EventLoop {
             self.leaving.push(key);
         }
         // It checks the grant after it is watched, so that a revocation in between is not missed.
-        self.run(key);
+        self.run_now(key);
     }
 
     /// The sessions that have settled since the last call.
@@ -212,15 +219,22 @@ impl EventLoop {
         let (key, side) = session(token);
         if let Some(relayed) = self.sessions.get_mut(key) {
             relayed.session.relay.record_event(side, event);
-            self.run(key);
+            self.run_now(key);
+        }
+    }
+
+    /// Advances a session, unless it waits for its turn anyway.
+    fn run_now(&mut self, key: usize) {
+        if !self.unfinished.waits(key) {
+            self.run(key, EVENT_ROUNDS);
         }
     }
 
     /// Advances a session and acts on the result.
-    fn run(&mut self, key: usize) {
+    fn run(&mut self, key: usize, rounds: usize) {
         let Some(relayed) = self.sessions.get_mut(key) else { return };
         let (relay, scratch) = (&mut relayed.session.relay, &mut self.scratch);
-        match catch_unwind(AssertUnwindSafe(|| relay.advance(scratch))) {
+        match catch_unwind(AssertUnwindSafe(|| relay.advance(scratch, rounds))) {
             Ok(Progress::Blocked) if relay.grant().ends_when_idle() && relay.is_idle(clock::now()) => {
                 self.end(key, &End::Terminated);
             }
@@ -252,6 +266,7 @@ impl EventLoop {
 
     fn remove(&mut self, key: usize) -> Option<Box<RelayedSession>> {
         self.suspended.retain(|(_, known)| *known != key);
+        self.unfinished.remove(key);
         self.sessions.try_remove(key)
     }
 
@@ -288,8 +303,8 @@ impl EventLoop {
 
     /// Runs the sessions that have something to do without an event.
     fn run_pending(&mut self) {
-        for key in std::mem::take(&mut self.unfinished) {
-            self.run(key);
+        if let Some(key) = self.unfinished.next() {
+            self.run(key, TURN_ROUNDS);
         }
         if !self.settling.is_empty() {
             self.settle(Instant::now());
@@ -298,7 +313,7 @@ impl EventLoop {
             let Some(relayed) = self.sessions.get(key) else { continue };
             let (grant, now) = (relayed.session.relay.grant(), clock::now());
             if grant.allows(now) {
-                self.run(key);
+                self.run_now(key);
             } else if until <= Instant::now() && !grant.is_kept(now) {
                 self.end(key, &End::Terminated);
             } else {

@@ -9,6 +9,7 @@ mod accept;
 mod acceptors;
 mod balance;
 mod event_loop;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;

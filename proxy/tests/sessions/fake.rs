@@ -23,8 +23,12 @@ pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// A start-up packet of protocol 3.0 for the user `anna`.
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
-/// The fake server's answer to it: AuthenticationOk.
+/// One of the same length, for the user `otto`.
+pub(crate) const OTHER_STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0otto\0\0";
+/// The fake server's answer to either: AuthenticationOk.
 pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
+/// AuthenticationMD5Password: the server waits for the client.
+pub(crate) const PASSWORD_REQUEST: &[u8] = b"R\0\0\0\x0c\0\0\0\x05salt";
 
 /// A listening socket whose connections the test serves itself.
 pub(crate) struct FakeServer {

@@ -9,7 +9,10 @@ use pg_leader_proxy::session::SessionSettings;
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
-use crate::fake::{AUTH_OK, FakeServer, Rig, STARTUP, error, expect, rest, settings, with_hold_timeout};
+use crate::fake::{
+    AUTH_OK, BOUND, FakeServer, OTHER_STARTUP, PASSWORD_REQUEST, Rig, STARTUP, bounded, error, expect, rest,
+    settings, with_hold_timeout,
+};
 
 #[tokio::test]
 async fn clients_wait_for_a_leader_and_then_connect() {
@@ -65,4 +68,83 @@ async fn the_number_of_sessions_is_limited() {
     let mut second = rig.client().await;
     second.write_all(STARTUP).await.unwrap();
     assert_eq!(error(&rest(&mut second).await.0).0, "53300");
+}
+
+/// Many more than could be let in one after another if each kept its permit for a moment.
+const GIVEN_UP: u64 = 150;
+
+#[tokio::test]
+async fn clients_that_gave_up_but_left_their_sockets_open_keep_nobody_waiting() {
+    let server = FakeServer::start().await;
+    let limits = GateLimits { max_held: 1000, max_concurrent_logins: 1 };
+    let mut rig = Rig::start(with_hold_timeout(2 * BOUND), 1, limits).await;
+    let mut given_up = Vec::new();
+    for held in 1..=GIVEN_UP {
+        let mut client = rig.client().await;
+        client.write_all(STARTUP).await.unwrap();
+        rig.until("it is held", |counters| counters.route(RouteKind::Write).held.value() == held).await;
+        given_up.push(client);
+    }
+    let mut live = rig.client().await;
+    live.write_all(OTHER_STARTUP).await.unwrap();
+    rig.until("it is held", |counters| counters.route(RouteKind::Write).held.value() == GIVEN_UP + 1).await;
+    rig.make_leader(&server);
+    let mut served = Vec::new();
+    bounded(async {
+        for _ in 0..GIVEN_UP {
+            let mut waiting = server.accept().await;
+            expect(&mut waiting, STARTUP).await;
+            waiting.write_all(PASSWORD_REQUEST).await.unwrap();
+            served.push(waiting);
+        }
+        let mut last = server.accept().await;
+        expect(&mut last, OTHER_STARTUP).await;
+        last.write_all(PASSWORD_REQUEST).await.unwrap();
+        expect(&mut live, PASSWORD_REQUEST).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_login_counts_while_the_server_is_to_answer() {
+    let server = FakeServer::start().await;
+    let limits = GateLimits { max_held: 10, max_concurrent_logins: 1 };
+    let mut rig = Rig::start(settings(), 1, limits).await;
+    rig.make_leader(&server);
+    let mut first = rig.client().await;
+    first.write_all(STARTUP).await.unwrap();
+    let mut slow = server.accept().await;
+    expect(&mut slow, STARTUP).await;
+    let mut second = rig.client().await;
+    second.write_all(OTHER_STARTUP).await.unwrap();
+    rig.until("it is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
+    assert!(server.has_no_client().await);
+    slow.write_all(PASSWORD_REQUEST).await.unwrap();
+    let mut next = server.accept().await;
+    expect(&mut next, OTHER_STARTUP).await;
+}
+
+#[tokio::test]
+async fn a_client_whose_attempt_failed_stays_ahead_of_later_ones() {
+    let (going, next) = (FakeServer::start().await, FakeServer::start().await);
+    let limits = GateLimits { max_held: 10, max_concurrent_logins: 1 };
+    let mut rig = Rig::start(settings(), 1, limits).await;
+    let grant = rig.make_leader(&going);
+    let mut first = rig.client().await;
+    first.write_all(STARTUP).await.unwrap();
+    let mut attempt = going.accept().await;
+    expect(&mut attempt, STARTUP).await;
+    let mut second = rig.client().await;
+    second.write_all(OTHER_STARTUP).await.unwrap();
+    rig.until("the second waits", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
+    rig.end_epoch(&grant, pg_leader_proxy_core::Reason::NoLeader);
+    rig.until("both wait", |counters| counters.route(RouteKind::Write).held.value() == 2).await;
+    rig.make_leader(&next);
+    for packet in [STARTUP, OTHER_STARTUP] {
+        let mut served = next.accept().await;
+        expect(&mut served, packet).await;
+        served.write_all(AUTH_OK).await.unwrap();
+    }
+    expect(&mut first, AUTH_OK).await;
+    expect(&mut second, AUTH_OK).await;
 }

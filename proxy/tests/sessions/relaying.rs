@@ -39,19 +39,15 @@ async fn bytes_arrive_unchanged_and_in_order_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_session_that_never_pauses_does_not_starve_others() {
+async fn sessions_that_never_pause_do_not_starve_others() {
     let server = FakeServer::start().await;
     let mut rig = Rig::with_defaults().await;
     rig.make_leader(&server);
-    let (flooded, flooding) = rig.open_session(&server).await;
-    let [mut flooded, mut flooding] = [flooded, flooding].map(|stream| {
-        let stream = stream.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
-        stream
-    });
-    // Separate threads, so that neither end is ever late. They end with the connections.
-    let reading = std::thread::spawn(move || std::io::copy(&mut flooded, &mut std::io::sink()));
-    std::thread::spawn(move || std::io::copy(&mut std::io::repeat(b'x'), &mut flooding));
+    let mut reading = Vec::new();
+    for _ in 0..4 {
+        let (client, served) = rig.open_session(&server).await;
+        reading.extend(flood(client, served));
+    }
     let (mut client, mut served) = rig.open_session(&server).await;
     for _ in 0..1000 {
         client.write_all(b"question").await.unwrap();
@@ -59,7 +55,25 @@ async fn a_session_that_never_pauses_does_not_starve_others() {
         served.write_all(b"answer").await.unwrap();
         expect(&mut client, b"answer").await;
     }
-    assert!(!reading.is_finished(), "the busy session has ended");
+    assert!(reading.iter().all(|reading| !reading.is_finished()), "a busy session has ended");
+}
+
+/// Keeps both directions of a session full. The threads that read end with the session.
+fn flood(
+    client: tokio::net::TcpStream,
+    served: tokio::net::TcpStream,
+) -> [std::thread::JoinHandle<std::io::Result<u64>>; 2] {
+    let ends = [client, served].map(|stream| {
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
+    });
+    // Separate threads, so that neither end is ever late.
+    ends.map(|end| {
+        let mut writer = end.try_clone().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut std::io::repeat(b'x'), &mut writer));
+        std::thread::spawn(move || std::io::copy(&mut &end, &mut std::io::sink()))
+    })
 }
 
 #[tokio::test]

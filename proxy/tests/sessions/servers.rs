@@ -116,6 +116,63 @@ async fn new_readers_go_to_the_server_with_the_fewest_sessions() {
     }
 }
 
+#[tokio::test]
+async fn readers_that_connect_at_the_same_time_are_spread_over_the_servers() {
+    let servers = [FakeServer::start().await, FakeServer::start().await];
+    let mut rig = Rig::with_defaults().await;
+    rig.serve_reads(&[&servers[0], &servers[1]]);
+    let mut clients = Vec::new();
+    // As many as a gate that has just opened lets in before a server has answered.
+    for _ in &servers {
+        let mut client = bounded(TcpStream::connect(rig.read_addr)).await.unwrap();
+        client.write_all(STARTUP).await.unwrap();
+        clients.push(client);
+    }
+    for server in &servers {
+        expect(&mut server.accept().await, STARTUP).await;
+    }
+}
+
+#[tokio::test]
+async fn encrypted_sessions_of_a_client_address_stay_on_one_server_so_that_cancels_arrive() {
+    let servers = [FakeServer::start().await, FakeServer::start().await];
+    let mut rig = Rig::with_defaults().await;
+    rig.serve_reads(&[&servers[0], &servers[1]]);
+    let read_addr = rig.read_addr;
+    let connect = async |packet: &[u8]| {
+        let mut client = bounded(TcpStream::connect(read_addr)).await.unwrap();
+        client.write_all(packet).await.unwrap();
+        client
+    };
+    let serve = async |server: &FakeServer, packet: &[u8]| {
+        let mut served = server.accept().await;
+        expect(&mut served, packet).await;
+        served.write_all(b"S").await.unwrap();
+        served
+    };
+    // A plaintext session first, so that the other server would be the next to be chosen each time.
+    let _plaintext = connect(STARTUP).await;
+    let _served = servers[0].accept_session().await;
+    let mut sessions = Vec::new();
+    for packet in [SSL_REQUEST, b"\x16\x03\x01 hello", GSSENC_REQUEST] {
+        let client = connect(packet).await;
+        sessions.push((client, serve(&servers[1], packet).await));
+    }
+    let _plaintext = connect(STARTUP).await;
+    let _served = servers[0].accept_session().await;
+    sessions.clear();
+    rig.until("the encrypted ones have ended", |counters| counters.open_sessions() == 2).await;
+    let _third = connect(STARTUP).await;
+    let _served = servers[1].accept_session().await;
+    let _fourth = connect(STARTUP).await;
+    let _served = servers[1].accept_session().await;
+    let _without_a_session_there = connect(SSL_REQUEST).await;
+    let _served = serve(&servers[0], SSL_REQUEST).await;
+}
+
+const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
+
 fn cancel_request(key: usize) -> Vec<u8> {
     let length = u32::try_from(12 + key).unwrap();
     [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0, 0, 0, 9], &vec![7; key]].concat()

@@ -1,0 +1,187 @@
+//! Holding: a client waits until it may connect, for a bounded time.
+
+use std::time::Duration;
+
+use pg_leader_proxy_core::Moment;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use super::rejection::Rejection;
+use super::{AcceptedClient, SessionSettings, Shared};
+use crate::admission::{Permit, SessionGuard, Target, Targets, Ticket};
+use crate::clock;
+use crate::counters::RouteCounters;
+use crate::route::RouteKind;
+use crate::wire::FirstPacket;
+
+/// How much the proxy reads from a held client, in bytes.
+const HELD_BYTES_MAX: usize = 16 * 1024;
+/// How long to wait before trying again after a failed connection to a server.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// A client that waits for a server, and its place in the queue.
+pub(super) struct Hold<'a> {
+    accepted: &'a AcceptedClient,
+    expiry: Expiry<'a>,
+    encrypted: bool,
+    ticket: Ticket,
+}
+
+/// A client that may connect.
+pub(super) struct Admitted {
+    /// The server to connect to.
+    pub(super) target: Target,
+    /// Counts the session there, from this moment on.
+    pub(super) guard: SessionGuard,
+    pub(super) permit: Permit,
+}
+
+impl<'a> Hold<'a> {
+    /// Joins the end of the queue.
+    ///
+    /// # Errors
+    /// A [`Rejection`] if the queue is full.
+    pub(super) fn begin(
+        accepted: &'a AcceptedClient,
+        settings: &'a SessionSettings,
+        packet: &FirstPacket,
+    ) -> Result<Self, Rejection> {
+        let (shared, route) = (&*accepted.shared, accepted.route);
+        let expiry = Expiry { shared, route, settings, began: clock::now() };
+        let gate = match route {
+            RouteKind::Write => &shared.write_gate,
+            RouteKind::Read => &shared.read_gate,
+        };
+        let ticket = gate.enqueue().map_err(|_| Rejection::too_many_held(&expiry.reason()))?;
+        Ok(Self { accepted, expiry, encrypted: packet.asks_for_encryption(), ticket })
+    }
+
+    /// Waits until this client may connect. Appends what it sends meanwhile to `bytes`. `None` if it left.
+    ///
+    /// # Errors
+    /// A [`Rejection`] if that takes too long, or the proxy is shutting down.
+    pub(super) async fn admitted(
+        &mut self,
+        client: &TcpStream,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<Admitted>, Rejection> {
+        let Self { accepted, expiry, encrypted, ticket } = self;
+        let encrypted_from = encrypted.then(|| accepted.peer.ip());
+        let mut waiting = None;
+        loop {
+            let permit = match ticket.try_permit() {
+                Some(permit) => Some(permit),
+                None => {
+                    waiting.get_or_insert_with(|| HeldGuard::new(accepted.counts()));
+                    tokio::select! {
+                        permit = ticket.permit() => permit,
+                        () = left(client, bytes) => return Ok(None),
+                        () = expiry.passed() => return Err(Rejection::no_server(&expiry.reason())),
+                    }
+                }
+            };
+            let Some(permit) = permit else { return Err(Rejection::stopping()) };
+            let reserved = expiry.shared.targets.borrow().reserve(expiry.route, encrypted_from);
+            if let Ok((target, guard)) = reserved {
+                if waiting.is_some() {
+                    target.counters.iter().for_each(|counters| counters.waited.increment());
+                }
+                return Ok(Some(Admitted { target, guard, permit }));
+            }
+            // The route closed between the permit and the choice of a server.
+            drop(permit);
+            if expiry.has_passed() {
+                return Err(Rejection::no_server(&expiry.reason()));
+            }
+            ticket.rejoin();
+        }
+    }
+
+    /// Goes back to the same place in the queue after a failed attempt to connect.
+    ///
+    /// # Errors
+    /// A [`Rejection`] if it has taken too long.
+    pub(super) async fn retry(&mut self) -> Result<(), Rejection> {
+        sleep(RETRY_PAUSE).await;
+        if self.expiry.has_passed() {
+            return Err(Rejection::no_server(&self.expiry.reason()));
+        }
+        self.ticket.rejoin();
+        Ok(())
+    }
+}
+
+/// How long a client waits at most.
+struct Expiry<'a> {
+    shared: &'a Shared,
+    route: RouteKind,
+    settings: &'a SessionSettings,
+    began: Moment,
+}
+
+impl Expiry<'_> {
+    fn moment(&self, _targets: &Targets) -> Moment {
+        self.began + self.settings.hold_timeout(self.route)
+    }
+
+    fn has_passed(&self) -> bool {
+        self.moment(&self.shared.targets.borrow()) <= clock::now()
+    }
+
+    /// Waits until the moment has passed, which may move meanwhile.
+    async fn passed(&self) {
+        let mut targets = self.shared.targets.clone();
+        loop {
+            let left = self.moment(&targets.borrow_and_update()).since(clock::now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(left) => {}
+                Ok(()) = targets.changed() => {}
+            }
+        }
+    }
+
+    /// Why there is no server at the moment; `None` if there is one, which then did not accept the connection.
+    fn reason(&self) -> Option<pg_leader_proxy_core::Reason> {
+        self.shared.targets.borrow().waits(self.route).cloned()
+    }
+}
+
+/// Waits until the client closes its connection. Appends what it sends meanwhile to `bytes`.
+async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
+    while bytes.len() < HELD_BYTES_MAX {
+        if client.readable().await.is_err() {
+            return;
+        }
+        match client.try_read_buf(bytes) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+    std::future::pending().await
+}
+
+/// A client that waits: it counts among the held ones until this is dropped, which records how long it waited.
+struct HeldGuard<'a> {
+    counts: &'a RouteCounters,
+    since: Moment,
+}
+
+impl<'a> HeldGuard<'a> {
+    fn new(counts: &'a RouteCounters) -> Self {
+        counts.waited.increment();
+        counts.held.increment();
+        Self { counts, since: clock::now() }
+    }
+}
+
+impl Drop for HeldGuard<'_> {
+    fn drop(&mut self) {
+        self.counts.held.decrement();
+        self.counts.held_time.record(clock::now().since(self.since));
+    }
+}
