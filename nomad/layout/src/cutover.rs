@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::gate;
 use crate::jobs::ROLLBACK;
@@ -79,8 +80,8 @@ pub fn roll_back(layout: &Layout) -> Result<()> {
 /// Stops one, starts the other while clients write, and undoes it when the other does not serve.
 fn swap(layout: &Layout, (from, to): (&str, &str), start: impl Fn(&Layout) -> Result<()>) -> Result<()> {
     let port = layout.site.write_port;
-    let running = !layout.shell.dry_run && layout.nomad.job(from)?.is_some();
-    let writers = if running { Some(Writers::start(layout, port)?) } else { None };
+    let before = if layout.shell.dry_run { None } else { layout.nomad.job(from)? };
+    let writers = if before.is_some() { Some(Writers::start(layout, port)?) } else { None };
     if let Some(writers) = &writers {
         writers
             .wait_for(100, UP)
@@ -101,7 +102,12 @@ fn swap(layout: &Layout, (from, to): (&str, &str), start: impl Fn(&Layout) -> Re
         },
         Err(error) => {
             layout.shell.say(&format!("  {to} does not serve: {error:#}"));
-            undo(layout, (from, to))?;
+            let Some(before) = before else {
+                return Err(
+                    error.context(format!("{to} was not taken, and there was no {from} to go back to"))
+                );
+            };
+            undo(layout, (from, to), &before)?;
             if let Some(writers) = writers {
                 writers
                     .wait_for(100, UP)
@@ -115,28 +121,17 @@ fn swap(layout: &Layout, (from, to): (&str, &str), start: impl Fn(&Layout) -> Re
 }
 
 fn told(layout: &Layout, writers: Writers, name: &str) -> Result<Report> {
-    let report = writers.stop()?;
+    let report = writers.stop(layout)?;
     report.tell(layout, name)?;
     Ok(report)
 }
 
-fn undo(layout: &Layout, (from, to): (&str, &str)) -> Result<()> {
+/// The one that was stopped runs again as it was: it need not be the one of this folder.
+fn undo(layout: &Layout, (from, to): (&str, &str), before: &Value) -> Result<()> {
     layout.stop_job(to)?;
     gate::silent(layout, layout.site.write_port, FREED).pass(layout)?;
-    if from == PROXY {
-        layout.run_job(PROXY, &[])?
-    } else {
-        restart_haproxy(layout)?
-    }
+    layout.nomad.run_again(before)?;
     gate::job(layout, from, 2, SETTLED)
         .pass(layout)
         .with_context(|| format!("NEITHER serves: run {from} by hand"))
-}
-
-/// The one that was stopped, as it was: it need not be the one of this folder.
-fn restart_haproxy(layout: &Layout) -> Result<()> {
-    let versions = layout.nomad.api(&format!("/v1/job/{HAPROXY}/versions"))?;
-    let stopped = versions["Versions"][0]["Version"].as_u64();
-    ensure!(stopped.is_some(), "Nomad has forgotten {HAPROXY}: run it from its file");
-    layout.shell.act(&["nomad", "job", "start", HAPROXY]).map(drop)
 }

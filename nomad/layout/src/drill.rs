@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::cutover::{HAPROXY, PROXY};
 use crate::gate;
 use crate::http;
 use crate::layout::Layout;
@@ -82,7 +83,7 @@ fn under_writers(layout: &Layout, name: &str, longest: Duration, act: Act<'_>) -
     let acted = act(layout);
     let serves = writers.wait_for(50, longest + Duration::from_secs(30));
     let healed = gates(layout, SETTLED);
-    let report = writers.stop()?;
+    let report = writers.stop(layout)?;
     report.tell(layout, name)?;
     acted?;
     serves?;
@@ -93,7 +94,16 @@ fn under_writers(layout: &Layout, name: &str, longest: Duration, act: Act<'_>) -
 fn gates(layout: &Layout, within: Duration) -> Result<()> {
     gate::etcd(layout, within).pass(layout)?;
     gate::database(layout, within).pass(layout)?;
-    gate::proxy(layout, layout.site.write_port, within).pass(layout)
+    serves(layout, within)
+}
+
+/// HAProxy may be drilled too, before it is replaced.
+fn serves(layout: &Layout, within: Duration) -> Result<()> {
+    if layout.shell.dry_run || layout.nomad.job(PROXY)?.is_some() {
+        gate::proxy(layout, layout.site.write_port, within).pass(layout)
+    } else {
+        gate::job(layout, HAPROXY, 2, within).pass(layout)
+    }
 }
 
 fn ttl(layout: &Layout) -> Result<u64> {

@@ -90,6 +90,15 @@ impl Layout {
         Ok(sql::login(user, &password, database, addresses))
     }
 
+    /// The login of the owner of the candles at the leader itself, past proxy and HAProxy.
+    ///
+    /// # Errors
+    /// When there is not exactly one leader, or the variable cannot be read.
+    pub fn at_the_leader(&self) -> Result<Config> {
+        let (leader, _) = self.leader_and_replica()?;
+        self.login("vietmarket", "vietmarket", &[(self.address_of(leader)?, 5432)])
+    }
+
     /// The addresses of the database nodes.
     pub fn database_addresses(&self) -> impl Iterator<Item = &str> {
         self.site.db_nodes.iter().map(|node| node.address.as_str())

@@ -162,13 +162,30 @@ impl Nomad {
         if self.shell.dry_run {
             return Ok(());
         }
-        let file = self.shell.look(&["mktemp", "--suffix=.json"])?.trim().to_owned();
         let specification = serde_json::json!({ "Path": path, "Items": items });
-        let put = std::fs::write(&file, specification.to_string()).map_err(Into::into).and_then(|()| {
+        self.with_file(&specification, |file| {
             self.shell.look(&["nomad", "var", "put", "-force", "-out=none", &format!("@{file}")]).map(drop)
-        });
+        })
+    }
+
+    /// Runs a job again as [`Nomad::job`] told it. `nomad job start` would ask for the values of its variables.
+    ///
+    /// # Errors
+    /// When Nomad refuses.
+    pub fn run_again(&self, job: &Value) -> Result<()> {
+        let mut job = job.clone();
+        job["Stop"] = Value::Bool(false);
+        self.with_file(&job, |file| {
+            self.shell.act(&["nomad", "job", "run", "-detach", "-json", file]).map(drop)
+        })
+    }
+
+    /// A file that others cannot read, for as long as `read` takes.
+    fn with_file(&self, content: &Value, read: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+        let file = self.shell.look(&["mktemp", "--suffix=.json"])?.trim().to_owned();
+        let done = std::fs::write(&file, content.to_string()).map_err(Into::into).and_then(|()| read(&file));
         std::fs::remove_file(&file)?;
-        put
+        done
     }
 
     /// One item that has to be there.

@@ -27,7 +27,6 @@ const TABLE: &str = "layout_writes";
 pub struct Writers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<Result<Noticed>>>,
-    login: Config,
 }
 
 #[derive(Debug, Default)]
@@ -122,13 +121,12 @@ impl Writers {
     /// Makes the table and starts one writer for each node: it names that node first and the other one after it.
     ///
     /// # Errors
-    /// When the first write does not go through.
+    /// When the table cannot be made.
     pub fn start(layout: &Layout, port: u16) -> Result<Self> {
         let addresses: Vec<_> = layout.database_addresses().map(|address| (address, port)).collect();
-        let login = layout.login("vietmarket", "vietmarket", &addresses)?;
         // Without a key: a row that is there twice is to be seen.
         sql::column(
-            &login,
+            &layout.at_the_leader()?,
             &format!("DROP TABLE IF EXISTS {TABLE}; CREATE TABLE {TABLE} (id bigint NOT NULL)"),
         )
         .context("making the table of the writers")?;
@@ -141,7 +139,7 @@ impl Writers {
             let name = format!("through {} first", node.node);
             threads.push(std::thread::spawn(move || write(&login, &shared, name)));
         }
-        Ok(Self { shared, threads, login })
+        Ok(Self { shared, threads })
     }
 
     /// Waits for so many more acknowledged writes.
@@ -165,13 +163,14 @@ impl Writers {
     ///
     /// # Errors
     /// When the rows cannot be read.
-    pub fn stop(mut self) -> Result<Report> {
+    pub fn stop(mut self, layout: &Layout) -> Result<Report> {
+        let login = layout.at_the_leader()?;
         let noticed = self.end()?;
         let acknowledged = self.shared.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let found = sql::column(&self.login, &format!("SELECT id FROM {TABLE}"))?;
+        let found = sql::column(&login, &format!("SELECT id FROM {TABLE}"))?;
         let rows = found.len();
         let found: BTreeSet<i64> = found.iter().filter_map(|id| id.parse().ok()).collect();
-        sql::column(&self.login, &format!("DROP TABLE {TABLE}"))?;
+        sql::column(&login, &format!("DROP TABLE {TABLE}"))?;
         let mut errors = BTreeMap::new();
         for (kind, count) in noticed.iter().flat_map(|writer| &writer.errors) {
             *errors.entry(kind.clone()).or_default() += count;

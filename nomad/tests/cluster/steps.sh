@@ -60,12 +60,16 @@ put_variables() {
 
 ### The database's part
 
-# The proxy runs; HAProxy takes its place, and twice the proxy takes it back.
+# The proxy runs; HAProxy takes its place, and the proxy takes it back.
 step_cutover() {
   layout rollback
-  layout cutover --rehearse
   layout cutover
+}
+
+# The proxy beside HAProxy, on other ports; and once more back and forth.
+step_rehearsal() {
   layout rollback
+  layout cutover --rehearse
   layout cutover
 }
 
@@ -85,18 +89,34 @@ step_backup() {
   layout validate database --require none
 }
 
+# The same changes under HAProxy: it asks Patroni, or only connects. What is lost there is a row of the table, not a fault.
+step_haproxy() {
+  local check
+  for check in rest tcp; do
+    echo "haproxy_check = \"$check\"" >"$scratch/haproxy.vars.hcl"
+    layout --var-file "$scratch/haproxy.vars.hcl" rollback
+    candles "HAProxy, $check check: candles" "$((${CANDLES:-1000000} / 5))" 'layout drill switchover || true; layout drill kill-leader || true' || true
+    layout cutover
+  done
+}
+
 # Candles through a switchover, the leader's death and a cut-over, with the History API on a third host.
 step_history() {
-  local password beside=(nsenter --net=/run/netns/layout-4)
+  candles "candles: switchover, kill-leader, cut-over and back" "${CANDLES:-1000000}" \
+    'layout drill switchover; layout drill kill-leader; layout rollback; layout cutover'
+}
+
+candles() { # NAME COUNT COMMANDS
+  local password api status=0 beside=(nsenter --net=/run/netns/layout-4)
   password=$(nomad var get -out=json nomad/jobs/timescaledb-ha | jq -er .Items.vietmarket_password)
   export API_KEY=key-of-the-history-api
   "${beside[@]}" env PORT=8787 \
     PG_URL="postgres://vietmarket:$password@10.77.0.11:5433,10.77.0.12:5433/vietmarket?connect_timeout=5" \
     "$target/debug/history-api-example" >"$scratch/history-api.log" 2>&1 </dev/null &
-  # shellcheck disable=SC2016 # the inner shell expands
-  layout candles "candles: switchover, kill-leader, cut-over and back" --count "${CANDLES:-1000000}" --rate "${RATE:-4000}" -- \
-    bash -euc '. "$here/steps.sh"; layout drill switchover; layout drill kill-leader; layout rollback; layout cutover'
-  kill "$!"
+  api=$!
+  layout candles "$1" --count "$2" --rate "${RATE:-4000}" -- bash -euc ". '$here/steps.sh'; $3" || status=1
+  kill "$api"
+  return "$status"
 }
 
 ### Stack B's, with stand-ins

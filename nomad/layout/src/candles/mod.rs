@@ -76,8 +76,7 @@ pub fn run(layout: &Layout, name: &str, options: &Options) -> Result<()> {
     }
     let addresses: Vec<_> =
         layout.database_addresses().map(|address| (address, layout.site.write_port)).collect();
-    let login = layout.login("vietmarket", "vietmarket", &addresses)?;
-    clear(&login)?;
+    clear(&layout.at_the_leader()?)?;
     let shared = Arc::new(Shared::default());
     let mut ingesters = Vec::new();
     for place in 0..addresses.len() {
@@ -101,6 +100,7 @@ pub fn run(layout: &Layout, name: &str, options: &Options) -> Result<()> {
         ingested.push(ingester.join().map_err(|_| anyhow::anyhow!("an ingester has panicked"))??);
     }
     let seen = reader.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))??;
+    let login = layout.at_the_leader()?;
     let checked = tell(layout, name, &login, &ingested, &seen);
     clear(&login)?;
     acted?;
