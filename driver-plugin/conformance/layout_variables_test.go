@@ -125,6 +125,33 @@ func secretTemplates(t testing.TB) map[string]*api.Template {
 	return all
 }
 
+// A script is a template only because Nomad has no other way to put a file into a task: what it holds must survive.
+func TestEachScriptIsRenderedAsItIs(t *testing.T) {
+	scripts := 0
+	for _, name := range layoutFiles(t) {
+		for _, group := range mustParseLayout(t, name).TaskGroups {
+			for _, task := range group.Tasks {
+				for _, source := range task.Templates {
+					source.Canonicalize()
+					if *source.LeftDelim == "{{" {
+						continue
+					}
+					scripts++
+					rendered, err := render(source, nil)
+					if err != nil {
+						t.Errorf("%s %s %s: %v", name, task.Name, *source.DestPath, err)
+					} else if rendered != *source.EmbeddedTmpl {
+						t.Errorf("%s %s %s is not rendered as it is", name, task.Name, *source.DestPath)
+					}
+				}
+			}
+		}
+	}
+	if scripts < 15 {
+		t.Errorf("only %d scripts were found", scripts)
+	}
+}
+
 func TestEachSecretComesFromAVariable(t *testing.T) {
 	variables := variableFiles(t)
 	// Characters that quoting has to survive on the way through the template and Nomad's reading of it.

@@ -268,8 +268,8 @@ job "timescaledb-ha" {
       template {
         destination     = "local/ready.sh"
         data            = file("ready.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
 
       dynamic "config" {
@@ -319,14 +319,14 @@ job "timescaledb-ha" {
       template {
         destination     = "local/bootstrap.sh"
         data            = file("bootstrap.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination     = "local/roles.sql"
         data            = file("roles.sql")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       # Patroni removes its own names from the environment before it starts anything, so bootstrap.sh's have others.
       template {

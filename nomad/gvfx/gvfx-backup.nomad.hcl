@@ -120,8 +120,8 @@ job "gvfx-backup" {
       template {
         destination     = "local/backup.sh"
         data            = file("backup.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/dump.env"
@@ -161,8 +161,8 @@ job "gvfx-backup" {
       template {
         destination     = "local/buckets.sh"
         data            = file("buckets.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/store.env"

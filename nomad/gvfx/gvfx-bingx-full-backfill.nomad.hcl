@@ -175,8 +175,8 @@ job "gvfx-bingx-full-backfill" {
       template {
         destination     = "local/worker-egress-firewall.sh"
         data            = file("worker-egress-firewall.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image      = var.gvfx_tailscale_image
@@ -204,8 +204,8 @@ job "gvfx-bingx-full-backfill" {
       template {
         destination     = "local/worker-egress-guard.sh"
         data            = file("worker-egress-guard.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/guard.env"
@@ -241,8 +241,8 @@ job "gvfx-bingx-full-backfill" {
       template {
         destination     = "local/worker-egress-guard.sh"
         data            = file("worker-egress-guard.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/guard.env"

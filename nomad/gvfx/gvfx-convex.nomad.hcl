@@ -229,8 +229,8 @@ job "gvfx-convex" {
       template {
         destination     = "local/sentinel.sh"
         data            = file("sentinel.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image   = var.gvfx_postgres_image
@@ -261,8 +261,8 @@ job "gvfx-convex" {
       template {
         destination     = "local/convex-complete.sh"
         data            = file("convex-complete.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image   = var.gvfx_postgres_image
@@ -289,8 +289,8 @@ job "gvfx-convex" {
       template {
         destination     = "local/buckets.sh"
         data            = file("buckets.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/store.env"

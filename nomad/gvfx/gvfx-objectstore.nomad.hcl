@@ -166,8 +166,8 @@ job "gvfx-objectstore" {
       template {
         destination     = "local/sentinel.sh"
         data            = file("sentinel.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image   = var.gvfx_postgres_image
@@ -223,8 +223,8 @@ job "gvfx-objectstore" {
       template {
         destination     = "local/buckets.sh"
         data            = file("buckets.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/store.env"

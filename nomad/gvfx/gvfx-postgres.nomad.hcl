@@ -134,8 +134,8 @@ job "gvfx-postgres" {
       template {
         destination     = "local/sentinel.sh"
         data            = file("sentinel.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image   = var.gvfx_postgres_image

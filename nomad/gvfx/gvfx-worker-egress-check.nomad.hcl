@@ -166,8 +166,8 @@ job "gvfx-worker-egress-check" {
       template {
         destination     = "local/worker-egress-firewall.sh"
         data            = file("worker-egress-firewall.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image      = var.gvfx_tailscale_image
@@ -191,8 +191,8 @@ job "gvfx-worker-egress-check" {
       template {
         destination     = "local/worker-egress-guard.sh"
         data            = file("worker-egress-guard.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/guard.env"

@@ -193,8 +193,8 @@ job "gvfx-worker" {
       template {
         destination     = "local/worker-egress-firewall.sh"
         data            = file("worker-egress-firewall.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       config {
         image      = var.gvfx_tailscale_image
@@ -222,8 +222,8 @@ job "gvfx-worker" {
       template {
         destination     = "local/worker-egress-guard.sh"
         data            = file("worker-egress-guard.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/guard.env"
@@ -260,8 +260,8 @@ job "gvfx-worker" {
       template {
         destination     = "local/worker-egress-guard.sh"
         data            = file("worker-egress-guard.sh")
-        left_delimiter  = "[["
-        right_delimiter = "]]"
+        left_delimiter  = "<|"
+        right_delimiter = "|>"
       }
       template {
         destination          = "${NOMAD_SECRETS_DIR}/guard.env"
