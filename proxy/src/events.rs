@@ -20,7 +20,7 @@ pub struct EventRecord {
     /// The message, for people.
     pub message: String,
     /// The facts of the message that apply: `member`, `timeline`, `epoch`, `terminated` and `held` (counts),
-    /// `write_downtime_ms` (how long nothing was forwarded), `reason` (the code of a [`core::Reason`]), `alarm` (the code
+    /// `write_downtime_ms` (how long new sessions waited for a leader), `reason` (the code of a [`core::Reason`]), `alarm` (the code
     /// of a [`core::Alarm`]) and `primaries`.
     pub annotations: BTreeMap<String, String>,
 }

@@ -35,7 +35,7 @@ pub struct LeaderEvent {
     pub change: LeaderChange,
     /// How many sessions and clients were affected since then.
     pub impact: Impact,
-    /// How long nothing was forwarded since then.
+    /// How long new sessions waited for a leader since then.
     pub downtime: Duration,
     /// Why forwarding first stopped since then; `None` when it never stopped.
     pub cause: Option<Reason>,

@@ -10,6 +10,7 @@ use crate::moment::Moment;
 use crate::observation::{Observation, Role};
 use crate::reason::Reason;
 use crate::routing::WriteRoute;
+use crate::waiting::Waiting;
 
 /// How many finished reports are kept; the oldest is dropped for a new one.
 const MAX_REPORTS: usize = 32;
@@ -23,6 +24,8 @@ pub enum FailoverStep {
     KeyDeleted,
     /// This member took the leader key.
     KeyPut(MemberName),
+    /// New sessions began to wait, while the open ones went on.
+    Waiting,
     /// Forwarding stopped and the open sessions were terminated.
     Terminated,
     /// This member reported that it has left recovery.
@@ -59,9 +62,14 @@ impl FailoverReport {
         self.when(|step| matches!(step, FailoverStep::Routed(_)))
     }
 
-    /// How long nothing was forwarded; `None` until forwarding resumed.
+    /// When new sessions began to wait: before forwarding stopped, or when it did.
+    pub fn waiting(&self) -> Option<Moment> {
+        self.when(|step| *step == FailoverStep::Waiting).or_else(|| self.terminated())
+    }
+
+    /// How long new sessions waited for a leader; `None` until forwarding resumed.
     pub fn downtime(&self) -> Option<Duration> {
-        Some(self.routed()?.since(self.terminated()?))
+        Some(self.routed()?.since(self.waiting()?))
     }
 
     fn when(&self, matches: impl Fn(&FailoverStep) -> bool) -> Option<Moment> {
@@ -80,6 +88,7 @@ impl FailoverReport {
 #[derive(Clone, Debug, Default)]
 pub struct FailoverLog {
     announced: Option<Moment>,
+    waiting: Waiting,
     open: Option<FailoverReport>,
     finished: VecDeque<FailoverReport>,
 }
@@ -106,6 +115,7 @@ impl FailoverLog {
         {
             self.begin(lost, after, now);
         }
+        self.waiting.observe(after, now);
         let Some(report) = &mut self.open else { return };
         match observation {
             Some(Observation::LeaderKey { key: None, .. }) => report.add(now, FailoverStep::KeyDeleted),
@@ -141,6 +151,9 @@ impl FailoverLog {
         };
         if let Some(announced) = self.announced {
             report.add(announced, FailoverStep::Announced);
+        }
+        if let Some(waiting) = self.waiting.since() {
+            report.add(waiting, FailoverStep::Waiting);
         }
         self.open = Some(report);
     }

@@ -44,6 +44,7 @@ mod replicas;
 mod router;
 mod routing;
 mod urgency;
+mod waiting;
 
 pub use admission::Admission;
 pub use alarm::{AddressLeadsTo, Alarm};

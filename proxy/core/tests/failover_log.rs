@@ -4,6 +4,8 @@
 
 mod script;
 
+use std::time::Duration;
+
 use pg_leader_proxy_core::{FailoverReport, FailoverStep, MemberName, Timeline};
 use script::{Player, at_ms, parse, play};
 
@@ -57,6 +59,7 @@ fn the_death_of_a_leader_is_reported_from_the_loss_of_its_key_to_its_successor()
          26s   probe b primary 2",
     );
     let steps = vec![
+        (at_ms(5_500), FailoverStep::Waiting),
         (at_ms(25_000), FailoverStep::KeyDeleted),
         (at_ms(25_000), FailoverStep::Terminated),
         (at_ms(25_100), FailoverStep::KeyPut(b())),
@@ -66,6 +69,44 @@ fn the_death_of_a_leader_is_reported_from_the_loss_of_its_key_to_its_successor()
     assert_eq!(report.steps, steps);
     assert_eq!((report.terminated(), report.routed()), (Some(at_ms(25_000)), Some(at_ms(26_000))));
     assert_eq!(report.cause.code(), "no_leader");
+}
+
+#[test]
+fn the_downtime_counts_from_when_new_sessions_began_to_wait() {
+    let report = only_report(
+        "2s    probe a primary 1
+         7.5s  tick
+         25s   key vacant
+         25.1s key b 20 lease 30s
+         26s   probe b primary 2",
+    );
+    let steps: Vec<_> = report.steps.iter().map(|(at, step)| (*at, step.clone())).collect();
+    assert_eq!(
+        steps,
+        [
+            (at_ms(7_000), FailoverStep::Waiting),
+            (at_ms(25_000), FailoverStep::KeyDeleted),
+            (at_ms(25_000), FailoverStep::Terminated),
+            (at_ms(25_100), FailoverStep::KeyPut(b())),
+            (at_ms(26_000), FailoverStep::LeftRecovery(b())),
+            (at_ms(26_000), FailoverStep::Routed(b())),
+        ]
+    );
+    assert_eq!(report.downtime(), Some(Duration::from_secs(19)));
+}
+
+#[test]
+fn a_wait_that_ended_before_the_change_does_not_count() {
+    let report = only_report(
+        "2s    probe a primary 1
+         7.5s  tick
+         8s    probe a primary 1
+         8.1s  key vacant
+         8.2s  key b 20 lease 30s
+         8.3s  probe b primary 2",
+    );
+    assert!(report.steps.iter().all(|(_, step)| *step != FailoverStep::Waiting), "{report:?}");
+    assert_eq!(report.downtime(), Some(Duration::from_millis(200)));
 }
 
 #[test]

@@ -104,6 +104,21 @@ fn a_failover_is_reported_once_after_its_waiting_clients_were_served() {
 }
 
 #[test]
+fn the_downtime_counts_from_when_new_sessions_began_to_wait() {
+    let events = after_first_leader(
+        "2s     probe a primary 4
+         7.5s   tick
+         9s     key vacant
+         9.2s   key b 20 lease 1000s
+         9.5s   probe b primary 5
+         12s    tick",
+    );
+    let message = "leader is now b (timeline 5): 12 sessions terminated, 7 clients held 2.5 s; cause: no member holds \
+                   the leader key";
+    assert_eq!(events, [event_at(10_500, message)]);
+}
+
+#[test]
 fn a_long_outage_is_reported_while_it_lasts_and_when_it_ends() {
     let events = after_first_leader(
         "2s     key vacant

@@ -71,6 +71,7 @@ fn reported(at: Moment, step: &FailoverStep) -> Step<'_> {
     match step {
         FailoverStep::Announced => of(StepKind::SwitchoverRequested, "a switchover was requested"),
         FailoverStep::KeyDeleted => of(StepKind::LeaderKeyDeleted, "the leader key was deleted"),
+        FailoverStep::Waiting => of(StepKind::NewSessionsWaited, "new sessions began to wait"),
         FailoverStep::Terminated => {
             of(StepKind::ForwardingStopped, "forwarding stopped, the sessions were terminated")
         }

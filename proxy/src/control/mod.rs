@@ -132,7 +132,7 @@ impl Control {
         self.outputs.move_ends(&self.router);
     }
 
-    /// Counts how long nothing was forwarded, once it is again.
+    /// Counts how long new sessions waited for a leader, once there is one.
     fn count_downtime(&self, before: &WriteRoute, after: &WriteRoute) {
         let epoch = |route: &WriteRoute| route.leader().map(Leader::epoch);
         if epoch(after).is_none() || epoch(before) == epoch(after) {

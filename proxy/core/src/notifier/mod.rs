@@ -14,6 +14,7 @@ use crate::leadership::Leader;
 use crate::moment::Moment;
 use crate::reason::Reason;
 use crate::routing::{Routing, WriteRoute};
+use crate::waiting::Waiting;
 
 use alarms::AlarmHistories;
 
@@ -90,8 +91,9 @@ struct RouteHistory {
     state: RouteState,
     /// The leader of the last leader event.
     reported: Option<LeaderIdentity>,
-    /// Since then: how long nothing was forwarded, without the present outage.
+    /// Since then: how long new sessions waited for a leader, without the present outage.
     downtime: Duration,
+    waiting: Waiting,
     /// Since then: why forwarding first stopped.
     cause: Option<Reason>,
     /// Since then: when the first new epoch began.
@@ -108,6 +110,7 @@ impl RouteHistory {
             state: RouteState::Holding(Reason::Starting, started),
             reported: None,
             downtime: Duration::ZERO,
+            waiting: Waiting::NONE,
             cause: None,
             first_change: None,
             fenced: false,
@@ -117,14 +120,17 @@ impl RouteHistory {
     }
 
     fn observe(&mut self, route: &WriteRoute, now: Moment) {
+        let waited = self.waiting.lasting(now);
+        self.waiting.observe(route, now);
         self.state = match (&self.state, route) {
             (RouteState::Leader(known, _), WriteRoute::Forward(leader)) if known.epoch == leader.epoch() => {
                 return;
             }
             (state, WriteRoute::Forward(leader)) => {
-                if let RouteState::Holding(_, since) = state {
-                    self.downtime += now.since(*since);
-                }
+                self.downtime += match state {
+                    RouteState::Holding(_, since) => now.since(*since),
+                    RouteState::Leader(..) => waited,
+                };
                 self.first_change.get_or_insert(now);
                 RouteState::Leader(LeaderIdentity::of(leader), now)
             }
@@ -132,6 +138,7 @@ impl RouteHistory {
                 RouteState::Holding(reason.clone(), *since)
             }
             (RouteState::Leader(..), WriteRoute::Hold(reason)) => {
+                self.downtime += waited;
                 self.cause.get_or_insert_with(|| reason.clone());
                 RouteState::Holding(reason.clone(), now)
             }

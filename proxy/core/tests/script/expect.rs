@@ -179,13 +179,14 @@ impl Reader {
     }
 }
 
-/// `report announced 1s, key deleted 2s, key put b 3s, terminated 2s, left recovery b 4s, routed b 4s`
+/// `report announced 1s, waiting 1.5s, key deleted 2s, key put b 3s, terminated 2s, left recovery b 4s, routed b 4s`
 fn report(text: &str) -> Result<Expectation, String> {
     let mut steps = Vec::new();
     for part in text.split(',') {
         let mut words = Words::of(part);
         let step = match words.next("a step of a report")? {
             "announced" => FailoverStep::Announced,
+            "waiting" => FailoverStep::Waiting,
             "terminated" => FailoverStep::Terminated,
             "key" if words.accept("deleted") => FailoverStep::KeyDeleted,
             "key" if words.accept("put") => FailoverStep::KeyPut(words.member("by whom")?),
@@ -316,5 +317,6 @@ fn report_step(step: &FailoverStep) -> String {
         FailoverStep::Terminated => "terminated".to_owned(),
         FailoverStep::LeftRecovery(member) => format!("left recovery {member}"),
         FailoverStep::Routed(member) => format!("routed {member}"),
+        FailoverStep::Waiting => "waiting".to_owned(),
     }
 }

@@ -30,7 +30,7 @@ pub struct FailoverAnswer {
     pub cause: ReasonAnswer,
     /// How long ago forwarding stopped.
     pub age_ms: u64,
-    /// How long nothing was forwarded, once it is again.
+    /// How long new sessions waited for a leader, once they go to one again.
     pub write_downtime_ms: Option<u64>,
     /// How many sessions were terminated, or ended by the server itself in the seconds before.
     pub terminated_sessions: u64,
@@ -67,6 +67,8 @@ pub enum StepKind {
     LeaderKeyDeleted,
     /// A member took the leader key.
     LeaderKeyTaken,
+    /// New sessions began to wait, while the open ones went on.
+    NewSessionsWaited,
     /// Forwarding stopped, and the sessions were terminated.
     ForwardingStopped,
     /// A member left recovery.
