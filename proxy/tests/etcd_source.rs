@@ -24,7 +24,7 @@ mod patroni;
 mod server;
 
 use patroni::{PREFIX, Patroni, Source, config};
-use server::{Certificates, Etcd};
+use server::{Certificates, Etcd, GrpcProxy};
 
 #[tokio::test]
 async fn the_first_read_sends_everything_and_the_leader_key_with_its_lease_last() {
@@ -370,6 +370,62 @@ async fn a_user_logs_in_and_again_when_the_token_has_expired() {
     assert_eq!(error.to_string(), format!("{}: cannot log in", etcd.url()));
     let shown = format!("{error:?} {}", std::error::Error::source(&error).unwrap());
     assert!(shown.contains("invalid user ID or password") && !shown.contains("sesame"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_login_is_not_used_while_authentication_is_disabled() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    let mut unneeded = config(vec![etcd.url()]);
+    unneeded.login = Some(("proxy".to_owned(), Secret::new("proxypw".to_owned())));
+    Source::start(unneeded.clone()).lease("a").await;
+    let report = check_endpoint(&unneeded, &etcd.url()).await.unwrap();
+    assert!(report.login_ignored && report.leader.is_some());
+
+    require_login(&mut patroni).await;
+    let report = check_endpoint(&unneeded, &etcd.url()).await.unwrap();
+    assert!(!report.login_ignored && report.leader.is_some());
+}
+
+#[tokio::test]
+async fn the_grpc_proxy_of_etcd_is_an_endpoint_like_others() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    let proxy = GrpcProxy::start(&etcd);
+    let mut brief = config(vec![proxy.url()]);
+    brief.timeout = Duration::from_millis(500);
+    let mut source = Source::start(brief);
+    source.lease("a").await;
+    // Each session begins with all members.
+    let sessions = |source: &Source| {
+        source.received.iter().filter(|seen| matches!(seen, Observation::Members(_))).count()
+    };
+    let before = sessions(&source);
+    let until = clock::now() + Duration::from_secs(5);
+    while clock::now() < until {
+        source.next().await;
+    }
+    assert_eq!(sessions(&source), before, "the session ended: {:?}", source.received);
+    patroni.delete("leader").await;
+    source.wait_for_no_leader().await;
+}
+
+#[tokio::test]
+async fn without_keys_a_check_says_where_there_are_some() {
+    let mut etcd = Etcd::alone(&[]);
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.put("0/leader", "a").await;
+    let hint = |prefix: &str| {
+        let (config, url) = (config(vec![etcd.url()]), etcd.url());
+        let config = pg_leader_proxy::config::Etcd { prefix: prefix.to_owned(), ..config };
+        async move { check_endpoint(&config, &url).await.unwrap().hint.unwrap_or_default() }
+    };
+    assert!(hint(PREFIX).await.contains("Citus groups (0): set cluster.citus_group"));
+    assert!(hint("/service/other/").await.contains("there are the scopes test: compare cluster.scope"));
+    assert!(hint("/elsewhere/test/").await.contains("v2 API"));
+    assert_eq!(hint("/service/test/0/").await, "");
 }
 
 async fn require_login(patroni: &mut Patroni) {

@@ -144,6 +144,39 @@ impl Etcd {
     }
 }
 
+/// etcd's gRPC proxy in front of a server. It is killed when this is dropped or the thread of its test ends.
+pub(crate) struct GrpcProxy {
+    address: Ipv4Addr,
+    child: Child,
+}
+
+impl GrpcProxy {
+    pub(crate) fn start(etcd: &Etcd) -> Self {
+        let address = own_address();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "etcd", "grpc-proxy", "start"])
+            .arg(format!("--endpoints={}", etcd.url()))
+            .arg(format!("--listen-addr={address}:2379"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { address, child }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}:2379", self.address)
+    }
+}
+
+impl Drop for GrpcProxy {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
 fn name(address: Ipv4Addr) -> String {
     format!("etcd-{address}")
 }

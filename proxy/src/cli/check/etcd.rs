@@ -29,7 +29,7 @@ pub(super) async fn check(
         // Several requests, each bounded by the same timeout.
         match timeout(etcd.timeout * 6, check_endpoint(etcd, endpoint)).await {
             Ok(Ok(report)) => {
-                works |= !report.keys.is_empty();
+                works |= report.hint.is_none();
                 describe(&subject, &report, etcd, findings)?;
             }
             Ok(Err(error)) => findings.error(&subject, &format!("{:#}", anyhow::Error::from(error)))?,
@@ -51,23 +51,24 @@ fn describe(
     findings: &mut Findings<'_>,
 ) -> anyhow::Result<()> {
     let version = report.version.as_deref().unwrap_or("of unknown version");
-    match (&report.leader, report.keys.is_empty()) {
-        (_, true) => {
+    match (&report.leader, &report.hint) {
+        (_, Some(hint)) => {
             let prefix = &etcd.prefix;
-            findings.error(
-                subject,
-                &format!("answers, but has no keys under {prefix}; compare cluster.scope and cluster.namespace with Patroni's configuration"),
-            )?;
+            findings
+                .error(subject, &format!("answers, but has none of Patroni's keys under {prefix}: {hint}"))?;
         }
-        (None, false) => {
+        (None, None) => {
             findings.warning(subject, &format!("etcd {version}; no member holds the leader key"))?
         }
-        (Some(leader), false) => {
+        (Some(leader), None) => {
             let lease = report
                 .lease
                 .map_or_else(String::new, |lease| format!(", lease valid for {}", HumanDuration(lease)));
             findings.ok(subject, &format!("etcd {version}; {leader} holds the leader key{lease}"))?;
         }
+    }
+    if report.login_ignored {
+        findings.warning(subject, "etcd.user is ignored, because authentication is not enabled in etcd")?;
     }
     if report.outdated {
         let advice =

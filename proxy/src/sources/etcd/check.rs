@@ -7,6 +7,7 @@ use pg_leader_proxy_core::MemberName;
 
 use super::connect::Endpoint;
 use super::error::EtcdError;
+use super::nearby;
 use super::read::read;
 use super::snapshot::{Snapshot, Values};
 use crate::config;
@@ -26,6 +27,10 @@ pub struct EndpointReport {
     pub outdated: bool,
     /// The keys of the cluster, without the prefix.
     pub keys: BTreeSet<String>,
+    /// Where Patroni's keys might be, if none of these is one.
+    pub hint: Option<String>,
+    /// Whether the login was not used, because authentication is not enabled.
+    pub login_ignored: bool,
     /// The holder of the leader key.
     pub leader: Option<MemberName>,
     /// The remaining lease of the leader key.
@@ -46,12 +51,15 @@ pub async fn check_endpoint(config: &config::Etcd, endpoint: &str) -> Result<End
     drop(endpoint.watch(&config.prefix, found.revision + 1).await?);
     let version = endpoint.version().await.ok();
     let snapshot = Snapshot::of(&mut Values::new(config), &found.kvs, found.revision);
+    let hint = if snapshot.is_empty() { Some(nearby::hint(&endpoint, &config.prefix).await) } else { None };
     let keys = found.kvs.iter().map(|kv| String::from_utf8_lossy(kv.key()).into_owned());
     Ok(EndpointReport {
         endpoint: endpoint.url().to_owned(),
         outdated: version.as_deref().is_some_and(is_outdated),
         version,
         keys: keys.map(|key| key.strip_prefix(&config.prefix).unwrap_or(&key).to_owned()).collect(),
+        hint,
+        login_ignored: endpoint.login_ignored(),
         leader: snapshot.leader.map(|held| held.key.holder),
         lease: found.lease.map(|lease| lease.fact),
     })

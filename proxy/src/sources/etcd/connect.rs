@@ -21,19 +21,37 @@ const PING_INTERVAL: Duration = Duration::from_secs(6);
 /// thousands of promotions.
 const LARGEST_ANSWER: usize = 64 << 20;
 
+/// How many keys to look at for a hint where Patroni's might be.
+const KEYS: i64 = 10_000;
+
 /// A connection to one endpoint.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     client: Arc<Client>,
     url: String,
     limit: Duration,
+    login_ignored: bool,
 }
 
 impl Endpoint {
-    /// Connects to `url` and logs in.
+    /// Connects to `url` and logs in; without a login, as Patroni does, if authentication is not enabled there.
     ///
     /// Without a login the TCP connection is only opened by the first request.
     pub(super) async fn connect(config: &config::Etcd, url: &str) -> Result<Self, EtcdError> {
+        match Self::connect_as(config, url, config.login.as_ref()).await {
+            Err(error) if error.is_authentication_disabled() => {
+                let endpoint = Self::connect_as(config, url, None).await?;
+                Ok(Self { login_ignored: true, ..endpoint })
+            }
+            connected => connected,
+        }
+    }
+
+    async fn connect_as(
+        config: &config::Etcd,
+        url: &str,
+        login: Option<&(String, config::Secret)>,
+    ) -> Result<Self, EtcdError> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(config.timeout)
             // Pings without an open stream would count against the client. The watch is always open.
@@ -44,10 +62,10 @@ impl Endpoint {
         if url.starts_with("https://") {
             options = options.with_tls(tls(&config.tls).await?);
         }
-        if let Some((user, password)) = &config.login {
+        if let Some((user, password)) = login {
             options = options.with_user(user, password.expose());
         }
-        let operation = if config.login.is_some() { "log in" } else { "connect" };
+        let operation = if login.is_some() { "log in" } else { "connect" };
         let endpoint = shown(url);
         // Boxed, because the future is as large as all services of the client together.
         let connecting = Box::pin(Client::connect([url], Some(options)));
@@ -58,12 +76,25 @@ impl Endpoint {
             }
             Err(_) => return Err(EtcdError::Timeout { endpoint, operation, limit: config.timeout }),
         };
-        Ok(Self { client: Arc::new(client), url: endpoint, limit: config.timeout })
+        Ok(Self { client: Arc::new(client), url: endpoint, limit: config.timeout, login_ignored: false })
     }
 
     /// The URL, without credentials.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Whether there is a login that was not used, because authentication is not enabled.
+    pub(super) const fn login_ignored(&self) -> bool {
+        self.login_ignored
+    }
+
+    /// The names of the first keys below `prefix`.
+    pub(super) async fn keys(&self, prefix: &str) -> Result<Vec<String>, EtcdError> {
+        let options = GetOptions::new().with_prefix().with_keys_only().with_limit(KEYS);
+        let mut client = self.client.kv_client();
+        let found = self.limited("look for Patroni's keys", client.get(prefix, Some(options))).await?;
+        Ok(found.kvs().iter().map(|kv| String::from_utf8_lossy(kv.key()).into_owned()).collect())
     }
 
     /// Reads everything below `prefix` linearizably.

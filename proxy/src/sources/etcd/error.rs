@@ -83,6 +83,18 @@ pub enum EtcdError {
     ReceiverGone,
 }
 
+impl EtcdError {
+    /// Whether a login failed because etcd asks for none.
+    pub(super) fn is_authentication_disabled(&self) -> bool {
+        matches!(
+            self,
+            Self::RequestFailed { source: EtcdCause(etcd_client::Error::GRpcStatus(status)), .. }
+                // etcd's `ErrGRPCAuthNotEnabled`, of which nothing but the text is its own.
+                if status.message() == "etcdserver: authentication is not enabled"
+        )
+    }
+}
+
 /// An error of the etcd client, with its causes in its text, because the client's own error does not show them.
 #[derive(Debug)]
 pub struct EtcdCause(etcd_client::Error);

@@ -17,7 +17,9 @@ use crate::config;
 mod backoff;
 mod check;
 mod connect;
+mod endpoint_log;
 mod error;
+mod nearby;
 mod observation_sender;
 mod read;
 mod snapshot;
@@ -27,6 +29,8 @@ pub use check::{EndpointReport, check_endpoint};
 pub use error::{EtcdCause, EtcdError};
 
 use backoff::Backoff;
+use connect::Endpoint;
+use endpoint_log::EndpointLog;
 use observation_sender::ObservationSender;
 use snapshot::Values;
 use watch_session::WatchSession;
@@ -64,7 +68,9 @@ impl EtcdSource {
             current: 0,
             failed: 0,
             backoff: Backoff::default(),
-            last_errors: vec![None; self.config.endpoints.len()],
+            logs: vec![EndpointLog::default(); self.config.endpoints.len()],
+            reading: None,
+            told: Told::default(),
             steps: self.steps,
         };
         tokio::select! {
@@ -85,9 +91,19 @@ struct EndpointLoop<'a> {
     /// How many endpoints in a row did not answer their first read.
     failed: usize,
     backoff: Backoff,
-    /// The last error of each endpoint that was logged as a warning.
-    last_errors: Vec<Option<String>>,
+    /// What was logged of each endpoint.
+    logs: Vec<EndpointLog>,
+    /// The endpoint of the last session that read everything.
+    reading: Option<usize>,
+    told: Told,
     steps: ClockSteps,
+}
+
+/// What was told about the store, so that it is told once until it changes.
+#[derive(Debug, Default)]
+struct Told {
+    login_ignored: bool,
+    no_keys: bool,
 }
 
 impl EndpointLoop<'_> {
@@ -98,7 +114,7 @@ impl EndpointLoop<'_> {
             if matches!(error, EtcdError::ReceiverGone) {
                 return Err(error);
             }
-            self.log_error(&error);
+            self.log_error(&error, answered.then_some(began));
             self.current = (self.current + 1) % self.config.endpoints.len();
             self.failed = if answered { 0 } else { self.failed + 1 };
             let round_failed = self.failed >= self.config.endpoints.len();
@@ -119,8 +135,10 @@ impl EndpointLoop<'_> {
         let url = &self.config.endpoints[self.current];
         match WatchSession::open(self.config, self.sender, &mut self.values, url).await {
             Ok(session) => {
-                info!(endpoint = session.url(), "reading the cluster from etcd");
-                self.last_errors[self.current] = None;
+                if self.reading.replace(self.current) != Some(self.current) {
+                    info!(endpoint = session.url(), "reading the cluster from etcd");
+                }
+                self.told.about(session.endpoint(), &self.config.prefix, session.found_nothing()).await;
                 match session.run(&mut self.steps).await {
                     Err(error) => (true, error),
                 }
@@ -129,15 +147,29 @@ impl EndpointLoop<'_> {
         }
     }
 
-    /// Logs an error as a warning, and repetitions of it by the same endpoint at debug level.
-    fn log_error(&mut self, error: &EtcdError) {
+    /// Logs an error: as a warning when the endpoint begins to fail, else at debug level.
+    fn log_error(&mut self, error: &EtcdError, began: Option<Instant>) {
         let text = chain(error);
-        let last_error = &mut self.last_errors[self.current];
-        if last_error.as_ref() == Some(&text) {
-            debug!(error = text, "etcd failed again");
-        } else {
+        if self.logs[self.current].fails(began, Instant::now()) {
             warn!(error = text, "etcd failed; trying the next endpoint");
-            *last_error = Some(text);
+        } else {
+            debug!(error = text, "etcd failed again");
         }
+    }
+}
+
+impl Told {
+    /// Warns about what a new session found that an operator should mend.
+    async fn about(&mut self, endpoint: &Endpoint, prefix: &str, no_keys: bool) {
+        let login_ignored = endpoint.login_ignored();
+        if login_ignored && !self.login_ignored {
+            warn!("etcd.user is ignored, because authentication is not enabled in etcd");
+        }
+        self.login_ignored = login_ignored;
+        if no_keys && !self.no_keys {
+            let hint = nearby::hint(endpoint, prefix).await;
+            warn!(prefix, "etcd has none of Patroni's keys for this cluster: {hint}");
+        }
+        self.no_keys = no_keys;
     }
 }

@@ -83,6 +83,11 @@ impl Snapshot {
         snapshot
     }
 
+    /// Whether it has none of Patroni's keys.
+    pub(super) fn is_empty(&self) -> bool {
+        *self == Self::empty(self.revision)
+    }
+
     /// Applies an event of the watch. An event that a read has already shown changes nothing.
     pub(super) fn apply(&mut self, values: &mut Values, event: &Event) -> Change {
         let Some(kv) = event.kv().filter(|kv| kv.mod_revision() > self.revision) else {

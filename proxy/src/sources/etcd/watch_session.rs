@@ -39,8 +39,20 @@ pub(super) struct WatchSession<'a> {
     read_again: bool,
     /// Set when a read showed a change before the watch did: the watch must deliver it before the deadline.
     expected_event: Option<ExpectedEvent>,
-    /// Whether a progress notification was requested, and nothing has arrived through the watch since.
-    progress_pending: bool,
+    progress: Progress,
+    /// Whether the first read found none of Patroni's keys.
+    found_nothing: bool,
+}
+
+/// Progress notifications, by which a hung watch is noticed.
+#[derive(Debug, Default)]
+struct Progress {
+    /// One was requested, and nothing has arrived through the watch since.
+    pending: bool,
+    /// One has arrived.
+    works: bool,
+    /// None has arrived although it was requested.
+    missing: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +78,7 @@ impl<'a> WatchSession<'a> {
         if returned {
             info!(endpoint = endpoint.url(), "etcd answers again");
         }
+        let found_nothing = snapshot.is_empty();
         for observation in snapshot.observations(None) {
             sender.send(observation).await?;
         }
@@ -81,7 +94,8 @@ impl<'a> WatchSession<'a> {
             next_read: Instant::now(),
             read_again: false,
             expected_event: None,
-            progress_pending: false,
+            progress: Progress::default(),
+            found_nothing,
         };
         session.warn_without_lease();
         session.plan_next_read(first.lease);
@@ -91,6 +105,15 @@ impl<'a> WatchSession<'a> {
     /// The endpoint's URL, without credentials.
     pub(super) fn url(&self) -> &str {
         self.endpoint.url()
+    }
+
+    pub(super) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whether the first read found none of Patroni's keys.
+    pub(super) const fn found_nothing(&self) -> bool {
+        self.found_nothing
     }
 
     /// Runs until the endpoint fails. Reads everything again at once after each step of the wall clock.
@@ -131,7 +154,8 @@ impl<'a> WatchSession<'a> {
             }
             Err(error) => return Err(self.endpoint.failed("watch the cluster's keys", error)),
         };
-        self.progress_pending = false;
+        self.progress.pending = false;
+        self.progress.works |= response.events().is_empty() && !response.created();
         if response.compact_revision() > 0 {
             return Err(EtcdError::Compacted { endpoint: endpoint(), revision: response.compact_revision() });
         }
@@ -229,14 +253,26 @@ impl<'a> WatchSession<'a> {
     }
 
     /// Asks the watch for a progress notification, because a stream may hang while TCP and other requests work. Fails if
-    /// the last one was not answered.
+    /// the last one was not answered, unless none ever was: etcd's gRPC proxy does not pass such requests on. Then a hung
+    /// watch is noticed when a read shows what it did not deliver.
     async fn request_progress(&mut self, watch: &mut WatchStream) -> Result<(), EtcdError> {
         let operation = "get a progress notification";
-        if self.progress_pending {
+        if self.progress.missing {
+            return Ok(());
+        }
+        if self.progress.pending && self.progress.works {
             let (endpoint, limit) = (self.endpoint.url().to_owned(), self.config.timeout);
             return Err(EtcdError::Timeout { endpoint, operation, limit });
         }
-        self.progress_pending = true;
+        if self.progress.pending {
+            info!(
+                endpoint = self.url(),
+                "no progress notifications of the watch (etcd's gRPC proxy has none)"
+            );
+            self.progress.missing = true;
+            return Ok(());
+        }
+        self.progress.pending = true;
         watch.request_progress().await.map_err(|error| self.endpoint.failed(operation, error))
     }
 
