@@ -84,6 +84,6 @@ async fn status_tells_who_leads_and_what_happened() {
 
     proxy.stop().await.unwrap();
     let gone = program(&["status", "--admin", &admin], "");
-    assert_eq!(gone.status.code(), Some(1), "{}", words(&gone));
+    assert_eq!(gone.status.code(), Some(2), "{}", words(&gone));
     assert!(words(&gone).contains(&admin), "the address that does not answer is named: {}", words(&gone));
 }

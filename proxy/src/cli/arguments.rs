@@ -1,10 +1,10 @@
 //! The command line: a flag for every key of the table, and the few flags that are not settings.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::Start;
 use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
 
 const ABOUT: &str = "Routes PostgreSQL clients to the leader of a Patroni cluster.";
@@ -16,7 +16,8 @@ Examples:
   pg-leader-proxy check --config proxy.toml --connect
   pg-leader-proxy status
 
-Exit codes: 0 success, 1 failure, 64 wrong command line, 78 wrong configuration.";
+Exit codes: 0 success, 1 failure, 64 wrong command line, 78 wrong configuration.
+`status`: 0 new sessions go to a leader, 1 they wait, 2 no proxy answers.";
 
 /// The command line, for clap.
 pub fn command() -> Command {
@@ -47,9 +48,13 @@ pub fn command() -> Command {
 
 fn status() -> Command {
     Command::new("status")
-        .about("Show what a running proxy does, and why")
+        .about(
+            "Show what a running proxy does, and why (exit code 0: new sessions go to a leader, 1: they wait, 2: no proxy \
+             answers)",
+        )
+        .arg(file())
         .arg(Arg::new("admin").long("admin").value_name("ADDRESS").help(
-            "The admin address of the proxy: 127.0.0.1:9433 or a URL [default: PGLP_ADMIN_LISTEN, else 127.0.0.1:9433]",
+            "The admin address of the proxy: 127.0.0.1:9433 or a URL [default: `admin.listen` of the configuration]",
         ))
         .arg(
             Arg::new("json")
@@ -59,17 +64,20 @@ fn status() -> Command {
         )
 }
 
-fn with_settings(command: Command) -> Command {
-    let file = Arg::new("config")
+fn file() -> Arg {
+    Arg::new("config")
         .long("config")
         .short('c')
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help(format!("The configuration file (TOML) [env: {FILE_VARIABLE}]"));
+        .help(format!("The configuration file (TOML) [env: {FILE_VARIABLE}]"))
+}
+
+fn with_settings(command: Command) -> Command {
     let names = BLOCKS.iter().flat_map(Block::keys).flat_map(Key::names);
     names
         .filter(|name| name.form != Form::Short)
-        .fold(command.arg(file), |command, name| command.arg(flag(name)))
+        .fold(command.arg(file()), |command, name| command.arg(flag(name)))
 }
 
 /// The flag for a name of a key; an old name is not in the help. Its value stays text, because file and variables go
@@ -107,18 +115,21 @@ fn explanation(key: &Key) -> String {
 }
 
 /// Where the settings come from, according to the command line.
-pub fn origins(matches: &ArgMatches, environment: &BTreeMap<String, String>) -> Origins {
-    let named = environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+pub fn origins(matches: &ArgMatches, start: &Start) -> Origins {
+    let named = start.environment.get(FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let names = KEYS.iter().flat_map(Key::names).filter(|name| name.form != Form::Short);
     let flags = names.filter_map(|name| {
-        let values: Vec<String> = matches.get_many::<String>(name.path)?.cloned().collect();
+        // `status` has no flags for settings.
+        let given = matches.try_get_many::<String>(name.path).ok().flatten();
+        let values: Vec<String> = given?.cloned().collect();
         Some((name.path, values))
     });
     Origins {
         file: matches.get_one::<PathBuf>("config").cloned().or(named),
         given: Vec::new(),
         flags: flags.collect(),
-        environment: environment.clone(),
+        environment: start.environment.clone(),
+        not_unicode: start.not_unicode.clone(),
     }
 }
 

@@ -7,6 +7,10 @@ pub enum Exit {
     Success,
     /// Something failed while it ran, or a test of connections failed.
     Failure,
+    /// `status`: the proxy answers, and new sessions wait.
+    Waiting,
+    /// `status`: no proxy answers.
+    Unreachable,
     /// The command line is wrong (`EX_USAGE`).
     Usage,
     /// The configuration is wrong (`EX_CONFIG`).
@@ -18,7 +22,8 @@ impl Exit {
     pub const fn code(self) -> u8 {
         match self {
             Self::Success => 0,
-            Self::Failure => 1,
+            Self::Failure | Self::Waiting => 1,
+            Self::Unreachable => 2,
             Self::Usage => 64,
             Self::Configuration => 78,
         }

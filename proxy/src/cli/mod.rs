@@ -7,7 +7,7 @@ mod http;
 mod run;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -26,17 +26,23 @@ pub struct Start {
     pub arguments: Vec<String>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
+    /// The variables of the environment whose value is not Unicode.
+    pub not_unicode: BTreeSet<String>,
 }
 
 impl Start {
-    /// What this process was started with. A variable that is not Unicode cannot be a setting.
+    /// What this process was started with. A variable whose name is not Unicode cannot be a setting.
     fn of_this_process() -> Self {
-        Self {
-            arguments: std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect(),
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect(),
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let mut start = Self { arguments, ..Self::default() };
+        for (name, value) in std::env::vars_os() {
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => drop(start.environment.insert(name, value)),
+                (Ok(name), Err(_)) => drop(start.not_unicode.insert(name)),
+                (Err(_), _) => {}
+            }
         }
+        start
     }
 }
 
@@ -72,14 +78,18 @@ fn dispatch(
     err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     match matches.subcommand() {
-        Some(("run", matches)) => run::run(origins(matches, &start.environment)),
+        Some(("run", matches)) => run::run(origins(matches, start)),
         Some(("check", matches)) => {
-            let origins = origins(matches, &start.environment);
+            let origins = origins(matches, start);
             check::check(&origins, matches.get_flag("connect"), out, err)
         }
         Some(("status", matches)) => {
-            let admin = matches.get_one::<String>("admin");
-            status::status(admin, matches.get_flag("json"), &start.environment, out)
+            let request = status::Request {
+                admin: matches.get_one::<String>("admin"),
+                origins: origins(matches, start),
+                json: matches.get_flag("json"),
+            };
+            status::status(&request, out, err)
         }
         Some(("document", _)) => {
             out.write_all(crate::config::document().as_bytes())?;

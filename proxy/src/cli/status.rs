@@ -1,10 +1,10 @@
 //! `status`: what a running proxy does, and why, in lines for people.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use anyhow::Context as _;
 use pg_leader_proxy_core::display::{Counted, HumanBytes, HumanDuration};
+use serde::Deserialize as _;
 
 use super::exit::Exit;
 use super::http::AdminAddress;
@@ -12,38 +12,86 @@ use crate::admin::answers::{
     AskedAs, FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, WriteAnswer,
 };
 use crate::admin::text;
-use crate::config::Key;
+use crate::config::{ConfigError, Origins, Settings};
 use crate::phase::Phase;
 
-/// Asks the proxy at `admin` and prints what it answers.
+/// What `status` was asked.
+pub(super) struct Request<'a> {
+    /// The admin address, if it was given by itself.
+    pub(super) admin: Option<&'a String>,
+    /// Where else the address may come from.
+    pub(super) origins: Origins,
+    /// Whether to print JSON.
+    pub(super) json: bool,
+}
+
+/// Asks the proxy and prints what it answers.
 pub(super) fn status(
-    admin: Option<&String>,
-    json: bool,
-    environment: &BTreeMap<String, String>,
+    request: &Request<'_>,
     out: &mut dyn Write,
+    err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let listen = Key::find("admin.listen");
-    let address = admin.cloned().or_else(|| {
-        let given = listen.and_then(|key| environment.get(&key.variable())).filter(|text| !text.is_empty());
-        given.cloned().or_else(|| listen.and_then(|key| key.default).map(str::to_owned))
-    });
-    let address = AdminAddress::parse(&address.unwrap_or_default())?;
-    let (routing, failovers) = (address.get("/routing")?, address.get("/failovers")?);
+    let address = match address(request) {
+        Ok(address) => address,
+        Err(errors) => {
+            errors.iter().try_for_each(|error| writeln!(err, "{error}"))?;
+            return Ok(Exit::Configuration);
+        }
+    };
+    match ask(&address) {
+        Ok(answer) => {
+            print(&answer, request.json, out)?;
+            Ok(if answer.waits() { Exit::Waiting } else { Exit::Success })
+        }
+        Err(error) => {
+            writeln!(err, "pg-leader-proxy: {error:#}")?;
+            Ok(Exit::Unreachable)
+        }
+    }
+}
+
+/// The admin address: as given by itself, or else that of the configuration.
+fn address(request: &Request<'_>) -> Result<String, Vec<ConfigError>> {
+    if let Some(admin) = request.admin {
+        return Ok(admin.clone());
+    }
+    let mut errors = Vec::new();
+    let settings = Settings::gather(&request.origins, &mut errors);
+    match settings.find("admin.listen") {
+        Some(listen) if errors.is_empty() => Ok(listen.raw.to_string()),
+        _ => Err(errors),
+    }
+}
+
+/// What the proxy answered.
+struct Answer {
+    routing: serde_json::Value,
+    failovers: serde_json::Value,
+}
+
+impl Answer {
+    /// Whether new sessions of the write route wait.
+    fn waits(&self) -> bool {
+        !self.routing["write"]["reason"].is_null()
+    }
+}
+
+fn ask(address: &str) -> anyhow::Result<Answer> {
+    let admin = AdminAddress::parse(address)?;
+    let (routing, failovers) = (admin.get("/routing")?, admin.get("/failovers")?);
+    Ok(Answer { routing: serde_json::from_str(&routing)?, failovers: serde_json::from_str(&failovers)? })
+}
+
+fn print(answer: &Answer, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let Answer { routing, failovers } = answer;
     if json {
-        let both = serde_json::json!({
-            "routing": serde_json::from_str::<serde_json::Value>(&routing)?,
-            "failovers": serde_json::from_str::<serde_json::Value>(&failovers)?,
-        });
-        writeln!(out, "{both:#}")?;
-        return Ok(Exit::Success);
+        writeln!(out, "{:#}", serde_json::json!({ "routing": routing, "failovers": failovers }))?;
+        return Ok(());
     }
     let other_version = "the proxy is of another version, whose answer this one cannot read; try --json";
-    tell(
-        out,
-        &serde_json::from_str(&routing).context(other_version)?,
-        &serde_json::from_str(&failovers).context(other_version)?,
-    )?;
-    Ok(Exit::Success)
+    let (routing, failovers) = (RoutingAnswer::deserialize(routing), FailoversAnswer::deserialize(failovers));
+    tell(out, &routing.context(other_version)?, &failovers.context(other_version)?)?;
+    Ok(())
 }
 
 fn tell(out: &mut dyn Write, routing: &RoutingAnswer, failovers: &FailoversAnswer) -> io::Result<()> {

@@ -165,6 +165,8 @@ pub struct Session {
     pub drain_timeout: Duration,
     /// How many threads serve clients.
     pub workers: usize,
+    /// Whether other proxies may listen on the same addresses.
+    pub so_reuseport: bool,
 }
 
 /// How to log.

@@ -189,7 +189,6 @@ const WORDS: &[Word] = &[
         Is("session.keepalive", "it is always on, on both sides of a session"),
     ),
     pgbouncer(&["tcp_user_timeout"], Is("session.user_timeout", "it is set on both sides of a session")),
-    pgbouncer(&["so_reuseport"], NotNeeded("it is always on")),
     pgbouncer(&["logfile", "syslog"], NotNeeded("the log goes to standard error")),
     pgbouncer(&["pidfile"], NotNeeded("the program stays in the foreground")),
     pgbouncer(&["verbose"], Is("log.filter", "a level such as `info` or `debug`")),

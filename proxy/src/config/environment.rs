@@ -8,6 +8,7 @@ use super::keys::Key;
 use super::names::Name;
 use super::nearest;
 use super::raw::Named;
+use super::settings::Origins;
 use super::source::Source;
 use super::table::{BLOCKS, KEYS};
 
@@ -15,14 +16,24 @@ use super::table::{BLOCKS, KEYS};
 pub const FILE_VARIABLE: &str = "PGLP_CONFIG";
 
 /// The settings that variables give; what cannot be one is added to `errors`.
-pub(super) fn read(environment: &BTreeMap<String, String>, errors: &mut Vec<ConfigError>) -> Vec<Named> {
+pub(super) fn read(origins: &Origins, errors: &mut Vec<ConfigError>) -> Vec<Named> {
     let given = KEYS.iter().flat_map(Key::names).filter_map(|name| {
         let variable = name.variable();
+        if origins.not_unicode.contains(&variable) {
+            let (subject, problem) = (name.key.path.to_owned(), not_unicode(&variable));
+            errors.push(ConfigError { subject, value: None, source: None, problem });
+            return None;
+        }
         // A template that has nothing to fill in leaves an empty variable: it means "not set".
-        let text = environment.get(&variable).filter(|text| !text.trim().is_empty())?;
+        let text = origins.environment.get(&variable).filter(|text| !text.trim().is_empty())?;
         Named::from_texts(name, std::slice::from_ref(text), Source::Variable(variable), errors)
     });
     given.collect()
+}
+
+/// The problem with a variable whose value is not Unicode.
+pub(super) fn not_unicode(variable: &str) -> String {
+    format!("the value of the environment variable {variable} is not valid UTF-8")
 }
 
 /// A misspelt variable must not be ignored silently. Only names that look like ours are judged, because orchestrators

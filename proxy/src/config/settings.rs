@@ -1,6 +1,6 @@
 //! Every setting that has a value, gathered from defaults, file or job, variables and flags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::environment;
@@ -26,6 +26,8 @@ pub struct Origins {
     pub flags: Vec<(&'static str, Vec<String>)>,
     /// The environment.
     pub environment: BTreeMap<String, String>,
+    /// The variables of the environment whose value is not Unicode, which no setting can be.
+    pub not_unicode: BTreeSet<String>,
 }
 
 /// Every setting that has a value.
@@ -44,7 +46,7 @@ impl Settings {
             settings.take(file::read(path, errors), errors);
         }
         settings.take(given::read(&origins.given, errors), errors);
-        settings.take(environment::read(&origins.environment, errors), errors);
+        settings.take(environment::read(origins, errors), errors);
         settings.take(flags(&origins.flags, errors), errors);
         environment::refuse_unknown(&origins.environment, &settings.password_variables(), errors);
         settings

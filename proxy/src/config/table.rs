@@ -61,7 +61,8 @@ pub const KEYS: &[Key] = &[
         "All members of the cluster, for a cluster that is followed without etcd.",
     )
     .short("member"),
-    Key::new("etcd.endpoints", Kind::Urls, "The etcd servers, each as `http://host:2379` or `https://host:2379`."),
+    Key::new("etcd.endpoints", Kind::Urls, "The etcd servers, each as `http://host:2379` or `https://host:2379`. The port is 2379 unless given, as in Patroni's \
+         configuration."),
     Key::new("etcd.user", Kind::Text, "The etcd user; it needs to read the keys below the cluster's prefix."),
     Key::new("etcd.password_file", Kind::Path, "A file that holds the password of `etcd.user`."),
     Key::new("etcd.password_env", Kind::Text, "The environment variable that holds the password of `etcd.user`.")
@@ -192,6 +193,14 @@ pub const KEYS: &[Key] = &[
     Key::new("session.workers", Kind::Count(0, 1024), "How many threads serve clients; 0 means one for each processor core.")
         .or("0")
         .needs_restart(),
+    Key::new(
+        "session.so_reuseport",
+        Kind::Boolean,
+        "Whether further proxies of the same cluster and user may listen on the same addresses (`SO_REUSEPORT`), such as \
+         a successor. All of them need it. Without it no other program can listen there.",
+    )
+    .or("false")
+    .needs_restart(),
     Key::new(
         "admin.listen",
         Kind::Address,

@@ -117,7 +117,10 @@ pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
     }
 }
 
-/// An etcd endpoint, without a slash at its end. Errors do not quote it, because it may carry a password.
+/// The port of an etcd endpoint that names none, as in Patroni's configuration.
+const ETCD_PORT: u16 = 2379;
+
+/// An etcd endpoint with its port, without a slash at its end. Errors do not quote it, because it may carry a password.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err("each endpoint is a URL, such as \"http://10.0.0.1:2379\"".to_owned());
@@ -133,8 +136,11 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let rest = rest.trim_end_matches('/');
     let uri: Option<Uri> = text.parse().ok();
     match uri.as_ref().and_then(Uri::authority) {
-        Some(authority) if authority.as_str() == rest && !authority.host().is_empty() => {
-            Ok(format!("{scheme}://{rest}"))
+        Some(authority)
+            if authority.as_str() == rest && !authority.host().is_empty() && !rest.ends_with(':') =>
+        {
+            let host = authority.host();
+            Ok(format!("{scheme}://{host}:{}", authority.port_u16().unwrap_or(ETCD_PORT)))
         }
         _ => Err("an endpoint is a scheme, a host and a port, such as \"http://10.0.0.1:2379\"".to_owned()),
     }
@@ -190,6 +196,12 @@ mod tests {
     fn endpoints_are_urls_without_a_password() {
         assert_eq!(endpoint("http://a:2379/"), Ok("http://a:2379".into()));
         assert_eq!(endpoint("https://[::1]:2379"), Ok("https://[::1]:2379".into()));
+        assert_eq!(
+            endpoint("http://10.0.0.1"),
+            Ok("http://10.0.0.1:2379".into()),
+            "the port of etcd, not of HTTP"
+        );
+        assert_eq!(endpoint("https://[::1]/"), Ok("https://[::1]:2379".into()));
         let refusal = endpoint("http://root:hunter2@a:2379").unwrap_err();
         assert!(refusal.contains("etcd.password_file") && !refusal.contains("hunter2"));
         for wrong in ["a:2379", "tcp://a:2379", "http://", "http://a:2379/v3"] {

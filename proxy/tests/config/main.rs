@@ -23,7 +23,7 @@ fn sample(key: &Key, existing_file: &str) -> String {
         "cluster.scope" => "main",
         "cluster.namespace" => "/db//",
         "cluster.citus_group" => "2",
-        "cluster.prefer_proxy_url" => "true",
+        "cluster.prefer_proxy_url" | "session.so_reuseport" => "true",
         "cluster.address_map" => "10.0.0.1:5432=192.0.2.1:15432",
         "cluster.members" => "10.0.0.1:5432,10.0.0.2:5432",
         "etcd.endpoints" => "https://10.0.0.1:2379,https://10.0.0.2:2379",
@@ -96,7 +96,8 @@ impl ConfigDir {
 fn typed(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let line = ["pg-leader-proxy", "run"].iter().chain(arguments);
     let matches = cli::command().get_matches_from(line);
-    Config::load(&cli::origins(matches.subcommand().unwrap().1, &variables(environment)))
+    let start = cli::Start { environment: variables(environment), ..cli::Start::default() };
+    Config::load(&cli::origins(matches.subcommand().unwrap().1, &start))
 }
 
 fn variables(environment: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -123,7 +124,7 @@ fn every_key_is_the_same_in_the_file_in_the_environment_and_as_a_flag() {
         let from_environment = gathered(&Origins { environment, ..Origins::default() });
         let flag = format!("--{}={sample}", key.flag());
         let matches = cli::command().get_matches_from(["pg-leader-proxy", "check", &flag]);
-        let from_flag = gathered(&cli::origins(matches.subcommand().unwrap().1, &BTreeMap::new()));
+        let from_flag = gathered(&cli::origins(matches.subcommand().unwrap().1, &cli::Start::default()));
 
         let given = from_file.given(key.path).unwrap_or_else(|| panic!("{}", key.path));
         assert!(matches!(&given.source, Source::File(_, 2)), "{}", key.path);
@@ -183,7 +184,7 @@ fn every_key_arrives_where_it_belongs() {
         assert_eq!((route.hold_timeout, route.max_held, route.max_concurrent_logins), (four, 77, 77));
     }
     let session = config.session;
-    assert_eq!((session.max_sessions, session.workers), (77, 3));
+    assert_eq!((session.max_sessions, session.workers, session.so_reuseport), (77, 3, true));
     assert_eq!((session.startup_timeout, session.connect_timeout), (four, four));
     assert_eq!((session.keepalive, session.user_timeout, session.drain_timeout), (four, four, four));
     assert_eq!(config.admin, Some("127.0.0.1:6435".parse().unwrap()));
@@ -354,6 +355,8 @@ fn passwords_come_from_files_and_variables_and_are_never_shown() {
     let default = with(&[], &[("PGLP_PROBE_PASSWORD", "hunter2")]).unwrap();
     assert!(!format!("{default:?}").contains("hunter2"));
     assert_eq!(password(default).as_deref(), Some("hunter2"));
+    let with_newline = with(&[], &[("PGLP_PROBE_PASSWORD", "hunter2\n")]).unwrap();
+    assert_eq!(password(with_newline).as_deref(), Some("hunter2"));
     let named = with(&["--probe-password-env", "MINE"], &[("MINE", "hunter2")]).unwrap();
     assert_eq!(password(named).as_deref(), Some("hunter2"));
     let filed = with(&["--probe-password-file", &file], &[("PGLP_PROBE_PASSWORD", "other")]).unwrap();
@@ -429,7 +432,7 @@ fn check_ends_with_the_codes_that_scripts_expect() {
     assert_eq!(program(&[]).0, 64);
     assert_eq!(program(&["--help"]).0, 0);
     assert!(program(&["--version"]).1.starts_with("pg-leader-proxy "));
-    assert_eq!(program(&["status", "--admin", "127.0.0.1:1"]).0, 1);
+    assert_eq!(program(&["status", "--admin", "127.0.0.1:1"]).0, 2);
 }
 
 #[test]
@@ -457,7 +460,7 @@ fn the_words_of_other_programs_are_answered_wherever_they_stand() {
 /// Runs the program: exit code, standard output, standard error.
 fn program(arguments: &[&str]) -> (u8, String, String) {
     let line = ["pg-leader-proxy"].iter().chain(arguments).map(|word| (*word).to_owned()).collect();
-    let start = cli::Start { arguments: line, environment: BTreeMap::new() };
+    let start = cli::Start { arguments: line, ..cli::Start::default() };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = cli::answer(&start, &mut out, &mut err);
     (exit.code(), String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())

@@ -22,7 +22,7 @@ fn in_file(dir: &ConfigDir, name: &Name, sample: &str) -> Origins {
 fn by_flag(name: &Name, sample: &str) -> Origins {
     let flag = format!("--{}={sample}", name.flag());
     let matches = cli::command().get_matches_from(["pg-leader-proxy", "check", &flag]);
-    cli::origins(matches.subcommand().unwrap().1, &BTreeMap::new())
+    cli::origins(matches.subcommand().unwrap().1, &cli::Start::default())
 }
 
 fn by_variable(name: &Name, sample: &str) -> Origins {
@@ -131,7 +131,8 @@ fn members_have_a_short_form_that_does_not_warn() {
         let environment: BTreeMap<String, String> = environment.collect();
         let line = ["pg-leader-proxy", "run"].iter().chain(arguments);
         let matches = cli::command().get_matches_from(line);
-        let config = Config::load(&cli::origins(matches.subcommand().unwrap().1, &environment)).unwrap();
+        let start = cli::Start { environment, ..cli::Start::default() };
+        let config = Config::load(&cli::origins(matches.subcommand().unwrap().1, &start)).unwrap();
         assert_eq!(config.renamed, []);
         let pg_leader_proxy::config::LeaderSource::Members(members) = config.leader_source else {
             panic!("members")

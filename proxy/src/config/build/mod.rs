@@ -148,6 +148,7 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
     let user_timeout = reader.duration("session.user_timeout");
     let drain_timeout = reader.duration("session.drain_timeout");
     let workers = reader.count("session.workers");
+    let so_reuseport = reader.boolean("session.so_reuseport");
     Ok(Session {
         max_sessions: max_sessions?,
         startup_timeout: startup_timeout?,
@@ -159,6 +160,7 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
             0 => std::thread::available_parallelism().map_or(1, NonZero::get),
             workers => workers,
         },
+        so_reuseport: so_reuseport?,
     })
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use super::super::checked::{PemFile, Secret};
+use super::super::environment::not_unicode;
 use super::super::error::ConfigError;
 use super::super::keys::{Key, Kind};
 use super::super::raw::{Raw, Setting};
@@ -229,7 +230,10 @@ impl<'a> Reader<'a> {
             return Err(self.fault_unshown(&in_variable, problem.to_owned()));
         }
         match self.origins.environment.get(&variable) {
-            Some(text) => Ok(Some(Secret::new(text.clone()))),
+            Some(text) => Ok(Some(Secret::new(without_newline(text).to_owned()))),
+            None if self.origins.not_unicode.contains(&variable) => {
+                Err(self.fault(&in_variable, not_unicode(&variable)))
+            }
             None if self.is_given(&in_variable) => {
                 Err(self.fault(&in_variable, "there is no such environment variable".to_owned()))
             }
@@ -255,9 +259,14 @@ fn filled(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// A password from a file. Editors leave a newline at the end, which is not part of it.
+/// The text without the newline at its end. Editors and `echo` leave one, which is not part of a password.
+fn without_newline(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
+}
+
+/// A password from a file.
 fn secret(text: &str) -> Result<Secret, String> {
-    let line = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
+    let line = without_newline(text);
     if line.is_empty() {
         return Err("the password file is empty".to_owned());
     }
