@@ -1,7 +1,7 @@
 //! Counters of sessions, by route and by epoch.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub struct RouteCounters {
     pub waited: Counter,
     /// Sessions connected to a server.
     pub connected: Counter,
-    /// Sessions that the proxy terminated.
+    /// Sessions terminated: by the proxy, or by their server when it stopped being the leader.
     pub terminated: Counter,
     /// Failed attempts to connect to a server.
     pub connect_failures: Counter,
@@ -147,14 +147,19 @@ impl RouteCounters {
 pub struct EpochCounters {
     /// Sessions connected to the leader of this epoch.
     pub connected: Counter,
-    /// Sessions that the proxy terminated at the end of the epoch.
-    pub terminated_by_proxy: Counter,
     /// Clients that waited before this epoch and connected in it.
     pub waited: Counter,
-    lost: RecentCounts,
-    ended: AtomicU64,
+    terminated: Counter,
+    lost: Mutex<Lost>,
     first_byte_at: AtomicU64,
     last_byte_at: AtomicU64,
+}
+
+/// The sessions that their server ended while the client was still there.
+#[derive(Debug, Default)]
+struct Lost {
+    recent: RecentCounts,
+    epoch_ended: bool,
 }
 
 impl EpochCounters {
@@ -165,21 +170,34 @@ impl EpochCounters {
         }
     }
 
-    /// Records that the server ended a session whose client was still there.
-    pub fn record_lost(&self, now: Moment) {
-        self.lost.increment(now);
+    /// Records a session that the proxy terminated.
+    pub fn record_terminated(&self) {
+        self.terminated.increment();
     }
 
-    /// Records the end of the epoch.
-    pub fn end(&self, now: Moment) {
-        self.ended.store(nanos(now), Relaxed);
+    /// Records that the server ended a session whose client was still there. Returns how many sessions that terminates: one
+    /// if the epoch has ended. Otherwise [`end`](Self::end) counts it, if it follows soon.
+    pub fn record_lost(&self, now: Moment) -> u64 {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.recent.increment(now);
+        let terminated = u64::from(lost.epoch_ended);
+        self.terminated.add(terminated);
+        terminated
+    }
+
+    /// Records the end of the epoch. Returns how many sessions that terminates: those that the server ended shortly before.
+    pub fn end(&self, now: Moment) -> u64 {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.epoch_ended = true;
+        let terminated = lost.recent.since(now - LOST_WITHIN);
+        self.terminated.add(terminated);
+        terminated
     }
 
     /// Sessions terminated at the end of the epoch: those that the proxy terminated, and those that the server ended in
-    /// the seconds before. A worker may record the latter a moment after control has ended the epoch.
+    /// the seconds before.
     pub fn terminated(&self) -> u64 {
-        let lost = moment(self.ended.load(Relaxed)).map_or(0, |end| self.lost.since(end - LOST_WITHIN));
-        self.terminated_by_proxy.value() + lost
+        self.terminated.value()
     }
 
     /// Records when a terminated session forwarded its last byte.
@@ -198,29 +216,22 @@ impl EpochCounters {
     }
 }
 
-/// A count for each of the last seconds. Each slot holds the second in its upper half and the count in its lower half.
+/// A count for each of the last seconds, with the second that it belongs to.
 #[derive(Debug, Default)]
-struct RecentCounts([AtomicU64; LOST_SECONDS]);
+struct RecentCounts([(u64, u64); LOST_SECONDS]);
 
 impl RecentCounts {
-    fn increment(&self, now: Moment) {
-        let second = second(now);
-        let counted = |slot: u64| if slot >> 32 == second { slot + 1 } else { second << 32 | 1 };
-        let slot = &self.0[second as usize % LOST_SECONDS];
-        // The closure never returns `None`.
-        let _ = slot.fetch_update(Relaxed, Relaxed, |slot| Some(counted(slot)));
+    fn increment(&mut self, now: Moment) {
+        let second = now.since_boot().as_secs();
+        let slot = &mut self.0[second as usize % LOST_SECONDS];
+        *slot = if slot.0 == second { (second, slot.1 + 1) } else { (second, 1) };
     }
 
     /// The count since `then`, which must be at most [`LOST_SECONDS`] ago.
     fn since(&self, then: Moment) -> u64 {
-        let slots = self.0.iter().map(|slot| slot.load(Relaxed));
-        slots.filter(|slot| slot >> 32 >= second(then)).map(|slot| slot & u64::from(u32::MAX)).sum()
+        let second = then.since_boot().as_secs();
+        self.0.iter().filter(|slot| slot.0 >= second).map(|slot| slot.1).sum()
     }
-}
-
-/// The second of a moment, in 32 bits: enough for 136 years.
-fn second(moment: Moment) -> u64 {
-    moment.since_boot().as_secs() & u64::from(u32::MAX)
 }
 
 fn nanos(moment: Moment) -> u64 {
@@ -231,10 +242,46 @@ fn moment(nanos: u64) -> Option<Moment> {
     (nanos > 0).then(|| Moment::from_boot(Duration::from_nanos(nanos)))
 }
 
+/// The reloads of the configuration.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// Those that were applied.
+    pub applied: Counter,
+    /// Those that were refused, because the configuration is wrong or needs a restart.
+    pub refused: Counter,
+    last_refused: AtomicBool,
+    applied_at: AtomicU64,
+}
+
+impl Reloads {
+    /// Records a reload.
+    pub fn record(&self, applied: bool, now: Moment) {
+        self.last_refused.store(!applied, Relaxed);
+        if applied {
+            self.applied.increment();
+            self.applied_at.store(nanos(now), Relaxed);
+        } else {
+            self.refused.increment();
+        }
+    }
+
+    /// Whether the last reload was refused, so that the configuration in force is not the one that is written.
+    pub fn last_was_refused(&self) -> bool {
+        self.last_refused.load(Relaxed)
+    }
+
+    /// When the last reload was applied.
+    pub fn applied_at(&self) -> Option<Moment> {
+        moment(self.applied_at.load(Relaxed))
+    }
+}
+
 /// All counters.
 #[derive(Debug)]
 pub struct Counters {
-    /// How long nothing was forwarded at each change of leader.
+    /// The reloads of the configuration.
+    pub reloads: Reloads,
+    /// How long new sessions waited for a leader at each change of leader.
     pub write_downtime: Timing,
     write: RouteCounters,
     read: RouteCounters,
@@ -244,6 +291,7 @@ pub struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         Self {
+            reloads: Reloads::default(),
             write_downtime: Timing::of_leader_changes(),
             write: RouteCounters::default(),
             read: RouteCounters::default(),
@@ -307,12 +355,14 @@ mod tests {
     #[test]
     fn sessions_that_the_server_ended_just_before_count_as_terminated_with_the_epoch() {
         let counters = EpochCounters::default();
-        counters.terminated_by_proxy.increment();
-        [90, 94, 95, 95, 99, 100].into_iter().for_each(|second| counters.record_lost(at(second)));
+        counters.record_terminated();
+        [90, 94, 95, 95, 99, 100]
+            .into_iter()
+            .for_each(|second| assert_eq!(counters.record_lost(at(second)), 0));
         assert_eq!(counters.terminated(), 1, "the epoch has not ended");
-        counters.end(at(100));
-        assert_eq!(counters.terminated(), 1 + 4, "not more than five seconds");
-        counters.record_lost(at(100));
+        assert_eq!(counters.end(at(100)), 4, "not more than five seconds");
+        assert_eq!(counters.terminated(), 1 + 4);
+        assert_eq!(counters.record_lost(at(100)), 1);
         assert_eq!(counters.terminated(), 1 + 5, "a worker may record it later");
     }
 

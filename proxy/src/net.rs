@@ -14,15 +14,28 @@ const BACKLOG: i32 = 4096;
 /// How many keepalive probes may go unanswered before the connection counts as broken (`TCP_KEEPCNT`).
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// Binds a non-blocking listening socket whose address other sockets may share (`SO_REUSEPORT`), such as those of a
-/// successor process.
+/// Binds a non-blocking listening socket that shares its address with no other: the kernel would deal clients out to both,
+/// though the other may be that of another cluster.
 ///
 /// # Errors
 /// The operating system's error, for example when the address is in use or does not belong to this machine.
 pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    bind(addr, false)
+}
+
+/// Binds a non-blocking listening socket whose address other sockets of the same user may share (`SO_REUSEPORT`), such as
+/// those of a successor process.
+///
+/// # Errors
+/// The operating system's error, for example when somebody is listening on the address alone.
+pub fn listen_shared(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    bind(addr, true)
+}
+
+fn bind(addr: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }

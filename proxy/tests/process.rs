@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, ClusterOptions, Failure, NewClients, Proxy, Session};
+use lab::{Cluster, ClusterOptions, Failure, NewClients, Proxy, ProxyArguments, Session};
 
 /// Longer than any step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -25,7 +25,9 @@ async fn answers(session: &Session) -> bool {
 #[tokio::test]
 async fn a_successor_takes_over_and_no_connection_fails() {
     let cluster = lone_member().await;
-    let setup = cluster.proxy_command("proxy").unwrap();
+    let mut setup = cluster.proxy_command("proxy").unwrap();
+    let text = cluster.proxy_config("proxy").unwrap();
+    setup.arguments = ProxyArguments::Config(format!("{text}\n[session]\nso_reuseport = true\n"));
     let first = Proxy::start(&setup).await.unwrap();
     let open = session(&cluster).await;
     let load = cluster.load(cluster.proxy_addresses("proxy").unwrap().write);

@@ -10,7 +10,7 @@ use pg_leader_proxy::admission::{Gate, GateLimits, Grant, Target, Targets};
 use pg_leader_proxy::counters::Counters;
 use pg_leader_proxy::net::{self, SocketOptions};
 use pg_leader_proxy::route::RouteKind;
-use pg_leader_proxy::session::{SessionSettings, Shared};
+use pg_leader_proxy::session::{ClientLimits, SessionSettings, Shared};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     Admission, LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply,
@@ -117,7 +117,7 @@ impl Worker {
 /// The proxy's defaults, as far as a relay uses them.
 fn settings() -> SessionSettings {
     SessionSettings {
-        max_sessions: 10,
+        limits: ClientLimits { sessions: 10, rejected_at_once: 256 },
         startup_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(3),
         write_hold_timeout: Duration::from_secs(30),

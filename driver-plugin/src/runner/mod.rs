@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, bail};
 use pg_leader_proxy::app::{self, Reload, SupervisorLink};
 use pg_leader_proxy::cli::Exit;
 use pg_leader_proxy::config::{Config, ConfigError, ConfigErrors, FILE_VARIABLE, Given, Origins};
-use pg_leader_proxy::logging::{self, Logging};
+use pg_leader_proxy::logging::{self, LogFlush, Logging};
 use rustix::stdio::dup2_stdin;
 use tokio::net::UnixStream;
 use tokio::runtime::{self, Runtime};
@@ -83,6 +83,7 @@ struct Prepared {
     origins: Origins,
     config: Config,
     logging: Logging,
+    log_flush: LogFlush,
     listeners: Vec<TcpListener>,
 }
 
@@ -104,9 +105,9 @@ async fn prepare(channel: &mut Channel) -> Result<Result<Prepared, StartError>> 
         Err(errors) => return Ok(Err(configuration_error(&errors, &origins, account.as_ref()))),
     };
     drop(temporary);
-    let logging = logging::start(&config).context("cannot start logging")?;
+    let (logging, log_flush) = logging::start(&config).context("cannot start logging")?;
     let listeners = listeners(channel, &config).await?;
-    Ok(Ok(Prepared { origins, config, logging, listeners }))
+    Ok(Ok(Prepared { origins, config, logging, log_flush, listeners }))
 }
 
 /// Where settings come from: the job's `config` block, and the task's environment, which is not that of this process:
@@ -157,7 +158,7 @@ async fn listeners(channel: &mut Channel, config: &Config) -> Result<Vec<TcpList
 /// Runs the proxy until it is told to stop. The connection is served by a thread of its own, so that the end of the
 /// supervisor is noticed whatever the proxy does.
 fn run_proxy(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<Exit> {
-    let Prepared { origins, config, logging, listeners } = prepared;
+    let Prepared { origins, config, logging, log_flush: _log_flush, listeners } = prepared;
     let (commands, commands_in) = mpsc::channel(COMMANDS_MAX);
     let (events, events_in) = mpsc::channel(EVENTS_MAX);
     let (ready, ready_in) = oneshot::channel();
@@ -170,9 +171,12 @@ fn run_proxy(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<E
     let link =
         SupervisorLink { listeners, commands: Some(commands_in), events: Some(events), ready: Some(ready) };
     let ran = app::run(config, Reload::from_origins(origins, logging), link);
-    let problem = ran.as_ref().err().map(|error| format!("{error:#}"));
+    let problem = ran.err().map(|error| format!("{error:#}"));
+    // Through the log, whose queue nobody waits for: standard error may be a pipe that nobody reads.
+    problem.iter().for_each(|problem| tracing::error!("stopped: {problem}"));
+    let exit = if problem.is_none() { Exit::Success } else { Exit::Failure };
     // Both fail only if the thread has panicked, and with it the connection is gone.
     let _ = ended.send(Ended { problem });
     let _ = thread.join();
-    ran.map(|()| Exit::Success)
+    Ok(exit)
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use pg_leader_proxy_core::{Alarm, Reason};
 use prometheus_client::collector::Collector;
@@ -16,6 +17,7 @@ use super::answers::{
     DcsAnswer, EvidenceAnswer, FailoversAnswer, MemberAnswer, ProbeAnswer, RoleAnswer, RoutingAnswer,
     SessionsAnswer,
 };
+use crate::clock;
 use crate::counters::Counters;
 use crate::phase::Phase;
 use crate::route::RouteKind;
@@ -55,6 +57,7 @@ pub(super) struct Measured<'a> {
     pub(super) routing: &'a RoutingAnswer,
     pub(super) failovers: &'a FailoversAnswer,
     pub(super) counters: &'a Counters,
+    pub(super) dropped_log_lines: u64,
 }
 
 /// The metrics as Prometheus reads them, each with the label `cluster`.
@@ -139,8 +142,9 @@ impl Collector for Families {
 }
 
 fn families(measured: Measured<'_>) -> Vec<Family> {
-    let Measured { routing, failovers, counters } = measured;
+    let Measured { routing, failovers, counters, dropped_log_lines } = measured;
     let mut families = process(routing);
+    families.extend(upkeep(routing, counters, dropped_log_lines));
     families.extend(decision(routing, failovers, counters));
     families.extend(evidence(&routing.evidence));
     families.extend(members(&routing.evidence.members));
@@ -155,6 +159,36 @@ fn process(routing: &RoutingAnswer) -> Vec<Family> {
         gauges("build_info", "The version of the program", [(version, 1.0)]),
         gauge("uptime_seconds", "How long the process has run", seconds(routing.uptime_ms)),
         gauge("draining", "Whether no new sessions are accepted", flag(routing.phase == Phase::Draining)),
+    ]
+}
+
+/// What an operator did, and what became of the log.
+fn upkeep(routing: &RoutingAnswer, counters: &Counters, dropped_log_lines: u64) -> Vec<Family> {
+    let reloads = &counters.reloads;
+    let since_start = clock::now() - Duration::from_millis(routing.uptime_ms);
+    let in_force = clock::now().since(reloads.applied_at().unwrap_or(since_start));
+    vec![
+        counts(
+            "config_reloads",
+            "Reloads of the configuration",
+            [("applied", &reloads.applied), ("refused", &reloads.refused)]
+                .map(|(result, count)| (labels([("result", result)]), count.value())),
+        ),
+        gauge(
+            "config_reload_refused",
+            "Whether the last reload was refused, so that the old configuration is still in force",
+            flag(reloads.last_was_refused()),
+        ),
+        gauge(
+            "config_age_seconds",
+            "How long ago the configuration in force was read",
+            in_force.as_secs_f64(),
+        ),
+        counts(
+            "log_lines_dropped",
+            "Log lines dropped because standard error was not read fast enough",
+            [(labels([]), dropped_log_lines)],
+        ),
     ]
 }
 
@@ -186,7 +220,7 @@ fn decision(routing: &RoutingAnswer, failovers: &FailoversAnswer, counters: &Cou
         counts("leader_changes", "Changes of leader", [(labels([]), failovers.total)]),
         histograms(
             "write_downtime_seconds",
-            "How long nothing was forwarded at a change of leader",
+            "How long new sessions waited for a leader at a change of leader",
             [(labels([]), counters.write_downtime.histogram())],
         ),
         gauge("read_servers", "Servers of the read route that take new sessions", number(read_servers)),
@@ -273,7 +307,11 @@ fn sessions(routing: &RoutingAnswer) -> Vec<Family> {
         gauges("held_clients", "Clients waiting for a server now", level(|route| route.held)),
         counts("accepted_connections", "Client connections accepted", each(|route| route.accepted)),
         counts("connected_sessions", "Sessions connected to a server", each(|route| route.connected)),
-        counts("terminated_sessions", "Sessions terminated by the proxy", each(|route| route.terminated)),
+        counts(
+            "terminated_sessions",
+            "Sessions terminated by the proxy, or by their server when it stopped being the leader",
+            each(|route| route.terminated),
+        ),
         counts(
             "connect_failures",
             "Attempts to connect to a server that failed",

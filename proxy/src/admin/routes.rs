@@ -6,9 +6,10 @@ use std::time::Duration;
 use askama::Template as _;
 use axum::Router;
 use axum::extract::State;
+use axum::handler::Handler;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use pg_leader_proxy_core::Moment;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -20,6 +21,7 @@ use super::page::Page;
 use super::routing::{self, Process};
 use crate::control::{View, ViewHandle};
 use crate::counters::Counters;
+use crate::logging::Logging;
 use crate::phase::Phase;
 
 /// How long control may take to answer; it answers at once unless the machine has no time for it.
@@ -32,6 +34,8 @@ no such path; there are:
 /live       200 while the process runs
 /ready      200 once the cluster has been seen, until the proxy drains
 /leader     200 with the leader, 503 with the reason why there is none
+/primary    the same, for checks that were written for Patroni
+/replica    200 while the read route takes new sessions, else 503
 /routing    the decision and everything it rests on
 /failovers  the changes of leader
 /metrics    for Prometheus
@@ -50,6 +54,8 @@ pub struct Admin {
     pub phase: watch::Receiver<Phase>,
     /// When the process started.
     pub started: Moment,
+    /// The log, if the process has set it up.
+    pub logging: Option<Logging>,
 }
 
 impl Admin {
@@ -100,14 +106,25 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 pub(super) fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/", get(page))
-        .route("/live", get(async || "alive\n"))
-        .route("/ready", get(ready))
-        .route("/leader", get(leader))
+        .route("/live", check(async || "alive\n"))
+        .route("/ready", check(ready))
+        .route("/leader", check(leader))
+        .route("/primary", check(leader))
+        .route("/replica", check(replica))
         .route("/routing", get(decision))
         .route("/failovers", get(changes))
         .route("/metrics", get(exposition))
         .fallback(async || (StatusCode::NOT_FOUND, PATHS))
         .with_state(admin)
+}
+
+/// A health check: OPTIONS is answered like GET, because many files of HAProxy check Patroni with it.
+fn check<H, T>(handler: H) -> MethodRouter<Admin>
+where
+    H: Handler<T, Admin> + Clone,
+    T: 'static,
+{
+    get(handler.clone()).options(handler)
 }
 
 async fn ready(State(admin): State<Admin>) -> Result<Response, Failure> {
@@ -127,6 +144,14 @@ async fn leader(State(admin): State<Admin>) -> Result<Response, Failure> {
     })
 }
 
+async fn replica(State(admin): State<Admin>) -> Result<Response, Failure> {
+    let (routing, _) = admin.answers().await?;
+    let read = routing.read;
+    let takes_sessions = read.servers.iter().any(|server| server.new_sessions);
+    let status = if takes_sessions { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Ok((status, Json(read)).into_response())
+}
+
 async fn decision(State(admin): State<Admin>) -> Result<Json<RoutingAnswer>, Failure> {
     let (routing, _) = admin.answers().await?;
     Ok(Json(routing))
@@ -140,7 +165,9 @@ async fn changes(State(admin): State<Admin>) -> Result<Json<FailoversAnswer>, Fa
 async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Result<Response, Failure> {
     let (routing, failovers) = admin.answers().await?;
     let format = Format::wanted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
-    let measured = Measured { routing: &routing, failovers: &failovers, counters: &admin.counters };
+    let dropped_log_lines = admin.logging.as_ref().map_or(0, Logging::dropped_lines);
+    let measured =
+        Measured { routing: &routing, failovers: &failovers, counters: &admin.counters, dropped_log_lines };
     let text = metrics::exposition(measured, format)?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }

@@ -1,5 +1,6 @@
 //! The listening sockets: inherited ones, and newly bound ones for the other addresses.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,10 @@ use crate::config::Config;
 use crate::net;
 use crate::route::RouteKind;
 use crate::worker::{Listener, ListenerOwner};
+
+/// What to do about an address in use.
+const TAKEN: &str =
+    ", because another program does; session.so_reuseport lets several proxies of one cluster listen there";
 
 /// The sockets of every address that is not in `bound` yet.
 ///
@@ -34,8 +39,7 @@ pub(super) fn listeners(
             owner: ListenerOwner::Supervisor,
         }));
         if listeners.len() == before {
-            let socket = net::listen(addr)
-                .with_context(|| format!("{}.listen: cannot listen on {addr}", route.code()))?;
+            let socket = listen(route.code(), addr, config.session.so_reuseport)?;
             listeners.push(Listener { route, addr, socket, owner: ListenerOwner::Process });
         }
     }
@@ -45,13 +49,26 @@ pub(super) fn listeners(
     Ok(listeners)
 }
 
+/// Binds the socket of `<block>.listen`.
+///
+/// # Errors
+/// If that fails; the error names the key, the address, and what to do.
+pub(super) fn listen(block: &str, addr: SocketAddr, shared: bool) -> Result<TcpListener> {
+    let bound = if shared { net::listen_shared(addr) } else { net::listen(addr) };
+    bound.map_err(|error| {
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        let why = if taken { TAKEN } else { "" };
+        anyhow::Error::new(error).context(format!("{block}.listen: cannot listen on {addr}{why}"))
+    })
+}
+
 /// Each socket with its address, in non-blocking mode.
 fn addressed(inherited: Vec<TcpListener>) -> Result<Vec<(SocketAddr, TcpListener)>> {
     let addressed = inherited.into_iter().map(|socket| {
         socket.set_nonblocking(true)?;
         Ok((socket.local_addr()?, socket))
     });
-    addressed.collect::<std::io::Result<_>>().context("an inherited listening socket cannot be used")
+    addressed.collect::<io::Result<_>>().context("an inherited listening socket cannot be used")
 }
 
 #[cfg(test)]
@@ -76,9 +93,9 @@ mod tests {
     }
 
     fn sockets(count: usize) -> (SocketAddr, Vec<TcpListener>) {
-        let first = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let first = net::listen_shared("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = first.local_addr().unwrap();
-        (addr, std::iter::once(first).chain((1..count).map(|_| net::listen(addr).unwrap())).collect())
+        (addr, std::iter::once(first).chain((1..count).map(|_| net::listen_shared(addr).unwrap())).collect())
     }
 
     /// The kernel's name for the socket behind a descriptor.
@@ -101,10 +118,27 @@ mod tests {
     #[test]
     fn an_address_without_an_inherited_socket_is_bound() {
         let (kept, inherited) = sockets(1);
-        let (own, _) = sockets(1);
+        let (own, held) = sockets(1);
+        drop(held);
         let listeners = listeners(&config(&[kept, own]), &[], inherited).unwrap();
         let owners: Vec<_> = listeners.iter().map(|one| (one.addr, one.owner)).collect();
         assert_eq!(owners, [(kept, ListenerOwner::Supervisor), (own, ListenerOwner::Process)]);
+    }
+
+    #[test]
+    fn an_address_is_shared_only_if_both_ask_for_it() {
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (held, other) = (net::listen(any).unwrap(), net::listen_shared(any).unwrap());
+        let (alone, shared) = (held.local_addr().unwrap(), other.local_addr().unwrap());
+        listen("write", shared, true).unwrap();
+        let refusal = |addr, asked| listen("write", addr, asked).map(drop).unwrap_err();
+        for (addr, asked) in [(shared, false), (alone, false), (alone, true)] {
+            let error = refusal(addr, asked).to_string();
+            assert!(
+                error.starts_with(&format!("write.listen: cannot listen on {addr}, because another")),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -113,6 +147,6 @@ mod tests {
         inherited[0].set_nonblocking(false).unwrap();
         let listeners = listeners(&config(&[addr]), &[], inherited).unwrap();
         let error = listeners[0].socket.accept().unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -1,13 +1,14 @@
 //! The process: starts all tasks and workers, reloads, drains, and stops.
 
 mod commands;
+mod descriptors;
 mod drain;
+mod essential;
 mod listeners;
 mod settings;
 mod source_tasks;
 mod supervisor_link;
 
-use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,15 +16,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pg_leader_proxy_core::Observation;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use self::commands::{Command, Commands};
-use self::listeners::listeners;
+pub(crate) use self::descriptors::SET_ASIDE;
+use self::descriptors::{Descriptors, raise_limit, warn_if_scarce};
+use self::essential::Essential;
+use self::listeners::{listen, listeners};
 pub(crate) use self::settings::static_member;
 use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings};
 use self::source_tasks::{ask_servers, follow_etcd};
@@ -37,7 +39,6 @@ use crate::counters::Counters;
 pub use crate::events::EventRecord;
 use crate::events::Outbox;
 use crate::logging::Logging;
-use crate::net;
 use crate::phase::Phase;
 use crate::session::{SessionSettings, Shared};
 use crate::sources::clock::ClockWatcher;
@@ -73,36 +74,44 @@ impl fmt::Debug for Reload {
 /// Runs the proxy until a signal or its supervisor stops it.
 ///
 /// # Errors
-/// If an address cannot be listened on, an inherited socket has an address that no route listens on, or a thread cannot
-/// be started.
+/// If an address cannot be listened on, an inherited socket has an address that no route listens on, a thread cannot be
+/// started, or one that the process needs has panicked.
 pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
-    raise_descriptor_limit();
+    raise_limit();
     let runtime =
         runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(async {
-        let SupervisorLink { listeners, commands, events, ready } = link;
-        let mut commands = Commands::new(commands).context("cannot watch for signals")?;
-        let mut app = App::start(config, listeners, events).await?;
-        if let Some(ready) = ready {
-            // If the supervisor is gone, the commands will say so.
-            let _ = ready.send(());
-        }
-        app.serve(reload, &mut commands).await
-    })
+    let ran = runtime.block_on(serve(config, reload, link));
+    // Not by dropping it, which would wait for a name server that does not answer.
+    runtime.shutdown_background();
+    ran
+}
+
+async fn serve(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
+    let SupervisorLink { listeners, commands, events, ready } = link;
+    let inherited = Inherited { listeners, events, supervised: commands.is_some() };
+    let mut commands = Commands::new(commands).context("cannot watch for signals")?;
+    let (mut app, mut essential) = App::start(config, inherited, reload.logging.clone()).await?;
+    if let Some(ready) = ready {
+        // If the supervisor is gone, the commands will say so.
+        let _ = ready.send(());
+    }
+    tokio::select! {
+        biased;
+        failed = essential.failed() => Err(failed),
+        () = app.serve(reload, &mut commands) => Ok(()),
+    }
+}
+
+/// What the process has from its supervisor.
+struct Inherited {
+    listeners: Vec<std::net::TcpListener>,
+    events: Option<mpsc::Sender<EventRecord>>,
+    supervised: bool,
 }
 
 /// Every address that the routes of `config` listen on.
 pub fn addresses(config: &Config) -> Vec<SocketAddr> {
     routes(config).into_iter().map(|(_, addr)| addr).collect()
-}
-
-/// Raises the soft limit to the hard one. Each session takes two descriptors, and the usual soft limit of 1,024 exists
-/// only for programs that use `select`.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 /// The running process.
@@ -119,16 +128,18 @@ struct App {
     counters: Arc<Counters>,
     workers: Workers,
     phase: watch::Sender<Phase>,
-    parts: JoinSet<Infallible>,
+    descriptors: Descriptors,
+    logging: Option<Logging>,
 }
 
 impl App {
     async fn start(
         config: Config,
-        inherited: Vec<std::net::TcpListener>,
-        events: Option<mpsc::Sender<EventRecord>>,
-    ) -> Result<Self> {
+        inherited: Inherited,
+        logging: Option<Logging>,
+    ) -> Result<(Self, Essential)> {
         warn_of_old_names(&config);
+        let Inherited { listeners: inherited, events, supervised } = inherited;
         let inherited_addrs = inherited.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let listeners = listeners(&config, &[], inherited)?;
         let counters = Arc::new(Counters::default());
@@ -139,7 +150,8 @@ impl App {
             Outputs::new(write_gate.clone(), read_gate.clone(), Arc::clone(&counters));
         outputs.events = Outbox::new(events);
         let (control, handle) = Control::new(config.policy, observed, outputs);
-        let (settings, settings_receiver) = watch::channel(settings(&config));
+        let limits = Descriptors::of_this_process().client_limits(&config);
+        let (session_settings, settings_receiver) = watch::channel(settings(&config, limits));
         let (recheck, rechecks) = mpsc::channel(RECHECKS);
         let shared = Shared {
             targets,
@@ -152,68 +164,64 @@ impl App {
         let workers = Workers::start(config.session.workers, shared).context("cannot start the workers")?;
         let (etcd, etcd_receiver) = watch::channel(etcd_config(&config));
         let (probe, probe_receiver) = watch::channel(config.probe.clone());
-        let mut parts = JoinSet::new();
-        parts.spawn(control.run());
+        let mut essential = Essential::new(workers.panicked());
+        essential.spawn("control", control.run());
         let clock_watcher = ClockWatcher::new(clock::of_this_machine, observations.clone());
-        parts.spawn(follow_etcd(etcd_receiver, observations.clone(), clock_watcher.steps()));
-        parts.spawn(clock_watcher.run());
-        parts.spawn(ask_servers(probe_receiver, probe_plan, observations.clone(), rechecks));
-        let mut app = Self {
+        essential.spawn("etcd", follow_etcd(etcd_receiver, observations.clone(), clock_watcher.steps()));
+        essential.spawn("clock", clock_watcher.run());
+        essential.spawn("probes", ask_servers(probe_receiver, probe_plan, observations.clone(), rechecks));
+        let app = Self {
             inherited_addrs,
             control: handle,
             observations,
             etcd,
             probe,
-            settings,
+            settings: session_settings,
             gates,
             counters,
             workers,
             phase: watch::Sender::new(Phase::Serving),
-            parts,
+            // Now that those of the workers are open.
+            descriptors: Descriptors::of_this_process(),
+            logging,
             config,
         };
+        app.limit_clients();
         app.tell_members().await;
         // Listening comes last, because it cannot fail: if the start failed after accepting a client, that client would be
         // lost, while an inherited backlog would have kept it for the next process.
-        app.serve_admin()?;
+        app.serve_admin(supervised, &mut essential)?;
         app.listen(listeners).await;
         for (route, addr) in routes(&app.config) {
             info!(route = route.code(), %addr, inherited = app.inherited_addrs.contains(&addr), "listening");
         }
-        Ok(app)
+        Ok((app, essential))
     }
 
-    async fn serve(&mut self, reload: Reload, commands: &mut Commands) -> Result<()> {
-        let Reload { mut read, logging } = reload;
+    async fn serve(&mut self, mut reload: Reload, commands: &mut Commands) {
         let patience = loop {
-            tokio::select! {
-                Some(ended) = self.parts.join_next() => {
-                    // A task never finishes, so it panicked. A restart is better than running without it.
-                    return Err(ended.err().map_or_else(|| anyhow::anyhow!("a part ended"), Into::into));
+            match commands.next().await {
+                Command::Reload => self.reload((reload.read)()).await,
+                Command::Stop => break self.config.session.drain_timeout,
+                Command::Drain(patience) => break patience,
+                Command::SupervisorGone => {
+                    error!("the supervisor is gone, so nothing else could stop this process: stopping");
+                    break Duration::ZERO;
                 }
-                command = commands.next() => match command {
-                    Command::Reload => self.reload(read(), logging.as_ref()).await,
-                    Command::Stop => break self.config.session.drain_timeout,
-                    Command::Drain(patience) => break patience,
-                    Command::SupervisorGone => {
-                        error!("the supervisor is gone, so nothing else could stop this process: stopping");
-                        break Duration::ZERO;
-                    }
-                },
             }
         };
         self.drain(patience, commands).await;
-        Ok(())
     }
 
-    async fn reload(&mut self, read: Result<Config, ConfigErrors>, logging: Option<&Logging>) {
+    async fn reload(&mut self, read: Result<Config, ConfigErrors>) {
         let applied = match read {
             Ok(config) => self.apply(config).await,
             Err(errors) => Err(errors.into()),
         };
+        self.counters.reloads.record(applied.is_ok(), clock::now());
         match applied {
             Ok(()) => {
-                if let Some(logging) = logging {
+                if let Some(logging) = &self.logging {
                     logging.set_filter(&self.config.log);
                 }
                 info!("configuration reloaded");
@@ -222,12 +230,12 @@ impl App {
         }
     }
 
-    fn serve_admin(&mut self) -> Result<()> {
+    fn serve_admin(&self, supervised: bool, essential: &mut Essential) -> Result<()> {
         let Some(addr) = self.config.admin else { return Ok(()) };
-        // Bound with SO_REUSEPORT like the others, so that a successor can start. While both run, either may answer.
-        let listener = net::listen(addr)
-            .and_then(TcpListener::from_std)
-            .with_context(|| format!("admin.listen: cannot listen on {addr}"))?;
+        // A supervisor starts a successor while this process drains, and passes on no socket of this address. While both
+        // run, either may answer.
+        let shared = supervised || self.config.session.so_reuseport;
+        let listener = TcpListener::from_std(listen("admin", addr, shared)?)?;
         info!(%addr, "admin page");
         let admin = Admin {
             cluster: self.config.cluster.as_str().into(),
@@ -235,9 +243,17 @@ impl App {
             counters: Arc::clone(&self.counters),
             phase: self.phase.subscribe(),
             started: clock::now(),
+            logging: self.logging.clone(),
         };
-        self.parts.spawn(admin::serve(listener, admin));
+        essential.spawn("admin", admin::serve(listener, admin, self.descriptors.admin_connections()));
         Ok(())
+    }
+
+    /// Puts the limits of clients in force, as far as there are descriptors.
+    fn limit_clients(&self) {
+        let limits = self.descriptors.client_limits(&self.config);
+        warn_if_scarce(limits, &self.config);
+        self.settings.send_replace(settings(&self.config, limits));
     }
 
     /// Applies another configuration without affecting open sessions. Everything that can fail comes first, so that it
@@ -255,11 +271,11 @@ impl App {
         for (gate, limits) in self.gates.iter().zip(gate_limits(&config)) {
             gate.set_limits(limits);
         }
-        self.settings.send_replace(settings(&config));
         self.control.set_policy(config.policy).await;
         self.etcd.send_if_modified(|known| replace(known, etcd_config(&config)));
         self.probe.send_if_modified(|known| replace(known, config.probe.clone()));
         self.config = config;
+        self.limit_clients();
         self.tell_members().await;
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::admission::GateLimits;
 use crate::config::{self, Config, LeaderSource};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
-use crate::session::SessionSettings;
+use crate::session::{ClientLimits, SessionSettings};
 
 /// A member without etcd: its address is its name.
 pub(crate) fn static_member(addr: &ServerAddr) -> (MemberName, Member) {
@@ -23,10 +23,10 @@ pub(super) fn etcd_config(config: &Config) -> Option<config::Etcd> {
     }
 }
 
-pub(super) fn settings(config: &Config) -> SessionSettings {
+pub(super) fn settings(config: &Config, limits: ClientLimits) -> SessionSettings {
     let session = &config.session;
     SessionSettings {
-        max_sessions: session.max_sessions,
+        limits,
         startup_timeout: session.startup_timeout,
         connect_timeout: session.connect_timeout,
         write_hold_timeout: config.write.hold_timeout,
@@ -49,39 +49,42 @@ pub(super) fn routes(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
     write.chain(read).collect()
 }
 
-/// Rejects changes that cannot be applied while the process runs.
+/// Rejects changes that cannot be applied while the process runs, all of them at once.
 pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[SocketAddr]) -> Result<()> {
+    let mut refused = Vec::new();
     let wanted = routes(after);
     for (route, addr) in routes(before) {
         if inherited.contains(&addr) && !wanted.contains(&(route, addr)) {
             // Clients would wait in the backlog of a socket that the supervisor keeps open and no process accepts from.
-            bail!(
+            refused.push(format!(
                 "{}.listen: {addr} is kept open for this process, and can only go with a restart",
                 route.code()
-            );
+            ));
         }
     }
-    let same_cluster = match (&before.leader_source, &after.leader_source) {
+    refused.extend(other_cluster(before, after).map(str::to_owned));
+    let only_with_a_restart = [
+        ("session.workers", before.session.workers != after.session.workers),
+        ("session.so_reuseport", before.session.so_reuseport != after.session.so_reuseport),
+        ("admin.listen", before.admin != after.admin),
+        ("log.format", before.log.format != after.log.format),
+    ];
+    let changed = only_with_a_restart.into_iter().filter(|(_, changed)| *changed);
+    refused.extend(changed.map(|(key, _)| format!("{key} can only change with a restart")));
+    if refused.is_empty() { Ok(()) } else { bail!("{}", refused.join("; ")) }
+}
+
+/// Why `after` is about another cluster, if it is.
+fn other_cluster(before: &Config, after: &Config) -> Option<&'static str> {
+    let same = match (&before.leader_source, &after.leader_source) {
         (LeaderSource::Etcd(before), LeaderSource::Etcd(after)) => before.prefix == after.prefix,
         (LeaderSource::Members(_), LeaderSource::Members(_)) => before.cluster == after.cluster,
-        _ => bail!("a change between etcd.endpoints and cluster.members takes a restart"),
+        _ => return Some("a change between etcd.endpoints and cluster.members takes a restart"),
     };
-    if !same_cluster {
-        bail!(
-            "cluster.scope, cluster.namespace and cluster.citus_group can only change with a restart: the sessions belong \
-             to the cluster that they name"
-        );
-    }
-    if before.session.workers != after.session.workers {
-        bail!("session.workers can only change with a restart");
-    }
-    if before.admin != after.admin {
-        bail!("admin.listen can only change with a restart");
-    }
-    if before.log.format != after.log.format {
-        bail!("log.format can only change with a restart");
-    }
-    Ok(())
+    (!same).then_some(
+        "cluster.scope, cluster.namespace and cluster.citus_group can only change with a restart: the sessions belong \
+         to the cluster that they name",
+    )
 }
 
 #[cfg(test)]

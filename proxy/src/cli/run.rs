@@ -20,7 +20,13 @@ pub(super) fn run(origins: Origins) -> anyhow::Result<Exit> {
         }
     };
     drop(temporary);
-    let logging = logging::start(&config).context("logging cannot be started")?;
-    app::run(config, Reload::from_origins(origins, logging), SupervisorLink::default())?;
-    Ok(Exit::Success)
+    let (logging, _flush) = logging::start(&config).context("logging cannot be started")?;
+    match app::run(config, Reload::from_origins(origins, logging), SupervisorLink::default()) {
+        Ok(()) => Ok(Exit::Success),
+        // Through the log, whose queue nobody waits for.
+        Err(error) => {
+            tracing::error!("stopped: {error:#}");
+            Ok(Exit::Failure)
+        }
+    }
 }

@@ -89,7 +89,10 @@ impl Outputs {
                     Ok(_) => DisconnectReason::NewLeader,
                     Err(reason) => DisconnectReason::Route(reason.clone()),
                 });
-                old.counters.iter().for_each(|counters| counters.end(clock::now()));
+                if let Some(counters) = &old.counters {
+                    let lost = counters.end(clock::now());
+                    self.counters.route(RouteKind::Write).terminated.add(lost);
+                }
             }
         }
         for old in known.all(RouteKind::Read) {

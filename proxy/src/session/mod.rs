@@ -29,11 +29,20 @@ use crate::counters::{Counters, RouteCounters};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
 
+/// How many clients there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// How many sessions there may be at once, over both routes.
+    pub sessions: usize,
+    /// How many clients beyond them may wait for the error that says so. Further ones are reset without one.
+    pub rejected_at_once: usize,
+}
+
 /// The settings of sessions. A change applies to the clients that are accepted afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
-    /// How many sessions there may be at once, over both routes.
-    pub max_sessions: usize,
+    /// How many clients there may be.
+    pub limits: ClientLimits,
     /// How long a client may take to send its first packet.
     pub startup_timeout: Duration,
     /// How long a server may take to accept a connection, and then to answer the first packet.
@@ -136,13 +145,15 @@ impl Session {
             End::Terminated => {
                 counts.terminated.increment();
                 if let Some(counters) = &target.counters {
-                    counters.terminated_by_proxy.increment();
+                    counters.record_terminated();
                     relay.last_byte_at().into_iter().for_each(|at| counters.record_last_byte(at));
                 }
                 relay.terminate();
             }
             End::Finished | End::ServerFailed(_) | End::ClientFailed(_) if relay.server_ended(end) => {
-                target.counters.iter().for_each(|counters| counters.record_lost(clock::now()));
+                if let Some(counters) = &target.counters {
+                    counts.terminated.add(counters.record_lost(clock::now()));
+                }
                 accepted.shared.recheck(&target.member);
             }
             End::Finished | End::ServerFailed(_) | End::ClientFailed(_) => {}

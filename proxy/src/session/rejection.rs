@@ -55,7 +55,9 @@ impl Rejection {
             kind: RejectionKind::TooManySessions,
             state: SqlState::TooManyConnections,
             message: "sorry, too many clients already".to_owned(),
-            detail: format!("The proxy allows {limit} sessions (session.max_sessions)."),
+            detail: format!(
+                "The proxy allows {limit} sessions (session.max_sessions, or the limit of open files)."
+            ),
         }
     }
 

@@ -16,7 +16,7 @@ use super::login::Login;
 use super::read_buffer::ReadBuffer;
 use super::rejection::Rejection;
 use super::relay::Relay;
-use super::{AcceptedClient, Session, SessionSettings, Shared, cancel};
+use super::{AcceptedClient, ClientLimits, Session, SessionSettings, Shared, cancel};
 use crate::admission::Target;
 use crate::clock;
 use crate::counters::RejectionKind;
@@ -24,8 +24,6 @@ use crate::net;
 use crate::route::RouteKind;
 use crate::wire::FirstPacket;
 
-/// How many sessions beyond the limit get an error. Further ones are reset without one.
-const TOLD_BEYOND_LIMIT: u64 = 256;
 /// How long after the server's first answer a session settles. A login may keep its permit for that long.
 const SETTLING: Duration = Duration::from_millis(100);
 
@@ -41,18 +39,26 @@ impl StartupContext {
         Rc::new(Self { shared, read_buffer: ReadBuffer::default() })
     }
 
-    /// Connects a client to a server; `None` if the client is rejected or leaves, or sends a cancel request.
+    /// Connects a client to a server; the future gives `None` if the client is rejected or leaves, or sends a cancel request.
+    /// A client far beyond the limit is reset here, so that it takes no descriptor any more.
     ///
     /// The client counts as open from this call on. The future must be polled in a tokio runtime.
     pub(crate) fn start(
         self: Rc<Self>,
         route: RouteKind,
         (client, peer): (std::net::TcpStream, SocketAddr),
-    ) -> impl Future<Output = Option<Session>> + use<> {
+    ) -> Option<impl Future<Output = Option<Session>> + use<>> {
         let accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer);
         let settings = *self.shared.settings.borrow();
         let open = self.shared.counters.open_sessions();
-        ClientStartup { context: self, accepted, settings }.join(client, open)
+        let ClientLimits { sessions, rejected_at_once } = settings.limits;
+        if open > (sessions + rejected_at_once) as u64 {
+            accepted.counts().rejections(RejectionKind::TooManySessions).increment();
+            net::reset_on_close(&client);
+            return None;
+        }
+        let limited = open > sessions as u64;
+        Some(ClientStartup { context: self, accepted, settings }.join(client, limited))
     }
 }
 
@@ -72,14 +78,8 @@ struct Connected {
 
 impl ClientStartup {
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
-    fn join(self, client: std::net::TcpStream, open: u64) -> impl Future<Output = Option<Session>> {
+    fn join(self, client: std::net::TcpStream, limited: bool) -> impl Future<Output = Option<Session>> {
         async move {
-            let limit = self.settings.max_sessions as u64;
-            if open > limit + TOLD_BEYOND_LIMIT {
-                self.accepted.counts().rejections(RejectionKind::TooManySessions).increment();
-                net::reset_on_close(&client);
-                return None;
-            }
             let watched = TcpStream::from_std(client);
             let cannot_watch = |error: &_| warn!(peer = %self.accepted.peer, %error, "cannot watch a client");
             let mut client = watched.inspect_err(cannot_watch).ok()?;
@@ -96,8 +96,8 @@ impl ClientStartup {
                 cancel::forward(self.shared(), self.accepted.route, &self.settings, &bytes).await;
                 return None;
             }
-            if open > limit {
-                let rejection = Rejection::too_many_sessions(self.settings.max_sessions);
+            if limited {
+                let rejection = Rejection::too_many_sessions(self.settings.limits.sessions);
                 self.reject(client, &packet, rejection).await;
                 return None;
             }

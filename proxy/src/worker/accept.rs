@@ -21,6 +21,7 @@ use tracing::warn;
 
 use super::acceptors::{Acceptors, Client};
 use super::{EventLoop, PoolHandle, RelayedSession, WorkerCommand};
+use crate::logging::Seldom;
 use crate::route::RouteKind;
 use crate::session::{Shared, StartupContext};
 
@@ -44,6 +45,7 @@ pub(super) struct AcceptLoop {
     acceptors: Acceptors,
     /// Until when no client is accepted.
     pause: Option<Instant>,
+    failures: Seldom,
     handle: PoolHandle,
     startup_context: Rc<StartupContext>,
     /// The start-ups that are running. The panic of one was logged and affects no other.
@@ -63,6 +65,7 @@ impl AcceptLoop {
             leaving: false,
             acceptors: Acceptors::new(shared.settings.clone()),
             pause: None,
+            failures: Seldom::default(),
             handle,
             startup_context: StartupContext::new(shared),
             startups: FuturesUnordered::new(),
@@ -171,8 +174,11 @@ impl AcceptLoop {
                 None => return,
                 Some((route, Ok(client))) => self.start_client(route, client),
                 Some((route, Err(error))) => {
-                    warn!(route = route.code(), %error, "cannot accept a client");
-                    self.pause = Some(Instant::now() + ACCEPT_PAUSE);
+                    let now = Instant::now();
+                    if let Some(times) = self.failures.due(now) {
+                        warn!(route = route.code(), %error, times, "cannot accept a client");
+                    }
+                    self.pause = Some(now + ACCEPT_PAUSE);
                     return;
                 }
             }
@@ -187,7 +193,7 @@ impl AcceptLoop {
 
     fn start_client(&self, route: RouteKind, client: Client) {
         let load = self.handle.add_client();
-        let startup = Rc::clone(&self.startup_context).start(route, client);
+        let Some(startup) = Rc::clone(&self.startup_context).start(route, client) else { return };
         // Not an async block, which would store the start-up twice.
         let startup = startup.map(|session| session.map(|session| RelayedSession { session, load }));
         self.startups.push(AssertUnwindSafe(startup).catch_unwind().boxed_local());

@@ -167,6 +167,7 @@ mod tests {
 
     use super::*;
     use crate::net;
+    use crate::session::ClientLimits;
 
     const CLIENTS: usize = 10;
     const BOUND: Duration = Duration::from_secs(10);
@@ -182,7 +183,7 @@ mod tests {
 
     fn acceptors() -> (watch::Sender<SessionSettings>, Acceptors, Poll) {
         let (sender, settings) = watch::channel(SessionSettings {
-            max_sessions: 1,
+            limits: ClientLimits { sessions: 1, rejected_at_once: 256 },
             startup_timeout: BOUND,
             connect_timeout: BOUND,
             write_hold_timeout: BOUND,

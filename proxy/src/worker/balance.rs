@@ -104,10 +104,6 @@ impl PoolHandle {
         Self { index, pool }
     }
 
-    pub(super) const fn index(&self) -> usize {
-        self.index
-    }
-
     /// The load of this worker.
     pub(super) fn load(&self) -> &Load {
         &self.pool[self.index].load

@@ -19,7 +19,7 @@ use std::task::Wake;
 
 use mio::{Poll, Token, Waker};
 use tokio::runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use self::accept::AcceptLoop;
@@ -66,7 +66,10 @@ enum WorkerCommand {
 
 /// The workers. The first of them accepts clients. After this is dropped, each thread ends with its last session.
 #[derive(Debug)]
-pub struct Workers(Vec<Worker>);
+pub struct Workers {
+    workers: Vec<Worker>,
+    panicked: watch::Receiver<Option<String>>,
+}
 
 #[derive(Debug)]
 struct Worker {
@@ -117,15 +120,19 @@ impl Workers {
             Peer::new(commands.downgrade(), Arc::clone(waker))
         };
         let pool: Pool = commands.iter().zip(&wakers).map(peer).collect();
+        let (panic_sender, panicked) = watch::channel(None);
         let mut started = Vec::new();
         for (index, (((commands, inbox), poll), waker)) in
             commands.into_iter().zip(inboxes).zip(polls).zip(wakers).enumerate()
         {
             let handle = PoolHandle::new(index, Arc::clone(&pool));
-            start_thread(Arc::clone(&shared), EventLoop::new(poll, Arc::clone(&waker)), inbox, handle)?;
+            let event_loop = EventLoop::new(poll, Arc::clone(&waker));
+            let report = PanicReport { thread: format!("worker-{index}"), panicked: panic_sender.clone() };
+            let shared = Arc::clone(&shared);
+            start_thread(move || AcceptLoop::new(shared, event_loop, inbox, handle), report)?;
             started.push(Worker { commands, load: pool[index].load(), waker: WakeOnDrop(waker) });
         }
-        Ok(Self(started))
+        Ok(Self { workers: started, panicked })
     }
 
     /// Starts to accept clients on a socket.
@@ -140,36 +147,82 @@ impl Workers {
 
     /// How many clients the workers have.
     pub fn sessions(&self) -> usize {
-        self.0.iter().map(|worker| worker.load.count()).sum()
+        self.workers.iter().map(|worker| worker.load.count()).sum()
+    }
+
+    /// The name of the first thread that panics.
+    pub fn panicked(&self) -> impl Future<Output = String> + use<> {
+        let mut panicked = self.panicked.clone();
+        async move {
+            // The sender goes with the last thread.
+            let first = panicked.wait_for(Option::is_some).await.ok().and_then(|thread| (*thread).clone());
+            match first {
+                Some(thread) => thread,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     async fn tell_first(&self, command: WorkerCommand) {
-        if let Some(first) = self.0.first() {
-            // A worker that is gone has panicked, and the panic was logged.
+        if let Some(first) = self.workers.first() {
+            // A worker that is gone has panicked, and the process is about to exit.
             let _ = first.commands.send(command).await;
             first.waker.0.wake_by_ref();
         }
     }
 }
 
+/// Reports, when it is dropped by a panic, which thread panicked.
+struct PanicReport {
+    thread: String,
+    panicked: watch::Sender<Option<String>>,
+}
+
+impl Drop for PanicReport {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.panicked.send_replace(Some(self.thread.clone()));
+        }
+    }
+}
+
 /// Starts the thread of a worker, and returns once it runs.
-fn start_thread(
-    shared: Arc<Shared>,
-    event_loop: EventLoop,
-    inbox: mpsc::Receiver<WorkerCommand>,
-    handle: PoolHandle,
-) -> io::Result<()> {
+fn start_thread(make: impl FnOnce() -> AcceptLoop + Send + 'static, report: PanicReport) -> io::Result<()> {
     let (error_sender, started) = std::sync::mpsc::sync_channel(1);
-    let name = format!("worker-{}", handle.index());
-    std::thread::Builder::new().name(name).spawn(move || {
+    std::thread::Builder::new().name(report.thread.clone()).spawn(move || {
+        // First, so that it is dropped last.
+        let _report = report;
         match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
                 drop(error_sender);
-                AcceptLoop::new(shared, event_loop, inbox, handle).run(&runtime);
+                make().run(&runtime);
             }
             Err(error) => drop(error_sender.send(error)),
         }
     })?;
     // Without an error the sender is dropped.
     started.recv().map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_reported_by_its_name() {
+        let (sender, panicked) = watch::channel(None);
+        let workers = Workers { workers: Vec::new(), panicked };
+        let report = PanicReport { thread: "worker-1".to_owned(), panicked: sender.clone() };
+        let reported = workers.panicked();
+        start_thread(|| panic!("a fault in a worker"), report).unwrap();
+        assert_eq!(reported.await, "worker-1");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_ends_is_not_reported() {
+        let (sender, panicked) = watch::channel(None);
+        let report = PanicReport { thread: "worker-1".to_owned(), panicked: sender };
+        std::thread::spawn(move || drop(report)).join().unwrap();
+        assert_eq!(*panicked.borrow(), None);
+    }
 }

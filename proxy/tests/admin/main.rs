@@ -5,18 +5,20 @@ mod metrics;
 mod proxy;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pg_leader_proxy::admin::answers::{
     AskedAs, ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer, StepKind,
     WriteDecision,
 };
 use pg_leader_proxy::phase::Phase;
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::{cli, clock};
 use pg_leader_proxy_core::{Member, Observation, ProbeFailure, ServerAddr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use proxy::{Proxy, fail_over, name, probed};
+use proxy::{CONNECTIONS, Proxy, fail_over, name, probed};
 
 #[tokio::test]
 async fn live_ready_and_leader_are_three_answers() {
@@ -147,16 +149,57 @@ async fn other_paths_and_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_nothing_keeps_nobody_else_out() {
+async fn clients_that_send_nothing_keep_nobody_out() {
     let proxy = Proxy::start().await;
     let mut silent = Vec::new();
-    for _ in 0..63 {
+    for _ in 0..CONNECTIONS {
         silent.push(TcpStream::connect(proxy.addr).await.unwrap());
     }
-    assert_eq!(proxy.get("/live").await.0, 200);
-    silent.push(TcpStream::connect(proxy.addr).await.unwrap());
-    // With every place taken the next one waits, until the first of the silent ones has had its time.
-    assert_eq!(proxy.get("/live").await.0, 200);
+    // For each answer the oldest of them has to go, at once.
+    for path in ["/live", "/ready", "/leader"] {
+        let answer = tokio::time::timeout(Duration::from_secs(3), proxy.get(path)).await;
+        assert!(answer.is_ok(), "{path} is not answered");
+    }
+    let mut ended = Vec::new();
+    for client in &mut silent {
+        ended.push(tokio::time::timeout(Duration::from_millis(10), client.read_u8()).await.is_ok());
+    }
+    assert!(ended[0] && !ended[CONNECTIONS - 1], "the oldest are closed, and no others");
+}
+
+#[tokio::test]
+async fn health_checks_may_ask_by_options() {
+    let proxy = Proxy::with_leader().await;
+    for path in ["/live", "/ready", "/leader", "/primary", "/replica"] {
+        assert_eq!(proxy.exchange(&format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).await.0, 200, "{path}");
+        assert_eq!(proxy.get(path).await.0, 200, "{path}");
+    }
+    let starting = Proxy::start().await;
+    for path in ["/ready", "/leader", "/primary", "/replica"] {
+        assert_eq!(starting.exchange(&format!("OPTIONS {path} HTTP/1.0\r\n\r\n")).await.0, 503, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn sessions_and_changes_of_leader_tell_the_same_number() {
+    let proxy = Proxy::with_leader().await;
+    let epoch = proxy.first_epoch().await;
+    // A switchover: the server ends three of four sessions itself, the last of them after its epoch has ended.
+    let lost = |count| (0..count).map(|_| epoch.record_lost(clock::now())).sum::<u64>();
+    let write = proxy.counters.route(RouteKind::Write);
+    write.terminated.add(lost(2));
+    fail_over(&proxy).await;
+    assert_eq!(proxy.json::<FailoversAnswer>("/failovers").await.total, 1);
+    write.terminated.add(lost(1));
+    write.terminated.increment();
+    epoch.record_terminated();
+    let failovers: FailoversAnswer = proxy.json("/failovers").await;
+    let routing: RoutingAnswer = proxy.json("/routing").await;
+    assert_eq!((failovers.failovers[0].terminated_sessions, routing.sessions["write"].terminated), (4, 4));
+    let (_, page) = proxy.get("/").await;
+    assert!(page.contains("4 sessions terminated"), "{page}");
+    let row = page.lines().skip_while(|line| !line.contains("<td>write</td>")).take(4).collect::<String>();
+    assert_eq!(row.matches("<td class=\"number\">4</td>").count(), 1, "{row}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pg_leader_proxy::admin::answers::RoutingAnswer;
 use pg_leader_proxy::admin::{self, Admin};
-use pg_leader_proxy::admission::{Gate, GateLimits};
+use pg_leader_proxy::admission::{Gate, GateLimits, Targets};
 use pg_leader_proxy::clock;
 use pg_leader_proxy::control::{Control, OBSERVATIONS, Outputs};
-use pg_leader_proxy::counters::Counters;
+use pg_leader_proxy::counters::{Counters, EpochCounters};
 use pg_leader_proxy::phase::Phase;
 use pg_leader_proxy_core::{
     LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeFailure,
@@ -20,12 +21,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+/// How many connections the admin address may have.
+pub(crate) const CONNECTIONS: usize = 64;
+
 /// A proxy without sessions and sources: control and the admin address.
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
     observations: mpsc::Sender<Observation>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) phase: watch::Sender<Phase>,
+    targets: watch::Receiver<Arc<Targets>>,
     _parts: JoinSet<std::convert::Infallible>,
 }
 
@@ -33,7 +38,7 @@ impl Proxy {
     pub(crate) async fn start() -> Self {
         let gate = Gate::new(GateLimits { max_held: 10, max_concurrent_logins: 10 });
         let counters = Arc::new(Counters::default());
-        let (outputs, _targets, _probe_plan) = Outputs::new(gate.clone(), gate, Arc::clone(&counters));
+        let (outputs, targets, _probe_plan) = Outputs::new(gate.clone(), gate, Arc::clone(&counters));
         let (observations, observed) = mpsc::channel(OBSERVATIONS);
         let (control, handle) = Control::new(Policy::default(), observed, outputs);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -45,11 +50,12 @@ impl Proxy {
             counters: Arc::clone(&counters),
             phase: phase.subscribe(),
             started: clock::now(),
+            logging: None,
         };
         let mut parts = JoinSet::new();
         parts.spawn(control.run());
-        parts.spawn(admin::serve(listener, admin));
-        Self { addr, observations, counters, phase, _parts: parts }
+        parts.spawn(admin::serve(listener, admin, CONNECTIONS));
+        Self { addr, observations, counters, phase, targets, _parts: parts }
     }
 
     pub(crate) async fn observe(&self, observations: impl IntoIterator<Item = Observation>) {
@@ -66,6 +72,14 @@ impl Proxy {
         proxy.observe([Observation::Initialize(Some(SystemId(7))), Observation::Members(members)]).await;
         proxy.observe([held("a", 100), primary("a", "10.0.0.1", 1), replica("b", "10.0.0.2")]).await;
         proxy
+    }
+
+    /// The counters of the first leader's sessions.
+    pub(crate) async fn first_epoch(&self) -> Arc<EpochCounters> {
+        // After this answer the observations before it are published.
+        let routing: RoutingAnswer = self.json("/routing").await;
+        assert_eq!(routing.write.leader.unwrap().epoch, 1);
+        self.targets.borrow().write.as_ref().unwrap().counters.clone().unwrap()
     }
 
     pub(crate) async fn exchange(&self, request: &str) -> (u16, String, String) {

@@ -8,7 +8,7 @@ use pg_leader_proxy::admission::{Gate, GateLimits, Grant, Target, Targets};
 use pg_leader_proxy::counters::{Counters, EpochCounters};
 use pg_leader_proxy::net::{self, SocketOptions};
 use pg_leader_proxy::route::RouteKind;
-use pg_leader_proxy::session::{SessionSettings, Shared};
+use pg_leader_proxy::session::{ClientLimits, SessionSettings, Shared};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     Admission, LeaderKey, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply,
@@ -79,7 +79,7 @@ pub(crate) struct Rig {
 /// The settings of most tests.
 pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
-        max_sessions: 1000,
+        limits: ClientLimits { sessions: 1000, rejected_at_once: 256 },
         startup_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(2),
         write_hold_timeout: Duration::from_secs(5),

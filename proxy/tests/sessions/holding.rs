@@ -5,7 +5,7 @@ use std::time::Duration;
 use pg_leader_proxy::admission::GateLimits;
 use pg_leader_proxy::counters::RejectionKind;
 use pg_leader_proxy::route::RouteKind;
-use pg_leader_proxy::session::SessionSettings;
+use pg_leader_proxy::session::{ClientLimits, SessionSettings};
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
@@ -62,7 +62,12 @@ async fn the_number_of_held_clients_is_limited() {
 
 #[tokio::test]
 async fn the_number_of_sessions_is_limited() {
-    let rig = Rig::start(SessionSettings { max_sessions: 1, ..settings() }, 1, WIDE).await;
+    let rig = Rig::start(
+        SessionSettings { limits: ClientLimits { sessions: 1, ..settings().limits }, ..settings() },
+        1,
+        WIDE,
+    )
+    .await;
     let _first = rig.client().await;
     rig.until("one session is open", |counters| counters.open_sessions() == 1).await;
     let mut second = rig.client().await;

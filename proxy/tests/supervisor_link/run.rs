@@ -23,9 +23,9 @@ pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
 
 /// Listening sockets on one address, as a supervisor makes them.
 pub(crate) fn sockets(count: usize) -> Vec<TcpListener> {
-    let first = net::listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let first = net::listen_shared("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = first.local_addr().unwrap();
-    std::iter::once(first).chain((1..count).map(|_| net::listen(addr).unwrap())).collect()
+    std::iter::once(first).chain((1..count).map(|_| net::listen_shared(addr).unwrap())).collect()
 }
 
 /// Duplicates of the sockets, for the process to inherit.

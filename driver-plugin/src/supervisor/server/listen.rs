@@ -8,8 +8,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen,
 /// How many connections may wait to be accepted; the kernel lowers it to `somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Listens on `addr`. Unlike the proxy's own sockets this one has no `SO_REUSEPORT`: the successor is handed the same
-/// socket, and between tasks that shared an address the kernel would deal out clients at random.
+/// Listens on `addr` without `SO_REUSEPORT`: the successor is handed the same socket, and between tasks that shared an
+/// address the kernel would deal out clients at random.
 ///
 /// # Errors
 /// `AddrInUse` when anybody else listens there, or on an address that overlaps; else what the operating system says.

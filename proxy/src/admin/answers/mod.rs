@@ -255,7 +255,7 @@ pub struct SessionsAnswer {
     pub waited: u64,
     /// Sessions connected to a server.
     pub connected: u64,
-    /// Sessions terminated by the proxy.
+    /// Sessions terminated: by the proxy, or by their server when it stopped being the leader.
     pub terminated: u64,
     /// Attempts to connect to a server that failed.
     pub connect_failures: u64,

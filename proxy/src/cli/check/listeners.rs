@@ -14,11 +14,19 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) -> io::Result<
     let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| ("read.listen", *addr));
     for (key, addr) in write.chain(read).chain(config.admin.map(|addr| ("admin.listen", addr))) {
         let subject = format!("{key} {addr}");
-        match bind(addr) {
+        match bind(addr, config.session.so_reuseport) {
             Ok(()) => findings.ok(&subject, "available")?,
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && answers(addr) => {
-                findings.ok(&subject, "in use by a running pg-leader-proxy")?;
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match running_cluster(config) {
+                Some(cluster) if cluster == config.cluster => {
+                    findings.ok(&subject, "in use; the proxy of this cluster is running")?;
+                }
+                Some(cluster) => {
+                    let found =
+                        format!("not available: in use, and the proxy of cluster {cluster} is running");
+                    findings.error(&subject, &found)?;
+                }
+                None => findings.error(&subject, &format!("not available: {}", explain(&error)))?,
+            },
             Err(error) => findings.error(&subject, &format!("not available: {}", explain(&error)))?,
         }
     }
@@ -26,21 +34,23 @@ pub(super) fn check(config: &Config, findings: &mut Findings<'_>) -> io::Result<
 }
 
 /// Binds without listening: a listening socket would take clients from a proxy that runs on the same address.
-fn bind(addr: SocketAddr) -> io::Result<()> {
+fn bind(addr: SocketAddr, shared: bool) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.bind(&addr.into())
 }
 
-/// Whether the admin address of a proxy answers there.
-fn answers(addr: SocketAddr) -> bool {
-    AdminAddress::parse(&addr.to_string()).is_ok_and(|admin| admin.get("/live").is_ok())
+/// The cluster of the proxy that answers at the configured admin address.
+fn running_cluster(config: &Config) -> Option<String> {
+    let admin = AdminAddress::parse(&config.admin?.to_string()).ok()?;
+    let routing: serde_json::Value = serde_json::from_str(&admin.get("/routing").ok()?).ok()?;
+    routing["cluster"].as_str().map(str::to_owned)
 }
 
 fn explain(error: &io::Error) -> String {
     let known = [
-        (io::ErrorKind::AddrInUse, "in use by another program, or by the proxy of another user"),
+        (io::ErrorKind::AddrInUse, "in use by another program"),
         (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
         (io::ErrorKind::PermissionDenied, "ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)"),
     ];
@@ -57,13 +67,13 @@ mod tests {
     #[test]
     fn an_address_in_use_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = bind(taken.local_addr().unwrap()).unwrap_err();
+        let error = bind(taken.local_addr().unwrap(), true).unwrap_err();
         assert!(explain(&error).contains("another program"));
     }
 
     #[test]
     fn an_address_of_another_machine_is_named() {
-        let error = bind("192.0.2.1:5433".parse().unwrap()).unwrap_err();
+        let error = bind("192.0.2.1:5433".parse().unwrap(), false).unwrap_err();
         assert!(explain(&error).contains("no such address"));
     }
 }

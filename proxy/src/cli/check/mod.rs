@@ -12,12 +12,9 @@ use rustix::process::{Resource, getrlimit};
 use tokio::runtime;
 
 use super::exit::Exit;
-use crate::app::static_member;
+use crate::app::{SET_ASIDE, static_member};
 use crate::config::{Config, LeaderSource, Origins};
 use findings::Findings;
-
-/// Descriptors that are not for sessions: listeners, probes, etcd, files.
-const OTHER_DESCRIPTORS: u64 = 128;
 
 /// Checks the configuration; with `connect` also etcd, the servers, the addresses and the limit of open files.
 pub(super) fn check(
@@ -63,7 +60,7 @@ async fn cluster(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result
 
 /// Each session takes two descriptors.
 fn descriptors(config: &Config, findings: &mut Findings<'_>) -> anyhow::Result<()> {
-    let needed = 2 * config.session.max_sessions as u64 + OTHER_DESCRIPTORS;
+    let needed = 2 * config.session.max_sessions as u64 + SET_ASIDE;
     let sessions = config.session.max_sessions;
     match getrlimit(Resource::Nofile).maximum {
         Some(limit) if limit < needed => findings.warning(

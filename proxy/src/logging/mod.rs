@@ -1,11 +1,15 @@
 //! Logging to standard error, as text or JSON, each line with the name of the cluster.
 
+mod seldom;
+mod writer;
+
 use std::io::{self, IsTerminal as _};
 use std::panic;
 
+use pg_leader_proxy_core::display::Counted;
 use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::fmt::format::{self, Format, FormatEvent, FormatFields, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -13,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use self::writer::DroppedLines;
 use crate::config::{Config, Log, LogFormat};
 
 /// Why logging cannot be set up.
@@ -26,14 +31,25 @@ pub enum LoggingError {
     Started(#[from] TryInitError),
 }
 
+pub(crate) use seldom::Seldom;
+pub use writer::LogFlush;
+
 /// Logging that is set up; its filter can be changed.
 #[derive(Clone, Debug)]
-pub struct Logging(reload::Handle<EnvFilter, Registry>);
+pub struct Logging {
+    filter: reload::Handle<EnvFilter, Registry>,
+    dropped: DroppedLines,
+}
 
 impl Logging {
+    /// How many lines were dropped, because standard error was not read fast enough.
+    pub fn dropped_lines(&self) -> u64 {
+        self.dropped.count()
+    }
+
     /// Replaces the filter by that of `log`. The format stays the same.
     pub fn set_filter(&self, log: &Log) {
-        let changed = EnvFilter::try_new(&log.filter).map(|filter| self.0.reload(filter));
+        let changed = EnvFilter::try_new(&log.filter).map(|filter| self.filter.reload(filter));
         if !matches!(changed, Ok(Ok(()))) {
             tracing::warn!(filter = log.filter, "the log filter cannot be changed; the old one stays");
         }
@@ -49,17 +65,32 @@ pub fn temporary() -> DefaultGuard {
     tracing::subscriber::set_default(Registry::default().with(layer.with_filter(EnvFilter::new("info"))))
 }
 
-/// Logs from every thread until the process exits. Panics are logged in the same format.
+/// Logs from every thread until the process exits. Panics are logged in the same format. Lines go through a queue to a
+/// thread that writes them, so that no other thread ever waits for standard error. What is in the queue is written when the
+/// [`LogFlush`] is dropped.
 ///
 /// # Errors
 /// If the filter cannot be parsed, or logging was already set up.
-pub fn start(config: &Config) -> Result<Logging, LoggingError> {
+pub fn start(config: &Config) -> Result<(Logging, LogFlush), LoggingError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::try_new(&config.log.filter)?);
-    let cluster = Some(config.cluster.as_str());
-    let layer = lines(config.log.format, cluster, io::stderr, io::stderr().is_terminal());
+    let (format, colours) = (config.log.format, io::stderr().is_terminal());
+    let cluster = config.cluster.clone();
+    let tell = move |count| tell_dropped(count, lines(format, Some(&cluster), io::stderr, colours));
+    let (queue, dropped, flush) = writer::start(io::stderr(), tell);
+    let layer = lines(format, Some(config.cluster.as_str()), queue, colours);
     Registry::default().with(filter).with(layer).try_init()?;
     panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    Ok(Logging(handle))
+    Ok((Logging { filter: handle, dropped }, flush))
+}
+
+/// Writes at once that lines were dropped, in the format of all others.
+fn tell_dropped(count: u64, line: Box<dyn Layer<Registry> + Send + Sync>) {
+    // A subscriber without a filter would have every event of the process looked at.
+    let direct = Registry::default().with(line.with_filter(LevelFilter::WARN));
+    let lines = Counted(count, "log line");
+    tracing::subscriber::with_default(direct, || {
+        tracing::warn!(dropped = count, "{lines} dropped, because standard error was not read fast enough");
+    });
 }
 
 fn lines<S, W>(
