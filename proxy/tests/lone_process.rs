@@ -204,6 +204,25 @@ fn an_address_is_not_shared_by_mistake() {
 }
 
 #[test]
+fn a_successor_shares_the_addresses_when_both_ask_for_it() {
+    let mut first = Lone::start("session.so_reuseport = true");
+    let log = first.directory.path().join("second");
+    let mut second = Command::new(PROGRAM)
+        .args(["run", "--config", &first.config_file()])
+        .stdin(Stdio::null())
+        .stderr(File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    first.wait("the second listens", |_| fs::read_to_string(&log).unwrap().contains("listening"));
+    first.signal(Signal::TERM);
+    assert!(first.wait_end().success());
+    assert_eq!(first.get("/live").as_deref(), Some("alive\n"), "the second answers");
+    TcpStream::connect(first.write()).unwrap();
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
 fn status_reads_the_configuration_and_its_exit_code_says_what_it_found() {
     let mut lone = Lone::start("");
     let file = lone.config_file();
