@@ -308,7 +308,8 @@ job "timescaledb-ha" {
         PATRONI_RESTAPI_CONNECT_ADDRESS    = "${NOMAD_ADDR_patroni}"
         PATRONI_POSTGRESQL_LISTEN          = "${NOMAD_ADDR_pg}"
         PATRONI_POSTGRESQL_CONNECT_ADDRESS = "${NOMAD_ADDR_pg}"
-        PATRONI_POSTGRESQL_PGPASS          = "${NOMAD_SECRETS_DIR}/pgpass"
+        # Not in the secrets directory: after a boot Nomad does not make that again, and what is there then is root's.
+        PATRONI_POSTGRESQL_PGPASS = "${local.home}/pgpass"
         # bootstrap.sh
         BOOT_TIMESCALEDB = regex_replace(var.db_preload_libraries, "timescaledb", "") == var.db_preload_libraries ? "" : "1"
       }
