@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
@@ -88,6 +89,18 @@ pub async fn connect(
     within(timeout, connecting).await
 }
 
+/// What this machine lacks, if that is why it cannot connect; `None` if the cause is the server or the network.
+pub fn local_fault(error: &io::Error) -> Option<&'static str> {
+    match Errno::from_io_error(error)? {
+        Errno::MFILE | Errno::NFILE => Some("no file descriptor is left"),
+        Errno::ADDRNOTAVAIL | Errno::ADDRINUSE | Errno::AGAIN => Some("no local port is left"),
+        Errno::NOBUFS | Errno::NOMEM => Some("no memory is left for sockets"),
+        Errno::ACCESS | Errno::PERM => Some("this machine forbids it"),
+        Errno::NETUNREACH | Errno::NETDOWN => Some("this machine has no route there"),
+        _ => None,
+    }
+}
+
 /// Runs `work` for at most `bound`. It is not an `async fn`, because that would store `work` twice.
 ///
 /// # Errors
@@ -105,4 +118,20 @@ pub fn within<T>(
 pub fn reset_on_close(stream: &impl AsFd) {
     // Fails only if the connection is already broken.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_this_machine_is_told_from_one_of_the_server() {
+        for errno in [Errno::MFILE, Errno::ADDRNOTAVAIL, Errno::NETUNREACH] {
+            assert!(local_fault(&errno.into()).is_some(), "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::TIMEDOUT] {
+            assert_eq!(local_fault(&errno.into()), None, "{errno}");
+        }
+        assert_eq!(local_fault(&io::ErrorKind::TimedOut.into()), None);
+    }
 }

@@ -215,6 +215,14 @@ pub fn fatal(state: SqlState, message: &str, detail: &str) -> Vec<u8> {
     packet
 }
 
+/// Whether `bytes` are one whole ErrorResponse that ends the session. The field `V` is the severity that is never
+/// translated; PostgreSQL sends it from 9.6 on.
+pub fn is_fatal(bytes: &[u8]) -> bool {
+    let whole = read_u32(bytes, 1).is_some_and(|length| bytes.len() - 1 == length as usize);
+    let says = |severity: &[u8]| bytes.windows(severity.len()).any(|window| window == severity);
+    bytes.first() == Some(&b'E') && whole && (says(b"\0VFATAL\0") || says(b"\0VPANIC\0"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,5 +303,13 @@ mod tests {
         assert_eq!(bytes[0], b'E');
         assert_eq!(read_u32(&bytes, 1), u32::try_from(bytes.len() - 1).ok());
         assert!(bytes.ends_with(b"C57P03\0Mno leader\0Da is silent\0\0"));
+        assert!(is_fatal(&bytes));
+    }
+
+    #[test]
+    fn an_error_that_ends_the_session_is_told_from_others() {
+        let bytes = fatal(SqlState::AdminShutdown, "terminating connection", "");
+        assert!(!is_fatal(&bytes[..bytes.len() - 1]) && !is_fatal(&[&bytes[..], b"Z"].concat()));
+        assert!(!is_fatal(b"E\0\0\0\x10SERROR\0VERROR\0\0") && !is_fatal(b"") && !is_fatal(b"E"));
     }
 }

@@ -89,6 +89,7 @@ fn every_reason() -> Vec<Reason> {
         Reason::ReplicaTagged(m()),
         Reason::ReplicaLagging(m()),
         Reason::ReplicaNotStreaming(m()),
+        Reason::ReplicaRestarted(m()),
     ]
 }
 

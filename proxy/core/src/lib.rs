@@ -62,6 +62,6 @@ pub use moment::{Moment, Stamped};
 pub use notifier::Notifier;
 pub use observation::{ConfigProblem, Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
 pub use policy::{AgeLimit, OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
-pub use reason::Reason;
+pub use reason::{NO_LONGER_LEADER, Reason, UNCONFIRMED_LEADER};
 pub use router::Router;
 pub use routing::{OpenSessions, ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};

@@ -5,6 +5,11 @@ use std::fmt;
 use crate::cluster::{MemberName, SystemId, Timeline};
 use crate::observation::ProbeFailure;
 
+/// What the clients of a leader are told that has lost its place.
+pub const NO_LONGER_LEADER: &str = "the server is no longer the leader";
+/// What the clients of a leader are told that may have lost its place, for all that is known.
+pub const UNCONFIRMED_LEADER: &str = "the server can no longer be confirmed as the leader";
+
 /// Why a route forwards to nobody, or a server takes no new sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -81,6 +86,8 @@ pub enum Reason {
     MemberRecordGone(MemberName),
     /// Read route: the published address of this member leads elsewhere.
     ReplicaMoved(MemberName),
+    /// Read route: another run of this member's server has replied.
+    ReplicaRestarted(MemberName),
     /// Read route: the last reply of this replica is too old.
     ReplicaSilent(MemberName),
     /// Read route: this replica takes no new connections, though it answers on open ones.
@@ -95,7 +102,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, for metrics that name them all.
-    pub const CODES: [&'static str; 37] = [
+    pub const CODES: [&'static str; 38] = [
         "starting",
         "no_leader",
         "leader_address_unknown",
@@ -133,6 +140,7 @@ impl Reason {
         "replica_tagged",
         "replica_lagging",
         "replica_not_streaming",
+        "replica_restarted",
     ];
 
     /// The code, used as a metric label and in scenario files. Codes never change after the first release.
@@ -177,11 +185,71 @@ impl Reason {
             | Self::ReplicaPromoted(_)
             | Self::MemberRecordGone(_)
             | Self::ReplicaMoved(_)
+            | Self::ReplicaRestarted(_)
             | Self::ReplicaSilent(_)
             | Self::ReplicaNotAcceptingConnections(_)
             | Self::ReplicaTagged(_)
             | Self::ReplicaLagging(_)
             | Self::ReplicaNotStreaming(_) => false,
+        }
+    }
+
+    /// What it means for the sessions that it ends, in the words that their clients are told. `member` is the server that
+    /// they are on; the reason may name another one, such as the next leader.
+    pub fn end_of_sessions(&self, member: &MemberName) -> &'static str {
+        match self {
+            Self::LeaderProbeFailed(named, failure) | Self::MemberProbeFailed(named, failure)
+                if named == member && failure.means_down() =>
+            {
+                "the server is down"
+            }
+            Self::SystemIdMismatch(named, _) if named == member => "the server belongs to another cluster",
+            Self::LeaseUnconfirmed(named)
+            | Self::LeaderNotProbed(named)
+            | Self::LeaderProbeFailed(named, _)
+            | Self::LeaderSilent(named)
+            | Self::LeaderAddressUnknown(named)
+                if named != member =>
+            {
+                NO_LONGER_LEADER
+            }
+            Self::NoLeader
+            | Self::LeaderInRecovery(_)
+            | Self::SystemIdMismatch(..)
+            | Self::Bootstrapping
+            | Self::StandbyCluster
+            | Self::NotInFailsafe(_)
+            | Self::NoPrimary
+            | Self::TimelineBehind { .. }
+            | Self::NotLastLeader(_) => NO_LONGER_LEADER,
+            Self::Starting
+            | Self::LeaderAddressUnknown(_)
+            | Self::LeaseUnconfirmed(_)
+            | Self::LeaseExpiring(_)
+            | Self::LeaderNotProbed(_)
+            | Self::LeaderProbeFailed(..)
+            | Self::LeaderSilent(_)
+            | Self::LeaderNotAcceptingConnections(_)
+            | Self::LeaderAmbiguous(_)
+            | Self::ClockStepped
+            | Self::DcsSilent
+            | Self::NoMembers
+            | Self::SingleMember(_)
+            | Self::MemberAddressUnknown(_)
+            | Self::MemberNotProbed(_)
+            | Self::MemberProbeFailed(..)
+            | Self::MemberSilent(_)
+            | Self::TwoPrimaries(..) => UNCONFIRMED_LEADER,
+            Self::MemberIsLeader(_) | Self::ReplicaPromoted(_) => "the server is a primary now",
+            Self::MemberRecordGone(_) => "the server has left the cluster",
+            Self::ReplicaMoved(_) => "the server's address leads elsewhere now",
+            Self::ReplicaRestarted(_) => "the server was restarted",
+            Self::ReplicaSilent(_) => "the server does not reply any more",
+            Self::NoReplica
+            | Self::ReplicaNotAcceptingConnections(_)
+            | Self::ReplicaTagged(_)
+            | Self::ReplicaLagging(_)
+            | Self::ReplicaNotStreaming(_) => "the server has left the read route",
         }
     }
 
@@ -224,6 +292,7 @@ impl Reason {
             Self::ReplicaTagged(_) => 34,
             Self::ReplicaLagging(_) => 35,
             Self::ReplicaNotStreaming(_) => 36,
+            Self::ReplicaRestarted(_) => 37,
         }
     }
 }
@@ -294,6 +363,7 @@ impl fmt::Display for Reason {
             Self::ReplicaPromoted(member) => write!(f, "{member} was promoted"),
             Self::MemberRecordGone(member) => write!(f, "the cluster does not name {member} any more"),
             Self::ReplicaMoved(member) => write!(f, "the address of {member} leads elsewhere now"),
+            Self::ReplicaRestarted(member) => write!(f, "{member} was restarted"),
             Self::ReplicaSilent(member) => write!(f, "{member} does not reply any more"),
             Self::ReplicaTagged(member) => write!(f, "{member} carries the tag noloadbalance"),
             Self::ReplicaLagging(member) => write!(f, "{member} is too far behind"),

@@ -81,6 +81,25 @@ impl Readers<'_> {
         candidates
     }
 
+    /// Why a server that had sessions is no longer among the candidates.
+    pub(crate) fn departure(&self, left: &ReadServer) -> Reason {
+        let member = left.member.clone();
+        let Some(known) = self.evidence.member(&member) else { return Reason::MemberRecordGone(member) };
+        let Some(view) = known.views().find(|view| view.socket == Some(left.socket)) else {
+            return Reason::ReplicaMoved(member);
+        };
+        match view.reply {
+            Some(reply) if reply.fact.system_id != left.server.system_id => {
+                Reason::SystemIdMismatch(member, reply.fact.system_id)
+            }
+            Some(reply) if reply.fact.server() != left.server => Reason::ReplicaRestarted(member),
+            Some(reply) if reply.fact.is_primary() && self.until(reply).is_some() => {
+                Reason::ReplicaPromoted(member)
+            }
+            Some(_) | None => Reason::ReplicaSilent(member),
+        }
+    }
+
     fn answering(&self) -> impl Iterator<Item = Answering<'_>> {
         let views = self
             .evidence

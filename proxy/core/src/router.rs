@@ -26,6 +26,8 @@ pub struct Router {
     routing: Routing,
     valid_until: Option<Moment>,
     read_valid_until: BTreeMap<RouteEpoch, Moment>,
+    /// The epochs of the read route that ended with the last call, and why.
+    read_ended: BTreeMap<RouteEpoch, Reason>,
     last_epoch: RouteEpoch,
     last_read_epoch: RouteEpoch,
     deadline: Option<Moment>,
@@ -40,6 +42,7 @@ impl Router {
             routing: Routing::starting(),
             valid_until: None,
             read_valid_until: BTreeMap::new(),
+            read_ended: BTreeMap::new(),
             last_epoch: RouteEpoch::default(),
             last_read_epoch: RouteEpoch::default(),
             deadline: None,
@@ -107,6 +110,11 @@ impl Router {
         self.read_valid_until.get(&epoch).copied()
     }
 
+    /// Why this epoch of the read route has ended, if the last call ended it.
+    pub fn read_ended(&self, epoch: RouteEpoch) -> Option<&Reason> {
+        self.read_ended.get(&epoch)
+    }
+
     /// Until when sessions are kept that may pass no byte, because the clock was stepped and nothing is confirmed since.
     pub fn suspended_until(&self) -> Option<Moment> {
         self.evidence.clock_stepped().map(|stepped| stepped + self.policy.options().max_suspension)
@@ -156,6 +164,9 @@ impl Router {
                 open_sessions: candidate.open_sessions,
             });
         }
+        let is_left = |known: &&ReadServer| servers.iter().all(|server| server.epoch != known.epoch);
+        let ended = standing.iter().filter(is_left).map(|known| (known.epoch, readers.departure(known)));
+        self.read_ended = ended.collect();
         if servers.is_empty() { ReadRoute::Hold(Reason::NoReplica) } else { ReadRoute::Serve(servers) }
     }
 

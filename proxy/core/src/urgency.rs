@@ -55,6 +55,7 @@ fn of_reason(reason: &Reason) -> ProbeUrgency {
         | Reason::ReplicaPromoted(_)
         | Reason::MemberRecordGone(_)
         | Reason::ReplicaMoved(_)
+        | Reason::ReplicaRestarted(_)
         | Reason::ReplicaSilent(_)
         | Reason::ReplicaNotAcceptingConnections(_)
         | Reason::ReplicaTagged(_)

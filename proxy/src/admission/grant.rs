@@ -19,16 +19,6 @@ pub enum DisconnectReason {
     Stopping,
 }
 
-impl std::fmt::Display for DisconnectReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Route(reason) => reason.fmt(f),
-            Self::NewLeader => f.write_str("there is a new leader"),
-            Self::Stopping => f.write_str("the proxy is shutting down"),
-        }
-    }
-}
-
 /// The right to forward bytes. All sessions of one epoch share one grant.
 ///
 /// A session takes its grant together with its server and checks it before it forwards any byte. A revoked grant never

@@ -125,7 +125,8 @@ impl Control {
             return;
         }
         if before != after {
-            log_route_change(&before.write, &after.write);
+            let planned = self.router.evidence().switchover_announced();
+            log_route_change(&before.write, &after.write, planned);
             self.notifier.observe(&after, now);
             self.outputs.publish(&self.router);
         }
@@ -167,9 +168,14 @@ impl Control {
     }
 }
 
-/// Logs each change of the write route, even those that are too small for an event.
-fn log_route_change(before: &WriteRoute, after: &WriteRoute) {
+/// Logs each change of the write route, even those that are too small for an event. `planned`: somebody has asked for a
+/// change of leader.
+fn log_route_change(before: &WriteRoute, after: &WriteRoute, planned: bool) {
     match (before, after) {
+        (WriteRoute::Forward(lost), WriteRoute::Hold(reason)) if planned => {
+            let (member, epoch) = (lost.member(), lost.epoch());
+            info!(%member, %epoch, reason = reason.code(), "planned change of leader, holding: {reason}");
+        }
         (WriteRoute::Forward(lost), WriteRoute::Hold(reason)) => {
             warn!(member = %lost.member(), epoch = %lost.epoch(), reason = reason.code(), "holding: {reason}");
         }
@@ -180,13 +186,13 @@ fn log_route_change(before: &WriteRoute, after: &WriteRoute) {
             let (member, epoch, timeline) = (leader.member(), leader.epoch(), leader.timeline());
             info!(%member, %epoch, %timeline, addr = %leader.addr(), socket = %leader.socket(), "forwarding to {member}");
         }
-        (WriteRoute::Forward(was), WriteRoute::Forward(leader)) => log_admission(was, leader),
+        (WriteRoute::Forward(was), WriteRoute::Forward(leader)) => log_admission(was, leader, planned),
         _ => {}
     }
 }
 
 /// Logs what changes for new sessions while open ones go on.
-fn log_admission(before: &Leader, after: &Leader) {
+fn log_admission(before: &Leader, after: &Leader, planned: bool) {
     let (member, epoch) = (after.member(), after.epoch());
     if before.socket() != after.socket() || before.member() != member {
         info!(%member, %epoch, addr = %after.addr(), socket = %after.socket(), "the leader is at another address now");
@@ -195,8 +201,11 @@ fn log_admission(before: &Leader, after: &Leader) {
         (None, None) => {}
         (Some(_), None) => info!(%member, %epoch, "new sessions go to {member} again"),
         (was, Some(reason)) => {
-            if was.map(pg_leader_proxy_core::Reason::code) != Some(reason.code()) {
-                warn!(%member, %epoch, reason = reason.code(), "new sessions wait: {reason}");
+            let known = was.map(pg_leader_proxy_core::Reason::code) == Some(reason.code());
+            match planned {
+                _ if known => {}
+                true => info!(%member, %epoch, reason = reason.code(), "new sessions wait: {reason}"),
+                false => warn!(%member, %epoch, reason = reason.code(), "new sessions wait: {reason}"),
             }
         }
     }

@@ -97,7 +97,8 @@ impl Outputs {
         }
         for old in known.all(RouteKind::Read) {
             if targets.all(RouteKind::Read).iter().all(|new| !Arc::ptr_eq(&new.grant, &old.grant)) {
-                old.grant.revoke(DisconnectReason::Route(Reason::NoReplica));
+                let reason = router.read_ended(old.epoch).cloned().unwrap_or(Reason::NoReplica);
+                old.grant.revoke(DisconnectReason::Route(reason));
             }
         }
         let write_open = targets.waits(RouteKind::Write).is_none();

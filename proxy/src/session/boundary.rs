@@ -49,6 +49,12 @@ impl Boundary {
         matches!(self.position, Position::Header(0, _))
     }
 
+    /// Whether an error of the proxy may follow: after ReadyForQuery, and during the login. Elsewhere the client would take
+    /// it for a result of its command. After an error nothing may follow, because it may be the server's last word.
+    pub(crate) const fn takes_error(&self) -> bool {
+        self.ends_with_ready() || self.between_messages() && !self.logged_in && self.last != ERROR_RESPONSE
+    }
+
     /// Whether the client has logged in, or that cannot be known.
     pub(crate) const fn logged_in_or_unknown(&self) -> bool {
         self.logged_in || matches!(self.position, Position::Unknown)
@@ -206,6 +212,21 @@ mod tests {
         assert!(boundary.ends_with_error());
         boundary.follow(b"Z\0\0\0\x05I");
         assert!(!boundary.ends_with_error());
+    }
+
+    #[test]
+    fn an_error_may_follow_during_the_login_and_after_ready_for_query_only() {
+        let takes_error_after = |bytes: &[u8]| {
+            let mut boundary = Boundary::messages();
+            boundary.follow(bytes);
+            boundary.takes_error()
+        };
+        let ready = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+        assert!(takes_error_after(b"") && takes_error_after(&ready[..9]) && takes_error_after(ready));
+        assert!(!takes_error_after(b"E\0\0\0\x05\0"), "the server has rejected the login");
+        for after in [&b"C\0\0\0\x0aBEGIN\0"[..], b"E\0\0\0\x05\0", b"S\0\0\0\x08a\0b\0", b"D\0\0"] {
+            assert!(!takes_error_after(&[ready, after].concat()), "{after:?}");
+        }
     }
 
     #[test]

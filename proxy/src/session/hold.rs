@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use pg_leader_proxy_core::Moment;
+use pg_leader_proxy_core::{Moment, Reason};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use super::connect_failure::ConnectFailure;
 use super::rejection::Rejection;
 use super::{AcceptedClient, SessionSettings, Shared};
 use crate::admission::{Permit, SessionGuard, Target, Targets, Ticket};
@@ -47,12 +48,12 @@ impl<'a> Hold<'a> {
         packet: &FirstPacket,
     ) -> Result<Self, Rejection> {
         let (shared, route) = (&*accepted.shared, accepted.route);
-        let expiry = Expiry { shared, route, settings, began: clock::now() };
+        let expiry = Expiry { shared, route, settings, began: clock::now(), failure: None };
         let gate = match route {
             RouteKind::Write => &shared.write_gate,
             RouteKind::Read => &shared.read_gate,
         };
-        let ticket = gate.enqueue().map_err(|_| Rejection::too_many_held(&expiry.reason()))?;
+        let ticket = gate.enqueue().map_err(|_| Rejection::too_many_held(expiry.reason().as_ref()))?;
         Ok(Self { accepted, expiry, encrypted: packet.asks_for_encryption(), ticket })
     }
 
@@ -76,7 +77,7 @@ impl<'a> Hold<'a> {
                     tokio::select! {
                         permit = ticket.permit() => permit,
                         () = left(client, bytes) => return Ok(None),
-                        () = expiry.passed() => return Err(Rejection::no_server(&expiry.reason())),
+                        () = expiry.passed() => return Err(expiry.rejection()),
                     }
                 }
             };
@@ -91,20 +92,21 @@ impl<'a> Hold<'a> {
             // The route closed between the permit and the choice of a server.
             drop(permit);
             if expiry.has_passed() {
-                return Err(Rejection::no_server(&expiry.reason()));
+                return Err(expiry.rejection());
             }
             ticket.rejoin();
         }
     }
 
-    /// Goes back to the same place in the queue after a failed attempt to connect.
+    /// Goes back to the same place in the queue after an attempt to connect that failed in this way.
     ///
     /// # Errors
     /// A [`Rejection`] if it has taken too long.
-    pub(super) async fn retry(&mut self) -> Result<(), Rejection> {
+    pub(super) async fn retry(&mut self, failure: ConnectFailure) -> Result<(), Rejection> {
+        self.expiry.failure = Some(failure);
         sleep(RETRY_PAUSE).await;
         if self.expiry.has_passed() {
-            return Err(Rejection::no_server(&self.expiry.reason()));
+            return Err(self.expiry.rejection());
         }
         self.ticket.rejoin();
         Ok(())
@@ -117,6 +119,8 @@ struct Expiry<'a> {
     route: RouteKind,
     settings: &'a SessionSettings,
     began: Moment,
+    /// The last failed attempt to connect.
+    failure: Option<ConnectFailure>,
 }
 
 impl Expiry<'_> {
@@ -143,8 +147,12 @@ impl Expiry<'_> {
         }
     }
 
-    /// Why there is no server at the moment; `None` if there is one, which then did not accept the connection.
-    fn reason(&self) -> Option<pg_leader_proxy_core::Reason> {
+    fn rejection(&self) -> Rejection {
+        Rejection::no_server(self.reason().as_ref(), self.failure.as_ref())
+    }
+
+    /// Why the route waits, if it does.
+    fn reason(&self) -> Option<Reason> {
         self.shared.targets.borrow().waits(self.route).cloned()
     }
 }

@@ -2,6 +2,7 @@
 
 mod boundary;
 mod cancel;
+mod connect_failure;
 mod direction;
 mod first_packet;
 mod hold;
@@ -11,6 +12,7 @@ mod rejection;
 mod relay;
 mod scratch;
 mod startup;
+mod termination;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -148,7 +150,7 @@ impl Session {
                     counters.record_terminated();
                     relay.last_byte_at().into_iter().for_each(|at| counters.record_last_byte(at));
                 }
-                relay.terminate();
+                relay.terminate(accepted.route, &target.member);
             }
             End::Finished | End::ServerFailed(_) | End::ClientFailed(_) if relay.server_ended(end) => {
                 if let Some(counters) = &target.counters {

@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::connect_failure::ConnectFailure;
 use crate::counters::RejectionKind;
 use crate::wire::{self, BadPacket, FirstPacket, SqlState};
 
@@ -32,21 +33,29 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
-    pub(super) fn no_server(reason: &Option<Reason>) -> Self {
+    /// `failure` is the last failed attempt of this client to connect, for the case that the route does not wait.
+    pub(super) fn no_server(reason: Option<&Reason>, failure: Option<&ConnectFailure>) -> Self {
         Self {
             kind: RejectionKind::NoServer,
             state: SqlState::CannotConnectNow,
             message: "no server is available at the moment".to_owned(),
-            detail: describe(reason),
+            detail: match (reason, failure) {
+                (Some(reason), _) => reason.to_string(),
+                (None, Some(failure)) => failure.to_string(),
+                (None, None) => "other clients are still being let in".to_owned(),
+            },
         }
     }
 
-    pub(super) fn too_many_held(reason: &Option<Reason>) -> Self {
+    pub(super) fn too_many_held(reason: Option<&Reason>) -> Self {
         Self {
             kind: RejectionKind::TooManyHeld,
             state: SqlState::CannotConnectNow,
             message: "too many clients are already waiting for a server".to_owned(),
-            detail: describe(reason),
+            detail: reason.map_or_else(
+                || "A server is there, and clients log in one after another.".to_owned(),
+                ToString::to_string,
+            ),
         }
     }
 
@@ -103,10 +112,4 @@ impl Rejection {
         // A client that is gone or does not read gets no error.
         let _ = timeout(TELL_TIMEOUT, telling).await;
     }
-}
-
-fn describe(reason: &Option<Reason>) -> String {
-    reason
-        .as_ref()
-        .map_or_else(|| "the server does not accept the connection".to_owned(), ToString::to_string)
 }

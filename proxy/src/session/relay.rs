@@ -7,7 +7,7 @@
 //! remembers which socket may be readable and which writable.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use pg_leader_proxy_core::Moment;
+use pg_leader_proxy_core::{MemberName, Moment};
 
 use super::boundary::Boundary;
 use super::direction::{Direction, DirectionState, Stop};
 use super::login::Login;
 use super::scratch::Scratch;
+use super::termination;
 use crate::admission::Grant;
 use crate::clock;
 use crate::net;
-use crate::wire::{self, SqlState};
+use crate::route::RouteKind;
 
 /// How long after the last byte of an encrypted answer a session counts as idle.
 const QUIET: Duration = Duration::from_secs(1);
@@ -229,20 +230,14 @@ impl Relay {
         }
     }
 
-    /// Resets both connections at once. A plaintext client at a message boundary gets an error with the reason first.
-    pub(crate) fn terminate(self) {
+    /// Ends the session at once. Its client is told why, where it can be told anything.
+    pub(super) fn terminate(self, route: RouteKind, member: &MemberName) {
+        let told = self.to_client.has_sent_all()
+            && termination::tell([&self.client, &self.server], &self.boundary, || {
+                termination::error(&self.grant, route, member)
+            });
         net::reset_on_close(&self.server);
-        let (what, why) = match self.grant.disconnect_reason() {
-            Some(reason) => ("the server is no longer the leader", reason.to_string()),
-            None if self.grant.ends_when_idle() => ("the replica was promoted", String::new()),
-            None => ("the server is no longer the leader", "its lease has expired".to_owned()),
-        };
-        let informed = self.boundary.between_messages() && self.to_client.has_sent_all() && {
-            let what = format!("terminating connection: {what}");
-            let error = wire::fatal(SqlState::AdminShutdown, &what, &why);
-            (&self.client).write(&error).is_ok_and(|written| written == error.len())
-        };
-        if !informed {
+        if !told {
             net::reset_on_close(&self.client);
         }
     }

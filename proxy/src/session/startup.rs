@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, warn};
 
 use super::boundary::Boundary;
+use super::connect_failure::{ConnectFailure, FailureLog};
 use super::first_packet::{self, ReceivedPacket};
 use super::hold::{Admitted, Hold};
 use super::login::Login;
@@ -32,11 +33,12 @@ const SETTLING: Duration = Duration::from_millis(100);
 pub(crate) struct StartupContext {
     shared: Arc<Shared>,
     read_buffer: ReadBuffer,
+    failure_log: FailureLog,
 }
 
 impl StartupContext {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
-        Rc::new(Self { shared, read_buffer: ReadBuffer::default() })
+        Rc::new(Self { shared, read_buffer: ReadBuffer::default(), failure_log: FailureLog::default() })
     }
 
     /// Connects a client to a server; the future gives `None` if the client is rejected or leaves, or sends a cancel request.
@@ -134,19 +136,20 @@ impl ClientStartup {
         let mut hold = Hold::begin(&self.accepted, &self.settings, packet)?;
         loop {
             let Some(admitted) = hold.admitted(client, bytes).await? else { return Ok(None) };
-            match self.open(&admitted.target, packet, bytes).await {
+            let failure = match self.open(&admitted.target, packet, bytes).await {
                 Ok(Some((server, answer))) => return Ok(Some(Connected { admitted, server, answer })),
-                Ok(None) => {
-                    debug!(member = %admitted.target.member, "the server is not ready; the client keeps waiting")
-                }
+                Ok(None) => ConnectFailure::not_ready(&admitted.target),
                 Err(error) => {
                     self.accepted.counts().connect_failures.increment();
-                    debug!(member = %admitted.target.member, %error, "cannot connect; the client keeps waiting");
+                    ConnectFailure::new(&admitted.target, &error)
                 }
+            };
+            self.context.failure_log.record(&failure);
+            if !failure.is_local() {
+                self.shared().recheck(&admitted.target.member);
             }
-            self.shared().recheck(&admitted.target.member);
             drop(admitted);
-            hold.retry().await?;
+            hold.retry(failure).await?;
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pg_leader_proxy::admission::Grant;
 use pg_leader_proxy::route::RouteKind;
+use pg_leader_proxy::wire::{SqlState, fatal};
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -71,6 +72,52 @@ async fn a_client_inside_a_message_is_reset() {
     let OpenSession { mut rig, grant, mut client, mut served } = OpenSession::session().await;
     served.write_all(b"D\0\0\0\x0ehalf").await.unwrap();
     expect(&mut client, b"D\0\0\0\x0ehalf").await;
+    rig.end_epoch(&grant, Reason::NoLeader);
+    assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
+}
+
+/// ReadyForQuery, after which a client waits for nothing.
+const READY: &[u8] = b"Z\0\0\0\x05I";
+
+#[tokio::test]
+async fn nothing_is_added_to_the_last_word_of_the_server() {
+    let OpenSession { mut rig, grant, mut client, mut served } = OpenSession::session().await;
+    let last_word = fatal(SqlState::AdminShutdown, "terminating connection due to administrator command", "");
+    for bytes in [READY, &last_word] {
+        served.write_all(bytes).await.unwrap();
+        expect(&mut client, bytes).await;
+    }
+    rig.end_epoch(&grant, Reason::NoLeader);
+    assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())));
+}
+
+#[tokio::test]
+async fn a_client_hears_one_last_word_even_if_the_server_and_the_proxy_speak_at_once() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::with_defaults().await;
+    let last_word = fatal(SqlState::AdminShutdown, "terminating connection due to administrator command", "");
+    for _ in 0..100 {
+        let grant = rig.make_leader(&server);
+        let (mut client, mut served) = rig.open_session(&server).await;
+        served.write_all(READY).await.unwrap();
+        expect(&mut client, READY).await;
+        served.write_all(&last_word).await.unwrap();
+        rig.end_epoch(&grant, Reason::NoLeader);
+        let (received, ended) = rest(&mut client).await;
+        assert_eq!(ended, Ok(()));
+        let length = u32::from_be_bytes(received[1..5].try_into().unwrap()) as usize + 1;
+        assert_eq!(received.len(), length, "more than one error: {:?}", String::from_utf8_lossy(&received));
+        assert_eq!(error(&received).0, "57P01");
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_command_is_answered_but_not_finished_is_reset() {
+    let OpenSession { mut rig, grant, mut client, mut served } = OpenSession::session().await;
+    for bytes in [READY, b"C\0\0\0\x0aBEGIN\0"] {
+        served.write_all(bytes).await.unwrap();
+        expect(&mut client, bytes).await;
+    }
     rig.end_epoch(&grant, Reason::NoLeader);
     assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
 }

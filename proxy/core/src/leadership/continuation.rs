@@ -129,6 +129,7 @@ const fn missing(reason: &Reason) -> Option<Missing> {
         | Reason::ReplicaPromoted(_)
         | Reason::MemberRecordGone(_)
         | Reason::ReplicaMoved(_)
+        | Reason::ReplicaRestarted(_)
         | Reason::ReplicaSilent(_)
         | Reason::ReplicaNotAcceptingConnections(_)
         | Reason::ReplicaTagged(_)
