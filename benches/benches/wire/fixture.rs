@@ -14,7 +14,7 @@ use pg_leader_proxy::session::{ClientLimits, SessionSettings, Shared};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
 use pg_leader_proxy_core::{
     Admission, LeaderKey, Lsn, Member, MemberName, Moment, Observation, Policy, ProbeConnection, ProbeReply,
-    Reason, Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
+    Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
@@ -89,7 +89,7 @@ impl Worker {
             sessions: Arc::default(),
         };
         let (targets, targets_seen) =
-            watch::channel(Arc::new(Targets { write: Ok(target), read: Err(Reason::NoReplica) }));
+            watch::channel(Arc::new(Targets { write: Ok(target), ..Targets::starting() }));
         let (settings, settings_seen) = watch::channel(settings());
         let (recheck, rechecks) = mpsc::channel(1);
         let [write_gate, read_gate] =
@@ -120,7 +120,7 @@ fn settings() -> SessionSettings {
         limits: ClientLimits { sessions: 10, rejected_at_once: 256 },
         startup_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(3),
-        write_hold_timeout: Duration::from_secs(30),
+        write_hold_timeout: Some(Duration::from_secs(30)),
         read_hold_timeout: Duration::from_secs(30),
         socket: SocketOptions { keepalive: Duration::from_secs(15), user_timeout: Duration::from_secs(900) },
     }

@@ -30,7 +30,7 @@ pub(super) fn settings(config: &Config, limits: ClientLimits) -> SessionSettings
         startup_timeout: session.startup_timeout,
         connect_timeout: session.connect_timeout,
         write_hold_timeout: config.write.hold_timeout,
-        read_hold_timeout: config.read.as_ref().map_or(config.write.hold_timeout, |read| read.hold_timeout),
+        read_hold_timeout: config.read.as_ref().and_then(|read| read.hold_timeout).unwrap_or_default(),
         socket: SocketOptions { keepalive: session.keepalive, user_timeout: session.user_timeout },
     }
 }

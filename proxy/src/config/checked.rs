@@ -139,8 +139,8 @@ pub enum SslMode {
 pub struct Route {
     /// The addresses to listen on; at least one.
     pub listen: Vec<SocketAddr>,
-    /// How long a client waits for a server.
-    pub hold_timeout: Duration,
+    /// How long a client waits for a server; `None` for as long as a failover takes, by Patroni's `ttl`.
+    pub hold_timeout: Option<Duration>,
     /// How many clients may wait at once.
     pub max_held: usize,
     /// How many clients may log in to servers at once; the others wait in the order in which they arrived.

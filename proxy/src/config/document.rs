@@ -22,7 +22,6 @@ password_env = "PGLP_PROBE_PASSWORD"   # or password_file
 
 [write]
 listen = ["0.0.0.0:5433"]
-hold_timeout = "30s"
 
 [read]                          # optional
 listen = ["0.0.0.0:5434"]

@@ -135,9 +135,9 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "write.hold_timeout",
         HOLD,
-        "How long a client waits while there is no leader. Then it gets an error with the reason.",
+        "How long a client waits while there is no leader. Then it gets an error with the reason. Unless it is given, it is \
+         15 s longer than `ttl` in Patroni's configuration, and follows that: 45 s with Patroni's own default.",
     )
-    .or("30s")
     .formerly(&["write.hold"]),
     Key::new("write.max_held", PLACES, "How many clients may wait at once. Further ones get an error at once.").or("10000"),
     Key::new(

@@ -39,9 +39,8 @@ impl Outputs {
         read_gate: Gate,
         counters: Arc<Counters>,
     ) -> (Self, watch::Receiver<Arc<Targets>>, watch::Receiver<Arc<ProbePlan>>) {
-        let no_targets = Targets { write: Err(Reason::Starting), read: Err(Reason::Starting) };
         let no_members = ProbePlan { members: BTreeMap::new(), urgency: ProbeUrgency::Elevated };
-        let (targets, targets_receiver) = watch::channel(Arc::new(no_targets));
+        let (targets, targets_receiver) = watch::channel(Arc::new(Targets::starting()));
         let (probe_plan, probe_plan_receiver) = watch::channel(Arc::new(no_members));
         (
             Self { targets, probe_plan, write_gate, read_gate, counters, events: Outbox::default() },
@@ -74,8 +73,10 @@ impl Outputs {
     pub(super) fn publish(&self, router: &Router) {
         let routing = router.routing();
         let known = Arc::clone(&self.targets.borrow());
-        let targets = Targets {
+        let mut targets = Targets {
             write: self.write_target(&known, router),
+            write_waits_lastingly_since: None,
+            ttl: router.evidence().config().ttl,
             read: match &routing.read {
                 ReadRoute::Hold(reason) => Err(reason.clone()),
                 ReadRoute::Serve(servers) => {
@@ -83,6 +84,10 @@ impl Outputs {
                 }
             },
         };
+        if targets.waits(RouteKind::Write).is_some_and(Reason::is_lasting) {
+            targets.write_waits_lastingly_since =
+                known.write_waits_lastingly_since.or_else(|| Some(clock::now()));
+        }
         for old in known.all(RouteKind::Write) {
             if targets.all(RouteKind::Write).iter().all(|new| !Arc::ptr_eq(&new.grant, &old.grant)) {
                 old.grant.revoke(match &targets.write {
@@ -106,6 +111,11 @@ impl Outputs {
         self.targets.send_replace(Arc::new(targets));
         self.write_gate.set_open(write_open);
         self.read_gate.set_open(read_open);
+    }
+
+    /// Whether the targets must be published although the routing is the same.
+    pub(super) fn are_outdated(&self, router: &Router) -> bool {
+        self.targets.borrow().ttl != router.evidence().config().ttl
     }
 
     /// Moves the ends of the grants: every probe does that, even when the routing stays the same. They lie in the past
@@ -167,5 +177,53 @@ fn read_target(known: &Targets, router: &Router, server: &ReadServer) -> Target 
         admission: server.admission.clone(),
         counters: None,
         sessions,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pg_leader_proxy_core::{ClusterConfig, Observation, Policy};
+
+    use super::*;
+    use crate::admission::GateLimits;
+
+    fn observe(router: &mut Router, config: ClusterConfig) {
+        router.observe(Observation::Config(config), clock::now());
+    }
+
+    fn outputs() -> (Outputs, watch::Receiver<Arc<Targets>>, Router) {
+        let gate = Gate::new(GateLimits { max_held: 1, max_concurrent_logins: 1 });
+        let (outputs, targets, _) = Outputs::new(gate.clone(), gate, Arc::default());
+        (outputs, targets, Router::new(Policy::default()))
+    }
+
+    #[test]
+    fn a_change_of_ttl_is_published_although_the_routing_stays_the_same() {
+        let (outputs, targets, mut router) = outputs();
+        assert!(!outputs.are_outdated(&router));
+        observe(&mut router, ClusterConfig { ttl: Duration::from_secs(60), ..ClusterConfig::default() });
+        assert!(outputs.are_outdated(&router));
+        outputs.publish(&router);
+        assert!(!outputs.are_outdated(&router));
+        assert_eq!(targets.borrow().ttl, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_lasting_wait_is_counted_from_its_beginning() {
+        let (outputs, targets, mut router) = outputs();
+        router.observe(Observation::LeaderKey { key: None, lease: None, seen: clock::now() }, clock::now());
+        outputs.publish(&router);
+        assert_eq!(targets.borrow().write_waits_lastingly_since, None, "there is no leader");
+        observe(&mut router, ClusterConfig { standby_cluster: true, ..ClusterConfig::default() });
+        outputs.publish(&router);
+        let since = targets.borrow().write_waits_lastingly_since;
+        assert!(since.is_some());
+        outputs.publish(&router);
+        assert_eq!(targets.borrow().write_waits_lastingly_since, since);
+        observe(&mut router, ClusterConfig::default());
+        outputs.publish(&router);
+        assert_eq!(targets.borrow().write_waits_lastingly_since, None);
     }
 }

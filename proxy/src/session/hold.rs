@@ -17,6 +17,9 @@ use crate::wire::FirstPacket;
 
 /// How much the proxy reads from a held client, in bytes.
 const HELD_BYTES_MAX: usize = 16 * 1024;
+/// How long a client waits at most while the reason is one that lasts until somebody mends or changes something. Shorter
+/// ones may come with a failover.
+const LASTING_HOLD: Duration = Duration::from_secs(3);
 /// How long to wait before trying again after a failed connection to a server.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -124,8 +127,15 @@ struct Expiry<'a> {
 }
 
 impl Expiry<'_> {
-    fn moment(&self, _targets: &Targets) -> Moment {
-        self.began + self.settings.hold_timeout(self.route)
+    /// The moment at which the client has waited long enough. It moves with Patroni's `ttl`, and with the reason for the
+    /// wait.
+    fn moment(&self, targets: &Targets) -> Moment {
+        let timeout = self.began + self.settings.hold_timeout(self.route, targets.ttl);
+        let lastingly = targets.write_waits_lastingly_since.filter(|_| self.route == RouteKind::Write);
+        match lastingly {
+            Some(since) => timeout.min(since.max(self.began) + LASTING_HOLD),
+            None => timeout,
+        }
     }
 
     fn has_passed(&self) -> bool {

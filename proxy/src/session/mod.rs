@@ -40,6 +40,10 @@ pub struct ClientLimits {
     pub rejected_at_once: usize,
 }
 
+/// How much longer than the leader's lease a client of the write route waits by default: after the death of a leader its
+/// key expires with the lease, and then another member is promoted.
+pub const HOLD_BEYOND_TTL: Duration = Duration::from_secs(15);
+
 /// The settings of sessions. A change applies to the clients that are accepted afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
@@ -49,8 +53,8 @@ pub struct SessionSettings {
     pub startup_timeout: Duration,
     /// How long a server may take to accept a connection, and then to answer the first packet.
     pub connect_timeout: Duration,
-    /// How long a client of the write route waits for a server.
-    pub write_hold_timeout: Duration,
+    /// How long a client of the write route waits for a server; `None` for [`HOLD_BEYOND_TTL`] more than Patroni's `ttl`.
+    pub write_hold_timeout: Option<Duration>,
     /// How long a client of the read route waits for a server.
     pub read_hold_timeout: Duration,
     /// The TCP options of clients and servers.
@@ -58,9 +62,10 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
-    const fn hold_timeout(&self, route: RouteKind) -> Duration {
+    /// `ttl` is the length of the leader's lease.
+    fn hold_timeout(&self, route: RouteKind, ttl: Duration) -> Duration {
         match route {
-            RouteKind::Write => self.write_hold_timeout,
+            RouteKind::Write => self.write_hold_timeout.unwrap_or(ttl + HOLD_BEYOND_TTL),
             RouteKind::Read => self.read_hold_timeout,
         }
     }
@@ -160,5 +165,28 @@ impl Session {
             }
             End::Finished | End::ServerFailed(_) | End::ClientFailed(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_wait_for_longer_than_the_lease_unless_the_configuration_says_how_long() {
+        let seconds = Duration::from_secs;
+        let mut settings = SessionSettings {
+            limits: ClientLimits { sessions: 1, rejected_at_once: 1 },
+            startup_timeout: seconds(1),
+            connect_timeout: seconds(1),
+            write_hold_timeout: None,
+            read_hold_timeout: seconds(7),
+            socket: SocketOptions { keepalive: seconds(9), user_timeout: seconds(20) },
+        };
+        assert_eq!(settings.hold_timeout(RouteKind::Write, seconds(30)), seconds(45));
+        assert_eq!(settings.hold_timeout(RouteKind::Write, seconds(60)), seconds(75));
+        assert_eq!(settings.hold_timeout(RouteKind::Read, seconds(60)), seconds(7));
+        settings.write_hold_timeout = Some(seconds(2));
+        assert_eq!(settings.hold_timeout(RouteKind::Write, seconds(60)), seconds(2));
     }
 }

@@ -186,7 +186,7 @@ mod tests {
             limits: ClientLimits { sessions: 1, rejected_at_once: 256 },
             startup_timeout: BOUND,
             connect_timeout: BOUND,
-            write_hold_timeout: BOUND,
+            write_hold_timeout: Some(BOUND),
             read_hold_timeout: BOUND,
             socket: SocketOptions {
                 keepalive: Duration::from_secs(9),

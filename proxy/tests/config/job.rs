@@ -46,7 +46,7 @@ fn a_job_goes_before_the_default_and_behind_variables_and_flags() {
     let hold = |environment: &[(&str, &str)], flags: Vec<(&'static str, Vec<String>)>| {
         let environment = variables(environment);
         let origins = Origins { given: given.clone(), environment, flags, ..Origins::default() };
-        Config::load(&origins).unwrap().write.hold_timeout.as_secs()
+        Config::load(&origins).unwrap().write.hold_timeout.unwrap().as_secs()
     };
     assert_eq!(hold(&[], vec![]), 1);
     assert_eq!(hold(&[("PGLP_WRITE_HOLD_TIMEOUT", "2s")], vec![]), 2);

@@ -181,7 +181,7 @@ fn every_key_arrives_where_it_belongs() {
     let read = config.read.unwrap();
     assert_eq!(read.listen, ["127.0.0.1:6434".parse().unwrap()]);
     for route in [&config.write, &read] {
-        assert_eq!((route.hold_timeout, route.max_held, route.max_concurrent_logins), (four, 77, 77));
+        assert_eq!((route.hold_timeout, route.max_held, route.max_concurrent_logins), (Some(four), 77, 77));
     }
     let session = config.session;
     assert_eq!((session.max_sessions, session.workers, session.so_reuseport), (77, 3, true));
@@ -213,12 +213,12 @@ fn a_flag_goes_before_a_variable_before_the_file_before_the_default() {
         "[probe]\nuser = \"m\"\n[write]\nhold_timeout = \"1s\"\n[cluster]\nmembers = \"a:1\"",
     );
     let named = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD_TIMEOUT", "")];
-    assert_eq!(typed(&[], &named).unwrap().write.hold_timeout, Duration::from_secs(1));
+    assert_eq!(typed(&[], &named).unwrap().write.hold_timeout, Some(Duration::from_secs(1)));
     let both = [("PGLP_CONFIG", file.as_str()), ("PGLP_WRITE_HOLD_TIMEOUT", "2s")];
-    assert_eq!(typed(&[], &both).unwrap().write.hold_timeout, Duration::from_secs(2));
+    assert_eq!(typed(&[], &both).unwrap().write.hold_timeout, Some(Duration::from_secs(2)));
     assert_eq!(
         typed(&["--write-hold-timeout", "3s"], &both).unwrap().write.hold_timeout,
-        Duration::from_secs(3)
+        Some(Duration::from_secs(3))
     );
 }
 

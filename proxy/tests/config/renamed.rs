@@ -95,7 +95,7 @@ fn the_order_of_origins_holds_for_old_names_too() {
     let dir = ConfigDir::new();
     let file = dir.file("proxy.toml", &with_members("write.hold = \"1s\""));
     let config = typed(&[], &[("PGLP_CONFIG", &file), ("PGLP_WRITE_HOLD_TIMEOUT", "2s")]).unwrap();
-    assert_eq!(config.write.hold_timeout.as_secs(), 2);
+    assert_eq!(config.write.hold_timeout.unwrap().as_secs(), 2);
     assert_eq!(config.renamed.len(), 1);
 }
 

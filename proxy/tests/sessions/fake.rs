@@ -82,7 +82,7 @@ pub(crate) fn settings() -> SessionSettings {
         limits: ClientLimits { sessions: 1000, rejected_at_once: 256 },
         startup_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(2),
-        write_hold_timeout: Duration::from_secs(5),
+        write_hold_timeout: Some(Duration::from_secs(5)),
         read_hold_timeout: Duration::from_secs(5),
         socket: SocketOptions { keepalive: Duration::from_secs(15), user_timeout: Duration::from_secs(20) },
     }
@@ -90,12 +90,13 @@ pub(crate) fn settings() -> SessionSettings {
 
 /// The same settings with another hold timeout.
 pub(crate) fn with_hold_timeout(timeout: Duration) -> SessionSettings {
-    SessionSettings { write_hold_timeout: timeout, read_hold_timeout: timeout, ..settings() }
+    SessionSettings { write_hold_timeout: Some(timeout), read_hold_timeout: timeout, ..settings() }
 }
 
 impl Rig {
     pub(crate) async fn start(settings: SessionSettings, workers: usize, limits: GateLimits) -> Self {
-        let nobody = Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica) };
+        let nobody =
+            Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica), ..Targets::starting() };
         let (targets, seen) = watch::channel(Arc::new(nobody));
         let (settings, settings_seen) = watch::channel(settings);
         let (recheck, rechecks) = mpsc::channel(64);
@@ -189,7 +190,8 @@ impl Rig {
         assert!(tokio::time::timeout(BOUND, waiting).await.is_ok(), "never came true: {what}");
     }
 
-    fn publish(&self, change: impl FnOnce(&mut Targets)) {
+    /// Changes what control publishes.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Targets)) {
         let mut targets = (**self.targets.borrow()).clone();
         change(&mut targets);
         self.targets.send_replace(Arc::new(targets));

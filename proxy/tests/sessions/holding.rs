@@ -6,6 +6,7 @@ use pg_leader_proxy::admission::GateLimits;
 use pg_leader_proxy::counters::RejectionKind;
 use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::{ClientLimits, SessionSettings};
+use pg_leader_proxy_core::Reason;
 use tokio::io::AsyncWriteExt;
 
 use crate::WIDE;
@@ -142,7 +143,7 @@ async fn a_client_whose_attempt_failed_stays_ahead_of_later_ones() {
     let mut second = rig.client().await;
     second.write_all(OTHER_STARTUP).await.unwrap();
     rig.until("the second waits", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
-    rig.end_epoch(&grant, pg_leader_proxy_core::Reason::NoLeader);
+    rig.end_epoch(&grant, Reason::NoLeader);
     rig.until("both wait", |counters| counters.route(RouteKind::Write).held.value() == 2).await;
     rig.make_leader(&next);
     for packet in [STARTUP, OTHER_STARTUP] {
@@ -152,4 +153,38 @@ async fn a_client_whose_attempt_failed_stays_ahead_of_later_ones() {
     }
     expect(&mut first, AUTH_OK).await;
     expect(&mut second, AUTH_OK).await;
+}
+
+#[tokio::test]
+async fn a_client_is_told_soon_of_a_reason_that_lasts() {
+    let rig = Rig::start(with_hold_timeout(10 * BOUND), 1, WIDE).await;
+    let mut client = rig.client().await;
+    client.write_all(STARTUP).await.unwrap();
+    rig.until("it is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
+    rig.publish(|targets| {
+        targets.write = Err(Reason::StandbyCluster);
+        targets.write_waits_lastingly_since = Some(pg_leader_proxy::clock::now());
+    });
+    let (state, text) = error(&rest(&mut client).await.0);
+    assert_eq!(state, "57P03");
+    assert!(text.ends_with("this is a standby cluster and takes no writes"), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_hears_whose_fault_it_is_that_it_cannot_connect() {
+    let mut rig = Rig::start(with_hold_timeout(Duration::from_millis(200)), 1, WIDE).await;
+    let mut server = FakeServer::start().await;
+    // No machine can connect to the broadcast address, and the operating system says so at once.
+    for (addr, words) in [
+        ("255.255.255.255:5432", "the proxy cannot connect to a at 255.255.255.255:5432: "),
+        ("127.0.0.1:1", "a at 127.0.0.1:1 does not accept the connection: Connection refused"),
+    ] {
+        server.addr = addr.parse().unwrap();
+        rig.make_leader(&server);
+        let mut client = rig.client().await;
+        client.write_all(STARTUP).await.unwrap();
+        let (state, text) = error(&rest(&mut client).await.0);
+        assert_eq!(state, "57P03");
+        assert!(text.contains(words), "{text}");
+    }
 }

@@ -116,7 +116,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn duration(&mut self, path: &str) -> Result<Duration, Invalid> {
-        self.needed(path, |text| match kind(path) {
+        self.optional_duration(path)?.ok_or_else(|| self.missing(path, "is missing"))
+    }
+
+    pub(super) fn optional_duration(&mut self, path: &str) -> Result<Option<Duration>, Invalid> {
+        self.optional(path, |text| match kind(path) {
             Some(Kind::Duration(least, most)) => values::duration(text, least, most),
             _ => values::duration(text, Duration::ZERO, Duration::MAX),
         })

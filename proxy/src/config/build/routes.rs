@@ -39,7 +39,7 @@ pub(super) fn admin(reader: &mut Reader<'_>) -> Result<Option<SocketAddr>, Inval
 
 fn route(reader: &mut Reader<'_>, block: &str) -> Result<Route, Invalid> {
     let listen = reader.list(&format!("{block}.listen"), values::listen);
-    let hold_timeout = reader.duration(&format!("{block}.hold_timeout"));
+    let hold_timeout = reader.optional_duration(&format!("{block}.hold_timeout"));
     let max_held = reader.count(&format!("{block}.max_held"));
     let max_concurrent_logins = reader.count(&format!("{block}.max_concurrent_logins"));
     Ok(Route {
