@@ -168,8 +168,13 @@ fn run_proxy(runtime: Runtime, channel: Channel, prepared: Prepared) -> Result<E
         .name("supervisor".to_owned())
         .spawn(move || runtime.block_on(bridge.run(ready_in, ended_in)))
         .context("cannot start a thread")?;
-    let link =
-        SupervisorLink { listeners, commands: Some(commands_in), events: Some(events), ready: Some(ready) };
+    let link = SupervisorLink {
+        listeners,
+        commands: Some(commands_in),
+        events: Some(events),
+        ready: Some(ready),
+        ..SupervisorLink::default()
+    };
     let ran = app::run(config, Reload::from_origins(origins, logging), link);
     let problem = ran.err().map(|error| format!("{error:#}"));
     // Through the log, whose queue nobody waits for: standard error may be a pipe that nobody reads.

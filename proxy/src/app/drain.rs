@@ -22,6 +22,7 @@ impl App {
     /// Stops accepting clients, waits up to `patience` for the sessions, and terminates the rest.
     pub(super) async fn drain(&self, patience: Duration, commands: &mut Commands) {
         self.phase.send_replace(Phase::Draining);
+        self.service_manager.stopping().await;
         info!(
             sessions = self.counters.open_sessions(),
             drain_timeout = %HumanDuration(patience),

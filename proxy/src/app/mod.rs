@@ -5,6 +5,7 @@ mod descriptors;
 mod drain;
 mod essential;
 mod listeners;
+mod service_manager;
 mod settings;
 mod source_tasks;
 mod supervisor_link;
@@ -26,6 +27,7 @@ pub(crate) use self::descriptors::SET_ASIDE;
 use self::descriptors::{Descriptors, raise_limit, warn_if_scarce};
 use self::essential::Essential;
 use self::listeners::{listen, listeners};
+pub use self::service_manager::ServiceManager;
 pub(crate) use self::settings::static_member;
 use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings};
 use self::source_tasks::{ask_servers, follow_etcd};
@@ -87,14 +89,15 @@ pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
 }
 
 async fn serve(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
-    let SupervisorLink { listeners, commands, events, ready } = link;
-    let inherited = Inherited { listeners, events, supervised: commands.is_some() };
+    let SupervisorLink { listeners, commands, events, ready, service_manager } = link;
+    let inherited = Inherited { listeners, events, supervised: commands.is_some(), service_manager };
     let mut commands = Commands::new(commands).context("cannot watch for signals")?;
     let (mut app, mut essential) = App::start(config, inherited, reload.logging.clone()).await?;
     if let Some(ready) = ready {
         // If the supervisor is gone, the commands will say so.
         let _ = ready.send(());
     }
+    service_manager.ready().await;
     tokio::select! {
         biased;
         failed = essential.failed() => Err(failed),
@@ -107,6 +110,7 @@ struct Inherited {
     listeners: Vec<std::net::TcpListener>,
     events: Option<mpsc::Sender<EventRecord>>,
     supervised: bool,
+    service_manager: ServiceManager,
 }
 
 /// Every address that the routes of `config` listen on.
@@ -130,6 +134,7 @@ struct App {
     phase: watch::Sender<Phase>,
     descriptors: Descriptors,
     logging: Option<Logging>,
+    service_manager: ServiceManager,
 }
 
 impl App {
@@ -139,7 +144,7 @@ impl App {
         logging: Option<Logging>,
     ) -> Result<(Self, Essential)> {
         warn_of_old_names(&config);
-        let Inherited { listeners: inherited, events, supervised } = inherited;
+        let Inherited { listeners: inherited, events, supervised, service_manager } = inherited;
         let inherited_addrs = inherited.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let listeners = listeners(&config, &[], inherited)?;
         let counters = Arc::new(Counters::default());
@@ -164,11 +169,13 @@ impl App {
         let workers = Workers::start(config.session.workers, shared).context("cannot start the workers")?;
         let (etcd, etcd_receiver) = watch::channel(etcd_config(&config));
         let (probe, probe_receiver) = watch::channel(config.probe.clone());
+        let phase = watch::Sender::new(Phase::Serving);
         let mut essential = Essential::new(workers.panicked());
         essential.spawn("control", control.run());
         let clock_watcher = ClockWatcher::new(clock::of_this_machine, observations.clone());
         essential.spawn("etcd", follow_etcd(etcd_receiver, observations.clone(), clock_watcher.steps()));
         essential.spawn("clock", clock_watcher.run());
+        essential.spawn("service manager", service_manager.follow(handle.viewer(), phase.subscribe()));
         essential.spawn("probes", ask_servers(probe_receiver, probe_plan, observations.clone(), rechecks));
         let app = Self {
             inherited_addrs,
@@ -180,10 +187,11 @@ impl App {
             gates,
             counters,
             workers,
-            phase: watch::Sender::new(Phase::Serving),
+            phase,
             // Now that those of the workers are open.
             descriptors: Descriptors::of_this_process(),
             logging,
+            service_manager,
             config,
         };
         app.limit_clients();
@@ -214,6 +222,7 @@ impl App {
     }
 
     async fn reload(&mut self, read: Result<Config, ConfigErrors>) {
+        self.service_manager.reloading().await;
         let applied = match read {
             Ok(config) => self.apply(config).await,
             Err(errors) => Err(errors.into()),
@@ -228,6 +237,7 @@ impl App {
             }
             Err(error) => error!("configuration not reloaded, the old one stays: {error:#}"),
         }
+        self.service_manager.ready().await;
     }
 
     fn serve_admin(&self, supervised: bool, essential: &mut Essential) -> Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::service_manager::ServiceManager;
 use crate::events::EventRecord;
 
 /// The link to a supervisor, such as that of a Nomad task. The default is a process without one.
@@ -20,6 +21,8 @@ pub struct SupervisorLink {
     pub events: Option<mpsc::Sender<EventRecord>>,
     /// Notified once every address listens; dropped if that fails.
     pub ready: Option<oneshot::Sender<()>>,
+    /// systemd, if it runs the process as a service.
+    pub service_manager: ServiceManager,
 }
 
 /// A command of a supervisor.

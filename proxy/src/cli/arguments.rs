@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 
 use super::Start;
 use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
@@ -43,6 +44,14 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(status())
+        .subcommand(
+            Command::new("completions")
+                .about("Print the completions for a shell")
+                .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell))),
+        )
+        .subcommand(Command::new("man").about("Write the manual pages into a directory").hide(true).arg(
+            Arg::new("directory").value_name("DIRECTORY").required(true).value_parser(value_parser!(PathBuf)),
+        ))
         .subcommand(Command::new("document").about("Print docs/src/reference/configuration.md").hide(true))
 }
 

@@ -1,9 +1,10 @@
-//! The command line: `run`, `check`, `status`.
+//! The command line: `run`, `check`, `status`, and what packages carry of it.
 
 mod arguments;
 mod check;
 mod exit;
 mod http;
+mod pages;
 mod run;
 mod status;
 
@@ -91,6 +92,8 @@ fn dispatch(
             };
             status::status(&request, out, err)
         }
+        Some(("completions", matches)) => pages::completions(matches, out),
+        Some(("man", matches)) => pages::man(matches),
         Some(("document", _)) => {
             out.write_all(crate::config::document().as_bytes())?;
             Ok(Exit::Success)

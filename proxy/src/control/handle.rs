@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use pg_leader_proxy_core::{Evidence, FailoverReport, Moment, Policy, Routing};
+use pg_leader_proxy_core::display::Counted;
+use pg_leader_proxy_core::{Evidence, FailoverReport, Moment, Policy, Routing, WriteRoute};
 use tokio::sync::{mpsc, oneshot};
 
 /// Everything the router knows and decided at one moment, for people to read.
@@ -20,6 +21,28 @@ pub struct View {
     pub policy: Policy,
     /// The changes of leader so far, the oldest first.
     pub reports: Vec<FailoverReport>,
+}
+
+impl View {
+    /// Where writes go, or why they wait, in one line.
+    pub fn summary(&self) -> String {
+        let write = match &self.routing.write {
+            WriteRoute::Hold(reason) => format!("writes wait: {reason}"),
+            WriteRoute::Forward(leader) => match leader.admission().waits() {
+                Some(reason) => format!("new writers wait for {}: {reason}", leader.member()),
+                None => format!(
+                    "writes go to {} at {}, timeline {}",
+                    leader.member(),
+                    leader.addr(),
+                    leader.timeline()
+                ),
+            },
+        };
+        match self.routing.alarms.len() {
+            0 => write,
+            alarms => format!("{write}; {}", Counted(alarms as u64, "alarm")),
+        }
+    }
 }
 
 /// What control is asked.

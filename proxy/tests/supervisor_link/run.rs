@@ -76,6 +76,7 @@ impl Run {
             commands: Some(supervisor_command),
             events: Some(error_text),
             ready: Some(ready),
+            ..SupervisorLink::default()
         };
         let thread = thread::spawn(move || app::run(config, reload, link));
         bounded(ready_receiver).await.expect("the proxy did not start");
