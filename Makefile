@@ -1,7 +1,7 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check deny docs conformance nomad-e2e nomad-cluster bench bench-failover
+.PHONY: help install demo test check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -45,6 +45,14 @@ nomad-e2e: ## Run the job files of nomad/e2e on a Nomad agent, with any `nomad` 
 
 nomad-cluster: install ## Run the database's layout for real on a Nomad cluster of this machine: deploy, cut over, drill, back up (root; DRILLS="switchover" for some)
 	nomad/tests/cluster/run $(DRILLS)
+
+packages: ## Build the Debian packages into target/packages
+	cargo build --release -p pg-leader-proxy -p nomad-driver-pg-leader-proxy
+	packaging/build
+
+packages-test: install packages ## Boot a fresh Debian 12 with its own systemd, install the packages, and serve a real cluster (root)
+	cargo build --release -p lab
+	packaging/test
 
 bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and a bare epoll loop (about 50 minutes)
 	-benches/newest-peers --once
