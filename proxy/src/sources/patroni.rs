@@ -197,10 +197,15 @@ fn truth(value: &Value) -> bool {
 /// The first server of a PostgreSQL URL. `None` for a socket directory and for anything that is not such a URL.
 ///
 /// Patroni makes these URLs of an address and a database name. User, password, database and options are cut off before
-/// the rest is parsed, so that an odd password does not lose the member and never gets into a host that is logged.
+/// the rest is parsed, so that an odd password never gets into a host that is logged. One that hides where it
+/// ends makes the URL invalid, as it is for libpq.
 fn server_addr(url: &str) -> Option<ServerAddr> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
+    if rest[authority.len()..].contains('@') {
+        // The password contains one of these characters, so what looks like a host would be a part of it.
+        return None;
+    }
     let servers = authority.rsplit_once('@').map_or(authority, |(_, servers)| servers);
     let config: Config = format!("postgres://{servers}").parse().ok()?;
     let port = config.get_ports().first().copied().filter(|port| *port > 0)?;
@@ -264,7 +269,7 @@ mod tests {
         assert_eq!(addr("postgres://a:1,b:2/x").as_deref(), Some("a:1"));
         assert_eq!(addr("postgres://[::1]:1,b:2/x").as_deref(), Some("[::1]:1"));
         assert_eq!(addr("postgres://a,b/x?target_session_attrs=read-write").as_deref(), Some("a:5432"));
-        assert_eq!(addr("postgres://u:p@:w,d@h:5/d@b?user=e@x.org#f").as_deref(), Some("h:5"));
+        assert_eq!(addr("postgres://u:p@:w,d@h:5/db#f").as_deref(), Some("h:5"));
         for wrong in [
             "",
             "10.0.0.1:5432",
@@ -276,6 +281,8 @@ mod tests {
             "postgres://[::1/x",
             "postgres://[::1]x/",
             "postgres://:5432/x",
+            "postgres://u:p@ss:5432/rd#1@h:5/db",
+            "postgres://u:5432/rd@h:5/db",
         ] {
             assert_eq!(addr(wrong), None, "{wrong}");
         }

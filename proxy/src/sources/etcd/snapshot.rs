@@ -247,12 +247,35 @@ impl Values {
                 let before = self.reported.insert(kv.key().to_vec(), kv.value().to_vec());
                 if before.as_deref() != Some(kv.value()) {
                     let key = String::from_utf8_lossy(kv.key());
-                    let shown = &kv.value()[..kv.value().len().min(SHOWN_BYTES)];
-                    let value = shown.escape_ascii();
+                    let value = shown(self.key(kv.key()).as_ref(), kv.value());
                     warn!(%key, %value, error = super::chain(&error), "ignoring an invalid value in etcd");
                 }
                 None
             }
         }
+    }
+}
+
+/// The beginning of a value, for the log. A member's record is not shown, because its URLs may hold a password.
+fn shown(key: Option<&Key>, value: &[u8]) -> String {
+    match key {
+        Some(Key::Member(_)) => "not shown".to_owned(),
+        Some(Key::Leader | Key::Config | Key::Failover | Key::Failsafe | Key::Initialize) | None => {
+            value[..value.len().min(SHOWN_BYTES)].escape_ascii().to_string()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_whose_url_may_hold_a_password_is_not_shown() {
+        let member = Key::parse("members/a");
+        let record = br#"{"conn_url":"postgres://u:p@ss:w/rd#1@h:5432/db"}"#;
+        assert_eq!(shown(member.as_ref(), record), "not shown");
+        assert_eq!(shown(Some(&Key::Initialize), b"\xffsoon"), "\\xffsoon");
+        assert_eq!(shown(Some(&Key::Config), &[b'x'; 10_000]).len(), SHOWN_BYTES);
     }
 }
