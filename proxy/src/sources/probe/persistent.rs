@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::ProbePlan;
 use super::connect::Connection;
 use super::error::ProbeError;
-use super::prober::{ProbeLog, Prober};
+use super::prober::Prober;
 use super::urgency::{MemberUrgency, SHORTEST_RECONNECT};
 use crate::clock;
 
@@ -23,7 +23,6 @@ pub(super) struct PersistentProbe<'a> {
     prober: &'a Prober,
     probe_plan: watch::Receiver<Arc<ProbePlan>>,
     woken: mpsc::Receiver<()>,
-    log: ProbeLog,
     /// The urgency when the last interval was computed.
     urgency: MemberUrgency,
 }
@@ -41,7 +40,7 @@ impl<'a> PersistentProbe<'a> {
         probe_plan: watch::Receiver<Arc<ProbePlan>>,
         woken: mpsc::Receiver<()>,
     ) -> Self {
-        Self { prober, probe_plan, woken, log: ProbeLog::default(), urgency: MemberUrgency::Normal }
+        Self { prober, probe_plan, woken, urgency: MemberUrgency::Normal }
     }
 
     pub(super) async fn run(mut self) -> ProbeError {
@@ -131,7 +130,7 @@ impl<'a> PersistentProbe<'a> {
         since: Moment,
         outcome: (Moment, Result<ProbeReply, ProbeError>),
     ) -> Result<(), ProbeError> {
-        self.prober.report(&mut self.log, ProbeConnection::Persistent { since }, outcome).await
+        self.prober.report(ProbeConnection::Persistent { since }, outcome).await
     }
 
     /// Waits until the member must be probed again, or until the connection closes, and then returns why it closed.

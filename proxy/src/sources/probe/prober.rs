@@ -1,7 +1,7 @@
 //! The prober of one socket: a persistent connection, and a new one at intervals.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pg_leader_proxy_core::{MemberName, Moment, Observation, ProbeConnection, ProbeFailure, ProbeReply};
@@ -25,16 +25,17 @@ pub(super) struct Prober {
     pub(super) site: Site,
     pub(super) shared: Arc<Shared>,
     broken: mpsc::Sender<SocketAddr>,
+    log: Mutex<ProbeLog>,
 }
 
 impl Prober {
-    pub(super) const fn new(
+    pub(super) fn new(
         member: MemberName,
         site: Site,
         shared: Arc<Shared>,
         broken: mpsc::Sender<SocketAddr>,
     ) -> Self {
-        Self { member, site, shared, broken }
+        Self { member, site, shared, broken, log: Mutex::default() }
     }
 
     /// Runs until the receiver of observations is gone.
@@ -64,7 +65,6 @@ impl Prober {
     /// Connects, queries and disconnects at intervals, because only this shows whether the server still takes new connections.
     async fn try_new_connections(&self, mut woken: mpsc::Receiver<()>) -> ProbeError {
         let config = &self.shared.connector.config;
-        let mut log = ProbeLog::default();
         let mut due = Instant::now() + config.connect_interval;
         loop {
             let soonest = Instant::now() + RETRY_INTERVAL;
@@ -85,7 +85,7 @@ impl Prober {
             let users = outcome.as_ref().is_err_and(|error| error.failure().keeps_users_out());
             due = Instant::now()
                 + if users { RETRY_INTERVAL.min(config.connect_interval) } else { config.connect_interval };
-            if let Err(receiver_gone) = self.report(&mut log, ProbeConnection::New, (sent, outcome)).await {
+            if let Err(receiver_gone) = self.report(ProbeConnection::New, (sent, outcome)).await {
                 return receiver_gone;
             }
         }
@@ -94,11 +94,10 @@ impl Prober {
     /// Sends an outcome as an observation, and logs it if it is news.
     pub(super) async fn report(
         &self,
-        log: &mut ProbeLog,
         connection: ProbeConnection,
         (sent, outcome): (Moment, Result<ProbeReply, ProbeError>),
     ) -> Result<(), ProbeError> {
-        log.log(self, connection, &outcome);
+        self.log(connection, &outcome);
         if let Err(ProbeError::Unreachable { .. } | ProbeError::Timeout { .. }) = &outcome {
             // If the channel is full, the member knows already.
             let _ = self.broken.try_send(self.site.socket);
@@ -113,47 +112,79 @@ impl Prober {
         };
         self.shared.observe(observation).await
     }
+
+    /// Logs an outcome that is news, and a repeated failure only at debug level.
+    fn log(&self, connection: ProbeConnection, outcome: &Result<ProbeReply, ProbeError>) {
+        let failure = outcome.as_ref().err().map(ProbeError::failure);
+        let news = self.log.lock().unwrap_or_else(PoisonError::into_inner).is_news(connection, failure);
+        let (member, addr) = (&self.member, &self.site);
+        let connection = if connection == ProbeConnection::New { "new" } else { "persistent" };
+        let Err(error) = outcome else {
+            if news {
+                info!(%member, %addr, connection, "the server answers again");
+            }
+            return;
+        };
+        let (failure, error) = (error.failure(), chain(error));
+        let code = failure.code();
+        match failure {
+            _ if !news => debug!(%member, %addr, connection, code, error, "the probe failed again"),
+            ProbeFailure::Denied | ProbeFailure::Failed => {
+                warn!(%member, %addr, connection, code, error, "the probe failed");
+            }
+            ProbeFailure::Refused
+            | ProbeFailure::Reset
+            | ProbeFailure::TimedOut
+            | ProbeFailure::Unresolved
+            | ProbeFailure::StartingUp
+            | ProbeFailure::ShuttingDown
+            | ProbeFailure::TooManyConnections => {
+                info!(%member, %addr, connection, code, error, "the probe failed");
+            }
+        }
+    }
 }
 
-/// What was last logged about one of the connections.
+/// How the last probe over each of the two connections failed, if it did.
 #[derive(Debug, Default)]
-pub(super) struct ProbeLog {
-    last_failure: Option<ProbeFailure>,
+struct ProbeLog {
+    persistent: Option<ProbeFailure>,
+    new: Option<ProbeFailure>,
 }
 
 impl ProbeLog {
-    fn log(&mut self, prober: &Prober, path: ProbeConnection, outcome: &Result<ProbeReply, ProbeError>) {
-        let (member, addr) = (&prober.member, &prober.site);
-        let connection = if path == ProbeConnection::New { "new" } else { "persistent" };
-        match outcome {
-            Ok(_) => {
-                if self.last_failure.take().is_some() {
-                    info!(%member, %addr, connection, "the server answers again");
-                }
-            }
-            Err(error) => {
-                let failure = error.failure();
-                let news = self.last_failure.replace(failure) != Some(failure);
-                let code = failure.code();
-                let error = chain(error);
-                match failure {
-                    _ if !news => {
-                        debug!(%member, %addr, connection, code, error, "the probe failed again")
-                    }
-                    ProbeFailure::Denied | ProbeFailure::Failed => {
-                        warn!(%member, %addr, connection, code, error, "the probe failed");
-                    }
-                    ProbeFailure::Refused
-                    | ProbeFailure::Reset
-                    | ProbeFailure::TimedOut
-                    | ProbeFailure::Unresolved
-                    | ProbeFailure::StartingUp
-                    | ProbeFailure::ShuttingDown
-                    | ProbeFailure::TooManyConnections => {
-                        info!(%member, %addr, connection, code, error, "the probe failed");
-                    }
-                }
-            }
-        }
+    /// Records an outcome. It is news unless this connection, or the other one, has failed in the same way before: what is
+    /// wrong with the server is told once.
+    fn is_news(&mut self, connection: ProbeConnection, failure: Option<ProbeFailure>) -> bool {
+        let (this, other) = match connection {
+            ProbeConnection::Persistent { .. } => (&mut self.persistent, self.new),
+            ProbeConnection::New => (&mut self.new, self.persistent),
+        };
+        let before = std::mem::replace(this, failure);
+        // After a success, what ended is news once the other connection does not fail in that way either.
+        before != failure && other != failure.or(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERSISTENT: ProbeConnection =
+        ProbeConnection::Persistent { since: Moment::from_boot(Duration::ZERO) };
+    const DENIED: Option<ProbeFailure> = Some(ProbeFailure::Denied);
+
+    #[test]
+    fn a_state_is_news_once_over_both_connections() {
+        let mut log = ProbeLog::default();
+        assert!(!log.is_news(PERSISTENT, None), "a first success is what was expected");
+        assert!(log.is_news(ProbeConnection::New, DENIED));
+        assert!(!log.is_news(ProbeConnection::New, DENIED) && !log.is_news(PERSISTENT, DENIED));
+        assert!(!log.is_news(PERSISTENT, DENIED));
+        assert!(log.is_news(PERSISTENT, Some(ProbeFailure::Refused)), "another state");
+        assert!(!log.is_news(ProbeConnection::New, Some(ProbeFailure::Refused)));
+        assert!(!log.is_news(PERSISTENT, None), "the other one still fails");
+        assert!(log.is_news(ProbeConnection::New, None));
+        assert!(!log.is_news(ProbeConnection::New, None) && !log.is_news(PERSISTENT, None));
     }
 }
