@@ -16,5 +16,6 @@ pub mod route;
 pub mod session;
 pub mod sources;
 pub mod timing;
+mod tls;
 pub mod wire;
 pub mod worker;

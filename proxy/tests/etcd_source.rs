@@ -3,28 +3,29 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::unwrap_in_result)]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use etcd_client::{CompactionOptions, ConnectOptions, Permission, TlsOptions};
+use etcd_client::{CompactionOptions, ConnectOptions, Permission};
 use pg_leader_proxy::clock;
-use pg_leader_proxy::config::{EtcdTls, Secret};
+use pg_leader_proxy::config::Secret;
 use pg_leader_proxy::sources::clock::ClockWatcher;
 use pg_leader_proxy::sources::etcd::check_endpoint;
 use pg_leader_proxy_core::{ClusterConfig, ConfigProblem, MemberName, Observation, ServerAddr, SystemId};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 
+mod certificates;
 mod loopback;
 
 #[path = "etcd_source/patroni.rs"]
 mod patroni;
 #[path = "etcd_source/server.rs"]
 mod server;
+#[path = "etcd_source/tls.rs"]
+mod tls;
 
 use patroni::{PREFIX, Patroni, Source, config};
-use server::{Certificates, Etcd, GrpcProxy};
+use server::{Etcd, GrpcProxy};
 
 #[tokio::test]
 async fn the_first_read_sends_everything_and_the_leader_key_with_its_lease_last() {
@@ -438,60 +439,6 @@ async fn require_login(patroni: &mut Patroni) {
     client.user_add("proxy", "proxypw", None).await.unwrap();
     client.user_grant_role("proxy", "reader").await.unwrap();
     client.auth_enable().await.unwrap();
-}
-
-#[tokio::test]
-async fn tls_with_a_client_certificate() {
-    let directory = tempfile::tempdir().unwrap();
-    let certificates = certificates(directory.path());
-    let mut etcd = Etcd::alone_with(&[], Some(&certificates));
-    let mut tls = config(vec![etcd.url()]);
-    tls.tls = EtcdTls {
-        ca_file: Some(certificates.ca.clone().into()),
-        identity: Some((certificates.cert.clone().into(), certificates.key.clone().into())),
-    };
-    let read = |path: &str| std::fs::read(path).unwrap();
-    let options = ConnectOptions::new().with_tls(
-        TlsOptions::new()
-            .ca_certificate(etcd_client::Certificate::from_pem(read(&certificates.ca)))
-            .identity(etcd_client::Identity::from_pem(read(&certificates.cert), read(&certificates.key))),
-    );
-    let url = etcd.url();
-    let mut patroni = Patroni(etcd.client_at(&url, options).await);
-    patroni.bootstrap(60).await;
-    Source::start(tls.clone()).lease("a").await;
-    let report = check_endpoint(&tls, &url).await.unwrap();
-    assert_eq!(report.leader, Some(MemberName::new("a")));
-    assert!(report.lease.is_some());
-
-    tls.tls.identity = None;
-    check_endpoint(&tls, &url).await.unwrap_err();
-    tls.tls.ca_file = Some("/nonexistent/ca.pem".into());
-    let error = check_endpoint(&tls, &url).await.unwrap_err().to_string();
-    assert_eq!(error, "cannot read /nonexistent/ca.pem for TLS with etcd");
-}
-
-fn certificates(directory: &Path) -> Certificates {
-    let write = |name: &str, pem: String| {
-        let path = directory.join(name);
-        std::fs::write(&path, pem).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    // Every address that a server of this test may get.
-    params.subject_alt_names =
-        loopback::addresses().map(|address| SanType::IpAddress(address.into())).collect();
-    let cert = params.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    Certificates {
-        ca: write("ca.pem", ca_cert.pem()),
-        cert: write("cert.pem", cert.pem()),
-        key: write("key.pem", key.serialize_pem()),
-    }
 }
 
 #[tokio::test]

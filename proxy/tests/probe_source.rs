@@ -3,26 +3,31 @@
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, clippy::unwrap_in_result)]
 
 use std::error::Error;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::Duration;
 
 use pg_leader_proxy::clock;
-use pg_leader_proxy::config::{PemFile, Secret, SslMode};
+use pg_leader_proxy::config::{Secret, SslMode};
 use pg_leader_proxy::sources::probe::{ProbeError, check_member};
 use pg_leader_proxy_core::{
     MemberName, ProbeConnection, ProbeFailure, ProbeUrgency, Role, ServerAddr, SystemId, Timeline,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustix::process::Signal;
 
+mod certificates;
 mod loopback;
 
 #[path = "probe_source/addresses.rs"]
 mod addresses;
+#[path = "probe_source/pooler.rs"]
+mod pooler;
 #[path = "probe_source/probes.rs"]
 mod probes;
+#[path = "probe_source/reload.rs"]
+mod reload;
 #[path = "probe_source/server.rs"]
 mod server;
+#[path = "probe_source/tls.rs"]
+mod tls;
 
 use probes::{Probes, config, probe_plan};
 use server::Postgres;
@@ -69,6 +74,20 @@ async fn a_user_without_privileges_gets_all_but_the_timeline_of_a_replica_and_se
 }
 
 #[tokio::test]
+async fn a_replica_replies_whatever_the_default_isolation_of_the_user_is() {
+    let mut primary = Postgres::primary(&["default_transaction_isolation = serializable"]).await;
+    primary.execute("ALTER USER monitor SET default_transaction_deferrable = on").await;
+    let replica = Postgres::replica(&mut primary).await;
+    for server in [&primary, &replica] {
+        let mut probes = Probes::of_one(config(), server.addr(), burst());
+        for _ in 0..3 {
+            assert!(probes.next().await.outcome.is_ok(), "{:?}", probes.received);
+        }
+    }
+    assert!(!primary.log().contains("WARNING"), "{}", primary.log());
+}
+
+#[tokio::test]
 async fn a_replica_that_does_not_stream_reports_it() {
     let mut server = Postgres::primary(&[]).await;
     server.signal(Signal::INT);
@@ -91,6 +110,9 @@ async fn a_rejected_login_says_what_may_be_wrong() {
     denied(&check_member(&wrong, &addr).await.unwrap_err(), "the server wants a password");
     let mut stranger = config();
     stranger.user = "stranger".to_owned();
+    denied(&check_member(&stranger, &addr).await.unwrap_err(), "pg_hba.conf has no line");
+    // There is no TLS to try instead.
+    stranger.sslmode = SslMode::Allow;
     denied(&check_member(&stranger, &addr).await.unwrap_err(), "pg_hba.conf has no line");
     let mut elsewhere = config();
     elsewhere.database = "nowhere".to_owned();
@@ -242,65 +264,4 @@ async fn members_are_added_move_and_are_removed() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("the connection to a member that left is still open");
-}
-
-#[tokio::test]
-async fn tls_is_as_strict_as_sslmode_says() {
-    let mut server = Postgres::initialized(&["ssl = on"]);
-    let ca_file = certificates(&server, &["db.example", &server.address.to_string()]);
-    server.start().await;
-    server.execute("CREATE USER monitor PASSWORD 'monitorpw'").await;
-    let mut tls = config();
-    tls.ca_file = Some(ca_file);
-    for sslmode in
-        [SslMode::Disable, SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull]
-    {
-        tls.sslmode = sslmode;
-        check_member(&tls, &server.addr()).await.unwrap();
-    }
-
-    let other = certificates(&server, &["elsewhere.example"]);
-    server.execute("SELECT pg_reload_conf()").await;
-    tls.ca_file = Some(other);
-    tls.sslmode = SslMode::VerifyCa;
-    let mut reloaded = check_member(&tls, &server.addr()).await;
-    for _ in 0..100 {
-        if reloaded.is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        reloaded = check_member(&tls, &server.addr()).await;
-    }
-    reloaded.unwrap();
-    tls.sslmode = SslMode::VerifyFull;
-    let error = check_member(&tls, &server.addr()).await.unwrap_err();
-    assert!(error.to_string().contains("TLS failed"), "{error}");
-    tls.ca_file = None;
-    tls.sslmode = SslMode::VerifyCa;
-    check_member(&tls, &server.addr()).await.unwrap_err();
-    tls.ca_file = Some(PemFile { path: "/somewhere/ca.pem".into(), pem: b"no certificate".to_vec() });
-    let error = check_member(&tls, &server.addr()).await.unwrap_err();
-    assert!(matches!(error, ProbeError::NoCaCertificate { .. }), "{error}");
-}
-
-/// Gives `server` a certificate for `names`, and returns the CA certificate that signed it.
-fn certificates(server: &Postgres, names: &[&str]) -> PemFile {
-    let owner = std::fs::metadata(server.data()).unwrap();
-    let write = |name: &str, pem: String| {
-        let path = server.data().join(name);
-        std::fs::write(&path, pem).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        chown(&path, Some(owner.uid()), Some(owner.gid())).unwrap();
-        path
-    };
-    let ca_key = KeyPair::generate().unwrap();
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    let cert = CertificateParams::new(names).unwrap().signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    write("server.crt", cert.pem());
-    write("server.key", key.serialize_pem());
-    PemFile::read(&write("ca.pem", ca_cert.pem())).unwrap()
 }

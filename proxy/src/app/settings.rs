@@ -92,6 +92,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::fs;
 
+    use rcgen::{CertificateParams, KeyPair};
+
     use super::*;
     use crate::config::{Change, Given, KEYS, Key, Kind, Origins, Raw};
 
@@ -100,6 +102,7 @@ mod tests {
         let two = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
         match (key.path, key.kind) {
             ("probe.sslmode", _) => two("verify-full", "require"),
+            ("probe.require_auth", _) => two("scram-sha-256", "none"),
             ("session.connect_timeout" | "etcd.timeout" | "probe.timeout", _) => two("2s", "3s"),
             ("probe.interval", _) => two("300ms", "400ms"),
             ("log.filter", _) => two("info", "debug"),
@@ -142,18 +145,19 @@ mod tests {
             other => format!("{}_env", other.trim_end_matches("_file")) != path,
         };
         let keys = KEYS.iter().filter(fits);
-        let mut given: BTreeMap<_, _> = keys.map(|key| (key.path, values(key, files)[0].clone())).collect();
-        if path == "probe.sslmode" {
-            given.remove("probe.ca_file");
-        }
-        given
+        keys.map(|key| (key.path, values(key, files)[0].clone())).collect()
     }
 
     #[test]
     fn a_reload_puts_in_force_what_the_table_of_keys_says() {
         let directory = tempfile::tempdir().unwrap();
         let files = ["one", "other"].map(|name| directory.path().join(name).to_str().unwrap().to_owned());
-        files.iter().for_each(|file| fs::write(file, file).unwrap());
+        // One key, so that a certificate of one file fits the key of the other.
+        let key = KeyPair::generate().unwrap();
+        for file in &files {
+            let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+            fs::write(file, certificate.pem() + &key.serialize_pem()).unwrap();
+        }
         let files = [files[0].as_str(), files[1].as_str()];
         for key in KEYS {
             let mut given = beside(key.path, files);

@@ -10,6 +10,7 @@ use std::{fs, io};
 use pg_leader_proxy_core::{Policy, ServerAddr};
 
 use super::renamed::Renamed;
+use super::require_auth::RequireAuth;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,10 +99,14 @@ pub struct Probe {
     pub sslmode: SslMode,
     /// The CA certificate for the servers. Without it the system's certificates are used.
     pub ca_file: Option<PemFile>,
+    /// The client certificate, with intermediate ones behind it, and its key.
+    pub identity: Option<(PemFile, PemFile)>,
+    /// How the server may ask for authentication.
+    pub require_auth: RequireAuth,
 }
 
 /// A file in PEM form, read when the configuration was, so that a reload notices a file that was replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PemFile {
     /// Where it is.
     pub path: PathBuf,
@@ -119,14 +124,23 @@ impl PemFile {
     }
 }
 
-/// libpq's `sslmode`, for probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl fmt::Debug for PemFile {
+    /// Without what it holds, which may be a private key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PemFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// libpq's `sslmode`, for probes. The stricter one is the greater one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     /// Never TLS.
     Disable,
-    /// TLS if the server offers it, unverified.
+    /// TLS if the server admits nobody without it, unverified.
+    Allow,
+    /// TLS if the server offers it and admits the user with it, unverified.
     Prefer,
-    /// TLS, unverified.
+    /// TLS, verified only if there is a CA file, and then as by `verify-ca`.
     Require,
     /// TLS, with a certificate that the CA signed.
     VerifyCa,

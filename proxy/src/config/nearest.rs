@@ -17,6 +17,9 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("name", "cluster.scope"),
     ("nodes", "cluster.members"),
     ("port", "write.listen"),
+    ("sslcert", "probe.cert_file"),
+    ("sslkey", "probe.key_file"),
+    ("sslrootcert", "probe.ca_file"),
     ("username", "probe.user"),
 ];
 
@@ -77,6 +80,8 @@ mod tests {
         assert_eq!(key("etcd.hosts"), Some("etcd.endpoints"));
         assert_eq!(key("etcd.username"), Some("etcd.user"));
         assert_eq!(key("read.port"), Some("read.listen"));
+        assert_eq!(key("probe.sslrootcert"), Some("probe.ca_file"));
+        assert_eq!(key("etcd.cert"), Some("etcd.cert_file"));
         assert_eq!(key("log.level"), Some("log.filter"));
         assert_eq!(key("write.tomatoes"), None);
     }

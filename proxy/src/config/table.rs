@@ -70,10 +70,14 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "etcd.ca_file",
         Kind::Path,
-        "The CA certificate (PEM) for `https` endpoints. Without it the system's certificates are used.",
+        "The CA certificates (PEM) for `https` endpoints. Without it the system's certificates are used.",
     ),
-    Key::new("etcd.cert_file", Kind::Path, "The client certificate (PEM) for etcd."),
-    Key::new("etcd.key_file", Kind::Path, "The private key (PEM) for `etcd.cert_file`."),
+    Key::new(
+        "etcd.cert_file",
+        Kind::Path,
+        "The client certificate (PEM) for etcd, with intermediate certificates behind it.",
+    ),
+    Key::new("etcd.key_file", Kind::Path, "The private key (PEM, not encrypted) for `etcd.cert_file`."),
     Key::new(
         "etcd.refresh_interval",
         duration(Duration::from_millis(100), Duration::from_secs(10)),
@@ -104,11 +108,29 @@ pub const KEYS: &[Key] = &[
     Key::new("probe.timeout", PATIENCE, "How long a server may take to answer a probe.").or("2s"),
     Key::new(
         "probe.sslmode",
-        Kind::Choice(&["disable", "prefer", "require", "verify-ca", "verify-full"]),
-        "Whether probes use TLS and what they verify, as in libpq.",
+        Kind::Choice(&["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]),
+        "Whether probes use TLS and what they verify, as in libpq. `prefer` goes on without TLS if the server offers none, the \
+         handshake fails, or `pg_hba.conf` rejects the user with TLS. `require` with `probe.ca_file` verifies like `verify-ca`.",
     )
     .or("prefer"),
-    Key::new("probe.ca_file", Kind::Path, "The CA certificate (PEM) for the servers. Without it the system's certificates are used."),
+    Key::new(
+        "probe.ca_file",
+        Kind::Path,
+        "The CA certificates (PEM) for the servers. Without it `verify-full` uses the system's certificates.",
+    ),
+    Key::new(
+        "probe.cert_file",
+        Kind::Path,
+        "The client certificate (PEM) for servers that ask for one, with intermediate certificates behind it.",
+    ),
+    Key::new("probe.key_file", Kind::Path, "The private key (PEM, not encrypted) for `probe.cert_file`."),
+    Key::new(
+        "probe.require_auth",
+        Kind::Text,
+        "The methods by which servers may ask for authentication, as in libpq: one or several of `scram-sha-256`, `md5`, \
+         `password` and `none`, separated by commas; or the forbidden ones, each with `!` before it. Without it every method \
+         is allowed, except the password in the clear without TLS, which only `password` allows.",
+    ),
     Key::new(
         "policy.on_dcs_loss",
         Kind::Choice(&["auto", "all_members", "fence"]),

@@ -11,13 +11,6 @@ use tempfile::TempDir;
 
 use crate::loopback::own_address;
 
-/// Certificates for a server that requires TLS with a client certificate.
-pub(crate) struct Certificates {
-    pub(crate) ca: String,
-    pub(crate) cert: String,
-    pub(crate) key: String,
-}
-
 /// An etcd server. It is killed when this is dropped or the thread of its test ends.
 pub(crate) struct Etcd {
     pub(crate) address: Ipv4Addr,
@@ -30,19 +23,22 @@ pub(crate) struct Etcd {
 impl Etcd {
     /// A single server, with further arguments.
     pub(crate) fn alone(more: &[&str]) -> Self {
-        Self::alone_with(more, None)
-    }
-
-    pub(crate) fn alone_with(more: &[&str], certificates: Option<&Certificates>) -> Self {
-        let address = own_address();
-        let mut etcd = Self::new("alone", address, &format!("alone=http://{address}:2380"), more);
-        if let Some(Certificates { ca, cert, key }) = certificates {
-            etcd.scheme = "https";
-            let tls = ["--trusted-ca-file", ca, "--cert-file", cert, "--key-file", key, "--client-cert-auth"];
-            etcd.arguments.extend(tls.map(str::to_owned));
-        }
+        let mut etcd = Self::single(more);
         etcd.start();
         etcd
+    }
+
+    /// A single server with TLS, not started. `arguments` makes its certificates and names them.
+    pub(crate) fn with_tls(arguments: impl FnOnce(Ipv4Addr) -> Vec<String>) -> Self {
+        let mut etcd = Self::single(&[]);
+        etcd.scheme = "https";
+        etcd.arguments.extend(arguments(etcd.address));
+        etcd
+    }
+
+    fn single(more: &[&str]) -> Self {
+        let address = own_address();
+        Self::new("alone", address, &format!("alone=http://{address}:2380"), more)
     }
 
     /// A cluster of three servers.
@@ -71,11 +67,14 @@ impl Etcd {
 
     /// Starts it with this address for clients.
     pub(crate) fn start_at(&mut self, address: Ipv4Addr) {
-        let url = format!("{}://{address}:2379", self.scheme);
+        let mut urls = format!("{}://{address}:2379", self.scheme);
+        if self.scheme == "https" {
+            urls.push_str(&format!(",{}", self.plain_url()));
+        }
         let log = File::options().append(true).create(true).open(self.directory.path().join("log")).unwrap();
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "etcd"])
-            .args(["--listen-client-urls", &url, "--advertise-client-urls", &url])
+            .args(["--listen-client-urls", &urls, "--advertise-client-urls", &urls])
             .arg("--data-dir")
             .arg(self.directory.path().join("data"))
             .args(&self.arguments)
@@ -89,6 +88,12 @@ impl Etcd {
 
     pub(crate) fn url(&self) -> String {
         format!("{}://{}:2379", self.scheme, self.address)
+    }
+
+    /// The URL without TLS, over which a test acts for Patroni.
+    fn plain_url(&self) -> String {
+        let port = if self.scheme == "https" { 2378 } else { 2379 };
+        format!("http://{}:{port}", self.address)
     }
 
     pub(crate) fn kill(&mut self) {
@@ -121,7 +126,7 @@ impl Etcd {
 
     /// Waits until the server answers, and returns a client.
     pub(crate) async fn client(&mut self) -> Client {
-        let url = self.url();
+        let url = self.plain_url();
         self.client_at(&url, ConnectOptions::new()).await
     }
 

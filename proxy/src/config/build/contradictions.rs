@@ -88,14 +88,16 @@ fn probe(reader: &mut Reader<'_>, config: &Config) {
             ),
         );
     }
-    let verifies = matches!(probe.sslmode, SslMode::VerifyCa | SslMode::VerifyFull);
     if probe.sslmode == SslMode::VerifyCa && probe.ca_file.is_none() {
         let why = "needs `probe.ca_file`, because the system's CAs sign certificates for anybody; or use \"verify-full\"";
         reader.fault("probe.sslmode", why.to_owned());
     }
-    if !verifies && probe.ca_file.is_some() {
-        let why = "has no effect unless `probe.sslmode` is \"verify-ca\" or \"verify-full\"";
+    if probe.sslmode < SslMode::Require && probe.ca_file.is_some() {
+        let why = "has no effect unless `probe.sslmode` is \"require\", \"verify-ca\" or \"verify-full\"";
         reader.fault("probe.ca_file", why.to_owned());
+    }
+    if probe.sslmode == SslMode::Disable && probe.identity.is_some() {
+        reader.fault("probe.cert_file", "has no effect while `probe.sslmode` is \"disable\"".to_owned());
     }
 }
 

@@ -1,15 +1,15 @@
 //! How the leader is learned: from etcd and the servers, or from the servers alone.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use pg_leader_proxy_core::ServerAddr;
 
-use super::super::checked::{Etcd, EtcdTls, LeaderSource, Secret};
+use super::super::checked::{Etcd, EtcdTls, LeaderSource, PemFile, Secret};
 use super::super::keys::Block;
 use super::super::values;
 use super::reader::{Invalid, Reader};
+use super::tls;
 
 /// What the cluster is called, and how its leader is learned.
 pub(super) fn leader_source(reader: &mut Reader<'_>) -> Result<(String, LeaderSource), Invalid> {
@@ -57,7 +57,7 @@ fn etcd(reader: &mut Reader<'_>) -> Result<(String, Etcd), Invalid> {
     let scope = scope(reader);
     let endpoints = endpoints(reader);
     let login = login(reader);
-    let tls = tls(reader, endpoints.as_deref().unwrap_or_default());
+    let tls = certificates(reader, endpoints.as_deref().unwrap_or_default());
     let refresh_interval = reader.duration("etcd.refresh_interval");
     let timeout = reader.duration("etcd.timeout");
     let prefer_proxy_url = reader.boolean("cluster.prefer_proxy_url");
@@ -123,32 +123,16 @@ fn login(reader: &mut Reader<'_>) -> Result<Option<(String, Secret)>, Invalid> {
     }
 }
 
-fn tls(reader: &mut Reader<'_>, endpoints: &[String]) -> Result<EtcdTls, Invalid> {
-    let ca_file = reader.file("etcd.ca_file");
-    let cert_file = reader.file("etcd.cert_file");
-    let key_file = reader.file("etcd.key_file");
+fn certificates(reader: &mut Reader<'_>, endpoints: &[String]) -> Result<EtcdTls, Invalid> {
+    let ca_file = tls::authorities(reader, "etcd.ca_file");
+    let identity = tls::identity(reader, "etcd");
     let plain = !endpoints.is_empty() && endpoints.iter().all(|endpoint| endpoint.starts_with("http://"));
     for path in ["etcd.ca_file", "etcd.cert_file", "etcd.key_file"] {
         if plain && reader.is_given(path) {
             reader.fault(path, "has no effect, because no endpoint begins with \"https://\"".to_owned());
         }
     }
-    Ok(EtcdTls { ca_file: ca_file?, identity: identity(reader, cert_file?, key_file?)? })
-}
-
-fn identity(
-    reader: &mut Reader<'_>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-) -> Result<Option<(PathBuf, PathBuf)>, Invalid> {
-    match (cert_file, key_file) {
-        (Some(cert), Some(key)) => Ok(Some((cert, key))),
-        (None, None) => Ok(None),
-        (Some(_), None) => {
-            Err(reader.missing("etcd.key_file", "is missing, though `etcd.cert_file` is given"))
-        }
-        (None, Some(_)) => {
-            Err(reader.missing("etcd.cert_file", "is missing, though `etcd.key_file` is given"))
-        }
-    }
+    let path = |file: PemFile| file.path;
+    let identity = identity?.map(|(cert, key)| (path(cert), path(key)));
+    Ok(EtcdTls { ca_file: ca_file?.map(path), identity })
 }

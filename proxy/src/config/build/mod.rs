@@ -4,6 +4,7 @@ mod contradictions;
 mod leader_source;
 mod reader;
 mod routes;
+mod tls;
 
 use std::num::NonZero;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::checked::{Config, LeaderSource, Log, LogFormat, Probe, Session, SslMode};
 use super::error::ConfigErrors;
+use super::require_auth::RequireAuth;
 use super::settings::{Origins, Settings};
 use super::values::show_duration;
 use reader::{Invalid, Reader};
@@ -76,13 +78,16 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
         "probe.sslmode",
         &[
             ("disable", SslMode::Disable),
+            ("allow", SslMode::Allow),
             ("prefer", SslMode::Prefer),
             ("require", SslMode::Require),
             ("verify-ca", SslMode::VerifyCa),
             ("verify-full", SslMode::VerifyFull),
         ],
     );
-    let ca_file = reader.pem("probe.ca_file");
+    let ca_file = tls::authorities(reader, "probe.ca_file");
+    let identity = tls::identity(reader, "probe");
+    let require_auth = reader.optional("probe.require_auth", RequireAuth::parse);
     Ok(Probe {
         user: user?,
         password: password?,
@@ -93,6 +98,8 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
         timeout: timeout?,
         sslmode: sslmode?,
         ca_file: ca_file?,
+        identity: identity?,
+        require_auth: require_auth?.unwrap_or_default(),
     })
 }
 

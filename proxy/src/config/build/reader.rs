@@ -1,7 +1,7 @@
 //! Reads single settings, and collects what is wrong with them instead of stopping at the first.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -153,14 +153,6 @@ impl<'a> Reader<'a> {
     pub(super) fn choice<T: Copy>(&mut self, path: &str, meanings: &[(&str, T)]) -> Result<T, Invalid> {
         let words: Vec<&str> = meanings.iter().map(|(word, _)| *word).collect();
         self.needed(path, |text| values::choice(text, &words).map(|index| meanings[index].1))
-    }
-
-    /// The path of a file that can be opened.
-    pub(super) fn file(&mut self, path: &str) -> Result<Option<PathBuf>, Invalid> {
-        self.optional(path, |text| match fs::File::open(text) {
-            Ok(_) => Ok(PathBuf::from(text)),
-            Err(error) => Err(cannot_read(&error)),
-        })
     }
 
     /// What a file holds.

@@ -1,16 +1,17 @@
 //! An endpoint of etcd: connecting to it, and the requests to it, each with a timeout.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Certificate, Client, ConnectOptions, GetOptions, GetResponse, Identity, LeaseTimeToLiveResponse,
-    TlsOptions, WatchOptions, WatchStream,
+    Channel, Client, ConnectOptions, GetOptions, GetResponse, LeaseTimeToLiveResponse, WatchOptions,
+    WatchStream,
 };
 use tokio::time::timeout;
+use tonic::transport;
 
 use super::error::{EtcdError, shown};
+use super::tls::Tls;
 use crate::config;
 
 /// The interval of HTTP/2 pings. etcd disconnects clients that ping more often than every 5 s
@@ -52,23 +53,15 @@ impl Endpoint {
         url: &str,
         login: Option<&(String, config::Secret)>,
     ) -> Result<Self, EtcdError> {
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(config.timeout)
-            // Pings without an open stream would count against the client. The watch is always open.
-            .with_keep_alive(PING_INTERVAL, config.timeout)
-            .with_tcp_keepalive(PING_INTERVAL)
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
-        if url.starts_with("https://") {
-            options = options.with_tls(tls(&config.tls).await?);
-        }
+        let mut options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
         if let Some((user, password)) = login {
             options = options.with_user(user, password.expose());
         }
         let operation = if login.is_some() { "log in" } else { "connect" };
         let endpoint = shown(url);
+        let channel = Channel::Tonic(channel(config, url).await?);
         // Boxed, because the future is as large as all services of the client together.
-        let connecting = Box::pin(Client::connect([url], Some(options)));
+        let connecting = Box::pin(Client::from_channel(channel, Some(options)));
         let client = match timeout(config.timeout, connecting).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
@@ -143,19 +136,24 @@ impl Endpoint {
     }
 }
 
-/// Reads the certificates again for each connection, so that renewed ones are used without a restart.
-async fn tls(config: &config::EtcdTls) -> Result<TlsOptions, EtcdError> {
-    let mut tls = TlsOptions::new();
-    tls = match &config.ca_file {
-        Some(path) => tls.ca_certificate(Certificate::from_pem(read(path).await?)),
-        None => tls.with_native_roots(),
+/// The connection, which is opened by the first request.
+async fn channel(config: &config::Etcd, url: &str) -> Result<transport::Channel, EtcdError> {
+    let invalid = |source: transport::Error| EtcdError::RequestFailed {
+        endpoint: shown(url),
+        operation: "connect",
+        source: etcd_client::Error::from(source).into(),
     };
-    if let Some((certificate, key)) = &config.identity {
-        tls = tls.identity(Identity::from_pem(read(certificate).await?, read(key).await?));
+    let endpoint = transport::Endpoint::from_shared(url.to_owned())
+        .map_err(invalid)?
+        .connect_timeout(config.timeout)
+        // Pings without an open stream would count against the client. The watch is always open.
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(config.timeout)
+        .keep_alive_while_idle(true)
+        .tcp_keepalive(Some(PING_INTERVAL));
+    if url.starts_with("https://") {
+        let tls = Tls::read(&config.tls).await?;
+        return Ok(endpoint.connect_with_connector_lazy(tls.into_connector(PING_INTERVAL)));
     }
-    Ok(tls)
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, EtcdError> {
-    tokio::fs::read(path).await.map_err(|source| EtcdError::File { path: path.to_owned(), source })
+    Ok(endpoint.connect_lazy())
 }

@@ -21,6 +21,17 @@ pub enum EtcdError {
         #[source]
         source: std::io::Error,
     },
+    /// A file does not hold a certificate or a key that can be used.
+    #[error("{} {what}", path.display())]
+    InvalidFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// OpenSSL rejects the settings.
+    #[error("cannot set up TLS with etcd")]
+    Tls(#[source] openssl::error::ErrorStack),
     /// A request to the endpoint failed.
     #[error("{endpoint}: cannot {operation}")]
     RequestFailed {

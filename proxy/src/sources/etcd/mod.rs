@@ -23,6 +23,7 @@ mod nearby;
 mod observation_sender;
 mod read;
 mod snapshot;
+mod tls;
 mod watch_session;
 
 pub use check::{EndpointReport, check_endpoint};

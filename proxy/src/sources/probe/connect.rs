@@ -1,5 +1,6 @@
 //! Connections of probes to servers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy_core::ProbeReply;
@@ -7,44 +8,59 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::config::SslNegotiation;
 use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::error::ProbeError;
-use super::query::{QUERY, parse_reply};
+use super::login_watch::LoginWatch;
+use super::query::{message, parse_reply};
 use super::site::Site;
-use super::tls;
+use super::tls::Tls;
+use super::transport::{Encryption, Settled, Transport, ask_for_tls};
 use crate::config::{self, SslMode};
 
 /// Makes connections according to the configuration.
 pub(super) struct Connector {
     pub(super) config: config::Probe,
     postgres: Config,
-    tls: MakeRustlsConnect,
+    tls: Tls,
+    query: Arc<str>,
+}
+
+/// Whether to ask for TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plain,
+    TlsIfOffered,
+    Tls,
+}
+
+/// What to try, and what to try when that does not succeed because of TLS, as libpq does.
+const fn ways(sslmode: SslMode) -> (Way, Option<Way>) {
+    match sslmode {
+        SslMode::Disable => (Way::Plain, None),
+        SslMode::Allow => (Way::Plain, Some(Way::Tls)),
+        SslMode::Prefer => (Way::TlsIfOffered, Some(Way::Plain)),
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => (Way::Tls, None),
+    }
 }
 
 impl Connector {
     pub(super) fn new(config: config::Probe) -> Result<Self, ProbeError> {
-        let tls = tls::connector(&config)?;
+        let tls = Tls::new(&config)?;
         let mut postgres = Config::new();
         postgres
             .user(&config.user)
             .dbname(&config.database)
             .application_name("pg-leader-proxy probe")
-            // If the proxy disappears, the server must not continue the query.
-            .options(format!("-c statement_timeout={}", config.timeout.as_millis().max(1)))
-            .ssl_mode(match config.sslmode {
-                SslMode::Disable => tokio_postgres::config::SslMode::Disable,
-                SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
-                SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => {
-                    tokio_postgres::config::SslMode::Require
-                }
-            });
+            // Whether there is TLS is settled before: see `Settled`.
+            .ssl_mode(tokio_postgres::config::SslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
         if let Some(password) = &config.password {
             postgres.password(password.expose());
         }
-        Ok(Self { config, postgres, tls })
+        let query = message(config.timeout).into();
+        Ok(Self { config, postgres, tls, query })
     }
 
     /// The timeout of each step.
@@ -60,15 +76,49 @@ impl Connector {
     }
 
     async fn connect_unbounded(&self, site: &Site) -> Result<Connection, ProbeError> {
-        let unreachable = |source| ProbeError::Unreachable { site: site.clone(), source };
-        let stream = TcpStream::connect(site.socket).await.map_err(unreachable)?;
-        self.set_options(&stream).map_err(unreachable)?;
-        let login = |source| ProbeError::Login { site: site.clone(), source };
-        let Ok(tls) = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut self.tls.clone(), site.addr.host());
-        let (client, connection) = self.postgres.connect_raw(stream, tls).await.map_err(login)?;
+        let (first, second) = ways(self.config.sslmode);
+        match (self.connect_by(first, site).await, second) {
+            (Err(error), Some(second)) if error.may_succeed(second != Way::Plain) => {
+                let both = |last| ProbeError::Twice { first: Box::new(error), last: Box::new(last) };
+                self.connect_by(second, site).await.map_err(both)
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn connect_by(&self, way: Way, site: &Site) -> Result<Connection, ProbeError> {
+        let stream = self.open(way, site).await?;
+        let encrypted = stream.is_encrypted();
+        let watch = LoginWatch::new(self.config.require_auth.clone(), encrypted);
+        let login = |source| ProbeError::login(site, encrypted, source);
+        let transport = Transport::new(stream, watch);
+        let (client, connection) = self.postgres.connect_raw(transport, Settled).await.map_err(login)?;
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        Ok(Connection { site: site.clone(), client, driver })
+        Ok(Connection { site: site.clone(), query: Arc::clone(&self.query), client, driver })
+    }
+
+    /// Opens a connection, and encrypts it where that is the way.
+    async fn open(&self, way: Way, site: &Site) -> Result<Encryption, ProbeError> {
+        let unreachable = |source| ProbeError::Unreachable { site: site.clone(), source };
+        let mut stream = TcpStream::connect(site.socket).await.map_err(unreachable)?;
+        self.set_options(&stream).map_err(unreachable)?;
+        if way == Way::Plain {
+            return Ok(Encryption::None(stream));
+        }
+        match ask_for_tls(&mut stream).await.map_err(unreachable)? {
+            b'S' => {
+                let handshake = |source| ProbeError::Handshake { site: site.clone(), source };
+                let stream = self.tls.handshake(stream, site.addr.host()).await.map_err(handshake)?;
+                Ok(Encryption::Tls(stream))
+            }
+            b'N' if way == Way::TlsIfOffered => Ok(Encryption::None(stream)),
+            b'N' => Err(ProbeError::NoTls { site: site.clone() }),
+            other => {
+                let what = format!("its answer to the request for TLS is byte {other}");
+                Err(ProbeError::InvalidReply { site: site.clone(), what })
+            }
+        }
     }
 
     fn set_options(&self, stream: &TcpStream) -> std::io::Result<()> {
@@ -86,6 +136,7 @@ impl Connector {
 /// An open connection to a server.
 pub(super) struct Connection {
     site: Site,
+    query: Arc<str>,
     client: Client,
     /// The task that drives the connection; dropping this aborts it.
     driver: JoinSet<Result<(), tokio_postgres::Error>>,
@@ -95,7 +146,7 @@ impl Connection {
     /// Sends the query and parses the reply.
     pub(super) async fn query(&mut self, limit: Duration) -> Result<ProbeReply, ProbeError> {
         let site = || self.site.clone();
-        match timeout(limit, self.client.simple_query(QUERY)).await {
+        match timeout(limit, self.client.simple_query(&self.query)).await {
             Ok(Ok(messages)) => {
                 parse_reply(&messages).map_err(|what| ProbeError::InvalidReply { site: site(), what })
             }

@@ -4,24 +4,30 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use openssl::ssl::ErrorCode;
 use pg_leader_proxy_core::display::HumanDuration;
 use pg_leader_proxy_core::{ProbeFailure, ServerAddr};
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
+use super::super::chain;
+use super::login_watch::Forbidden;
 use super::site::Site;
+
+/// An error of a library.
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why a probe got no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// There is no CA certificate to verify servers with.
-    #[error("no CA certificate in {place}")]
-    NoCaCertificate {
-        /// The file or store that was searched.
-        place: String,
+    /// A certificate or a key cannot be used.
+    #[error("cannot set up TLS for probes: {what}")]
+    Files {
+        /// The file, and what is wrong with it.
+        what: String,
     },
-    /// rustls rejects the settings.
+    /// OpenSSL rejects the settings.
     #[error("cannot set up TLS for probes")]
-    Tls(#[source] rustls::Error),
+    Tls(#[source] openssl::error::ErrorStack),
     /// The host name cannot be resolved.
     #[error("cannot resolve the host name of {addr}")]
     Unresolved {
@@ -50,14 +56,48 @@ pub enum ProbeError {
         /// The timeout.
         limit: Duration,
     },
-    /// The login failed.
-    #[error("cannot log in to {site}: {}", advice(source))]
-    Login {
+    /// The server offers no TLS, which `sslmode` demands.
+    #[error("TLS failed with {site}: the server offers none, and probe.sslmode demands it")]
+    NoTls {
+        /// The server.
+        site: Site,
+    },
+    /// The TLS handshake failed.
+    #[error("TLS failed with {site}: compare sslmode and the certificates with the server's settings")]
+    Handshake {
         /// The server.
         site: Site,
         /// The cause.
         #[source]
+        source: BoxError,
+    },
+    /// The server asked for a method of authentication that `require_auth` does not allow.
+    #[error("cannot log in to {site}: {what}")]
+    Forbidden {
+        /// The server.
+        site: Site,
+        /// What it asked for.
+        what: String,
+    },
+    /// The login failed.
+    #[error("cannot log in to {site} {} TLS: {}", if *encrypted { "with" } else { "without" }, advice(source))]
+    Login {
+        /// The server.
+        site: Site,
+        /// Whether there was TLS.
+        encrypted: bool,
+        /// The cause.
+        #[source]
         source: tokio_postgres::Error,
+    },
+    /// It failed with TLS and without it.
+    #[error("{}; then", chain(first))]
+    Twice {
+        /// The first failure.
+        first: Box<Self>,
+        /// The second one.
+        #[source]
+        last: Box<Self>,
     },
     /// The server answered the query with an error, or closed the connection.
     #[error("the probe's query to {site} failed")]
@@ -88,6 +128,40 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// The failure of a login, or what the login's watch has stopped.
+    pub(super) fn login(site: &Site, encrypted: bool, source: tokio_postgres::Error) -> Self {
+        let stopped = causes(&source)
+            .find_map(|cause| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref::<Forbidden>());
+        match stopped {
+            Some(forbidden) => Self::Forbidden { site: site.clone(), what: forbidden.to_string() },
+            None => Self::Login { site: site.clone(), encrypted, source },
+        }
+    }
+
+    /// Whether an attempt with TLS (`encrypts`) or without it may succeed where this one did not: the handshake failed, or
+    /// pg_hba.conf has no line for this kind of connection.
+    pub(super) fn may_succeed(&self, encrypts: bool) -> bool {
+        match self {
+            Self::Handshake { .. } => !encrypts,
+            Self::Login { encrypted, source, .. } => {
+                *encrypted != encrypts
+                    && source.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+            }
+            Self::Files { .. }
+            | Self::Tls(_)
+            | Self::Unresolved { .. }
+            | Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::NoTls { .. }
+            | Self::Forbidden { .. }
+            | Self::Twice { .. }
+            | Self::Query { .. }
+            | Self::Closed { .. }
+            | Self::InvalidReply { .. }
+            | Self::ReceiverGone => false,
+        }
+    }
+
     /// What this error means to the router.
     ///
     /// "Refused" over the kept connection says that the server is down, so it is reserved for proof that nobody listens
@@ -100,9 +174,16 @@ impl ProbeError {
             Self::Unreachable { source, .. } => classify_io(source),
             Self::Closed { .. } => ProbeFailure::Reset,
             Self::Login { source, .. } | Self::Query { source, .. } => classify_postgres(source),
-            Self::NoCaCertificate { .. } | Self::Tls(_) | Self::InvalidReply { .. } | Self::ReceiverGone => {
-                ProbeFailure::Failed
-            }
+            Self::Handshake { source, .. } => classify_handshake(&**source),
+            Self::Forbidden { .. } => ProbeFailure::Denied,
+            // A server that offers no TLS has said no by its first answer.
+            Self::Twice { first, last } if matches!(**last, Self::NoTls { .. }) => first.failure(),
+            Self::Twice { last, .. } => last.failure(),
+            Self::Files { .. }
+            | Self::Tls(_)
+            | Self::NoTls { .. }
+            | Self::InvalidReply { .. }
+            | Self::ReceiverGone => ProbeFailure::Failed,
         }
     }
 
@@ -113,12 +194,16 @@ impl ProbeError {
                 source.as_db_error().and_then(DbError::parsed_severity) == Some(Severity::Error)
             }
             Self::InvalidReply { .. } => true,
-            Self::NoCaCertificate { .. }
+            Self::Files { .. }
             | Self::Tls(_)
             | Self::Unresolved { .. }
             | Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::NoTls { .. }
+            | Self::Handshake { .. }
+            | Self::Forbidden { .. }
             | Self::Login { .. }
+            | Self::Twice { .. }
             | Self::Closed { .. }
             | Self::ReceiverGone => false,
         }
@@ -153,17 +238,39 @@ fn classify_postgres(error: &tokio_postgres::Error) -> ProbeFailure {
     if error.is_closed() {
         return ProbeFailure::Reset;
     }
-    if LoginError::of(error) == Some(LoginError::Authentication) {
+    if is_authentication(error) {
         return ProbeFailure::Denied;
     }
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return classify_io(error);
+    let broken = causes(error).find_map(|cause| cause.downcast_ref::<io::Error>());
+    broken.map_or(ProbeFailure::Failed, classify_io)
+}
+
+/// A connection that broke during the handshake breaks also because the server is going down.
+fn classify_handshake(error: &(dyn Error + 'static)) -> ProbeFailure {
+    let tls = causes(error).find_map(|cause| cause.downcast_ref::<openssl::ssl::Error>());
+    match tls {
+        Some(error) if error.io_error().is_some() => {
+            error.io_error().map_or(ProbeFailure::Failed, classify_io)
         }
-        cause = error.source();
+        Some(error) if ended(error) => ProbeFailure::Reset,
+        Some(_) | None => ProbeFailure::Failed,
     }
-    ProbeFailure::Failed
+}
+
+/// Whether the server just closed the connection.
+fn ended(error: &openssl::ssl::Error) -> bool {
+    let unexpected_end = |stack: &openssl::error::ErrorStack| {
+        stack.errors().iter().any(|error| error.reason() == Some("unexpected eof while reading"))
+    };
+    error.code() == ErrorCode::ZERO_RETURN || error.ssl_error().is_some_and(unexpected_end)
+}
+
+/// The error, its cause, and so on.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
+        error.source()
+    })
 }
 
 fn classify_sqlstate(error: &DbError) -> ProbeFailure {
@@ -197,25 +304,12 @@ fn is_denied(code: &SqlState) -> bool {
         || code == &SqlState::INSUFFICIENT_PRIVILEGE
 }
 
-/// What kind of error the client library itself raised during a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LoginError {
-    /// A password is missing, or the authentication failed.
-    Authentication,
-    /// The TLS handshake failed.
-    Tls,
-}
-
-impl LoginError {
-    /// tokio-postgres keeps the kind of an error private, so only its text tells. The tests below fail when a release
-    /// of the library changes these texts.
-    fn of(error: &tokio_postgres::Error) -> Option<Self> {
-        match error.to_string().as_str() {
-            "authentication error" | "invalid configuration" => Some(Self::Authentication),
-            "error performing TLS handshake" => Some(Self::Tls),
-            _ => None,
-        }
-    }
+/// Whether a password is missing or the authentication failed, by the client library's own account.
+///
+/// tokio-postgres keeps the kind of an error private, so only its text tells. The tests below fail when a release of the
+/// library changes these texts.
+fn is_authentication(error: &tokio_postgres::Error) -> bool {
+    ["authentication error", "invalid configuration"].contains(&error.to_string().as_str())
 }
 
 /// What may be wrong when a login fails.
@@ -234,11 +328,8 @@ fn advice(error: &tokio_postgres::Error) -> &'static str {
         }
         Some(code) if code == &SqlState::CANNOT_CONNECT_NOW => "the server is starting up or shutting down",
         Some(_) => "the server rejected the login",
-        None => match LoginError::of(error) {
-            Some(LoginError::Tls) => "TLS failed: compare sslmode and ca_file with the server's settings",
-            Some(LoginError::Authentication) => "the server wants a password, or the one given is wrong",
-            None => "the connection broke",
-        },
+        None if is_authentication(error) => "the server wants a password, or the one given is wrong",
+        None => "the connection broke",
     }
 }
 
@@ -263,32 +354,25 @@ mod tests {
         connected.map(drop).unwrap_err()
     }
 
-    fn user(sslmode: SslMode) -> Config {
+    fn user() -> Config {
         let mut config = Config::new();
-        config.user("monitor").ssl_mode(sslmode);
+        config.user("monitor").ssl_mode(SslMode::Disable);
         config
     }
 
     #[tokio::test]
     async fn a_login_without_the_password_that_the_server_wants_is_denied() {
         let cleartext_password = b"R\0\0\0\x08\0\0\0\x03";
-        let error = login(&user(SslMode::Disable), cleartext_password).await;
-        assert_eq!(LoginError::of(&error), Some(LoginError::Authentication), "{error}");
+        let error = login(&user(), cleartext_password).await;
+        assert!(is_authentication(&error), "{error}");
         assert_eq!(classify_postgres(&error), ProbeFailure::Denied);
     }
 
     #[tokio::test]
     async fn a_login_by_an_unknown_method_is_denied() {
         let sasl_by_x = b"R\0\0\0\x0b\0\0\0\x0aX\0\0";
-        let error = login(user(SslMode::Disable).password("secret"), sasl_by_x).await;
-        assert_eq!(LoginError::of(&error), Some(LoginError::Authentication), "{error}");
+        let error = login(user().password("secret"), sasl_by_x).await;
+        assert!(is_authentication(&error), "{error}");
         assert_eq!(classify_postgres(&error), ProbeFailure::Denied);
-    }
-
-    #[tokio::test]
-    async fn a_failed_negotiation_of_tls_is_recognized() {
-        let error = login(&user(SslMode::Require), b"N").await;
-        assert_eq!(LoginError::of(&error), Some(LoginError::Tls), "{error}");
-        assert!(advice(&error).contains("sslmode"));
     }
 }

@@ -13,6 +13,8 @@ use crate::config;
 
 mod connect;
 mod error;
+mod host_name;
+mod login_watch;
 mod member;
 mod persistent;
 mod prober;
@@ -20,6 +22,7 @@ mod query;
 mod resolve;
 mod site;
 mod tls;
+mod transport;
 mod urgency;
 
 pub use error::ProbeError;
@@ -36,7 +39,7 @@ use resolve::choose;
 /// session's connection to it broke.
 ///
 /// # Errors
-/// [`ProbeError`] if there is no CA certificate to verify servers with, and [`ProbeError::ReceiverGone`] if the sender of
+/// [`ProbeError`] if a certificate or key in the configuration cannot be used, and [`ProbeError::ReceiverGone`] if the sender of
 /// plans or the receiver of observations is gone.
 pub async fn run(
     config: config::Probe,

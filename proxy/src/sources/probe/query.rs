@@ -1,5 +1,7 @@
 //! The query of a probe, and the parser of its reply.
 
+use std::time::Duration;
+
 use pg_leader_proxy_core::{Lsn, ProbeReply, Role, StartTime, SystemId, Timeline};
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
@@ -12,7 +14,7 @@ use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 /// It calls `pg_is_in_recovery()` exactly once, because after a promotion between two calls the functions that need a
 /// primary or a replica would fail. A primary never goes back into recovery within a session. A user who may not see the
 /// columns of `pg_stat_wal_receiver` still sees its row.
-pub(super) const QUERY: &str = "\
+const QUERY: &str = "\
 WITH server AS MATERIALIZED (SELECT pg_catalog.pg_is_in_recovery() AS recovers) \
 SELECT recovers::text AS recovers, \
 (SELECT system_identifier FROM pg_catalog.pg_control_system())::text AS system_id, \
@@ -29,6 +31,18 @@ CASE WHEN recovers THEN pg_catalog.pg_last_wal_receive_lsn()::text END AS receiv
 CASE WHEN recovers THEN pg_catalog.pg_last_wal_replay_lsn()::text END AS replayed, \
 EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver)::text AS streaming \
 FROM server";
+
+/// The query with its settings, as one message of the simple protocol, whose statements are one transaction.
+///
+/// Settings at the start-up (`options`) are rejected by poolers, and those of a session stay on a pooler's connection.
+/// Whatever the defaults of the user and of the database are, the transaction must be one that a replica can run, which
+/// excludes `serializable`. If the proxy disappears, the server must not continue the query.
+pub(super) fn message(limit: Duration) -> String {
+    let limit = limit.as_millis().max(1);
+    format!(
+        "SET TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = {limit}; {QUERY}"
+    )
+}
 
 /// Parses the reply. The error says what is wrong with it.
 pub(super) fn parse_reply(messages: &[SimpleQueryMessage]) -> Result<ProbeReply, String> {

@@ -1,107 +1,94 @@
 //! TLS between probes and servers, as strict as `sslmode` says.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslConnector, SslVerifyMode};
+use openssl::x509::store::X509StoreBuilder;
+use postgres_openssl::{TlsConnector, TlsStream};
+use tokio::net::TcpStream;
+use tokio_postgres::tls::TlsConnect;
 
-use super::error::ProbeError;
+use super::error::{BoxError, ProbeError};
+use super::host_name;
 use crate::config::{self, SslMode};
+use crate::tls::{self, Authorities, Identity};
 
-/// The TLS connector for `config`. Without a CA file it uses the system's CA certificates, like libpq with
-/// `sslrootcert=system`.
-pub(super) fn connector(config: &config::Probe) -> Result<MakeRustlsConnect, ProbeError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match config.sslmode {
-        SslMode::Disable | SslMode::Prefer | SslMode::Require => {
-            Arc::new(Lenient { chain: None, provider: Arc::clone(&provider) })
-        }
-        SslMode::VerifyCa => {
-            let chain = Some(chain(config, &provider)?);
-            Arc::new(Lenient { chain, provider: Arc::clone(&provider) })
-        }
-        SslMode::VerifyFull => chain(config, &provider)?,
-    };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(ProbeError::Tls)?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+/// Makes TLS connections to servers.
+pub(super) struct Tls {
+    connector: SslConnector,
+    verifies_names: bool,
 }
 
-fn chain(
-    config: &config::Probe,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, ProbeError> {
-    let mut roots = RootCertStore::empty();
-    let place = match &config.ca_file {
-        Some(file) => {
-            roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&file.pem).flatten());
-            file.path.display().to_string()
+impl Tls {
+    /// What `config` says. Without a CA file `verify-full` uses the system's CA certificates, like libpq with
+    /// `sslrootcert=system`. This reads them, which blocks, but only once before the first probe.
+    pub(super) fn new(config: &config::Probe) -> Result<Self, ProbeError> {
+        let invalid = |what: String| ProbeError::Files { what };
+        let (authorities, verifies) = match (&config.ca_file, config.sslmode) {
+            (Some(file), mode) => {
+                let certificates = tls::certificates(&file.pem)
+                    .map_err(|what| invalid(format!("{} {what}", file.path.display())))?;
+                // libpq verifies whenever it has a CA file, also with `require`.
+                (Authorities::Only(certificates), mode >= SslMode::Require)
+            }
+            (None, SslMode::VerifyCa | SslMode::VerifyFull) => (Authorities::System, true),
+            (None, SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require) => {
+                (Authorities::Only(Vec::new()), false)
+            }
+        };
+        let identity = match &config.identity {
+            Some((certificate, key)) => Some(
+                Identity::parse(&certificate.pem, &key.pem)
+                    .map_err(|what| invalid(format!("{} {what}", certificate.path.display())))?,
+            ),
+            None => None,
+        };
+        let connector = connector(authorities, identity.as_ref(), verifies).map_err(ProbeError::Tls)?;
+        Ok(Self { connector, verifies_names: config.sslmode == SslMode::VerifyFull })
+    }
+
+    /// Performs the handshake with the server, which is known as `host`.
+    pub(super) async fn handshake(
+        &self,
+        stream: TcpStream,
+        host: &str,
+    ) -> Result<TlsStream<TcpStream>, BoxError> {
+        let mut ssl = self.connector.configure()?;
+        // OpenSSL's own check of names differs from libpq's.
+        ssl.set_verify_hostname(false);
+        let wrong_host = Arc::new(AtomicBool::new(false));
+        if self.verifies_names {
+            let (host, wrong_host) = (host.to_owned(), Arc::clone(&wrong_host));
+            ssl.set_verify_callback(SslVerifyMode::PEER, move |trusted, context| {
+                if !trusted || context.error_depth() > 0 {
+                    return trusted;
+                }
+                let certificate = context.current_cert();
+                let fits = certificate.is_some_and(|certificate| host_name::is_for(certificate, &host));
+                wrong_host.store(!fits, Ordering::Relaxed);
+                fits
+            });
         }
-        None => {
-            // This blocks, but only once before the first probe.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            "the system's store".to_owned()
-        }
-    };
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|_| ProbeError::NoCaCertificate { place })
+        TlsConnector::new(ssl, host).connect(stream).await.map_err(|error| {
+            if wrong_host.load(Ordering::Relaxed) {
+                format!("the server's certificate is not for {host}").into()
+            } else {
+                error
+            }
+        })
+    }
 }
 
-/// Accepts any host name in a certificate; without `chain`, any certificate.
-#[derive(Debug)]
-struct Lenient {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // rustls checks the name last, after the chain.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
+fn connector(
+    authorities: Authorities,
+    identity: Option<&Identity>,
+    verifies: bool,
+) -> Result<SslConnector, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    authorities.add_to(&mut store)?;
+    let mut builder = tls::client(store, identity)?;
+    builder.set_verify(if verifies { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
+    Ok(builder.build())
 }

@@ -1,0 +1,113 @@
+//! TLS with etcd, as strict as etcdctl, which is written in Go.
+
+use std::error::Error;
+use std::net::IpAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use openssl::error::ErrorStack;
+use openssl::ssl::{Ssl, SslConnector};
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+use tower::{Service, service_fn};
+
+use super::error::EtcdError;
+use crate::config;
+use crate::tls::{self, Authorities, Identity};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<SslStream<TcpStream>>, BoxError>> + Send>>;
+
+/// HTTP/2, which etcd demands of a client that speaks gRPC.
+const ALPN: &[u8] = b"\x02h2";
+
+/// Makes TLS connections to etcd.
+pub(super) struct Tls(SslConnector);
+
+impl Tls {
+    /// Reads the files again for each connection, so that renewed certificates are used without a restart.
+    pub(super) async fn read(config: &config::EtcdTls) -> Result<Self, EtcdError> {
+        let authorities = match &config.ca_file {
+            Some(path) => Authorities::Only(parsed(path, tls::certificates(&read(path).await?))?),
+            None => Authorities::System,
+        };
+        let identity = match &config.identity {
+            Some((cert, key)) => {
+                let identity = Identity::parse(&read(cert).await?, &read(key).await?);
+                Some(parsed(cert, identity)?)
+            }
+            None => None,
+        };
+        connector(authorities, identity.as_ref()).map(Self).map_err(EtcdError::Tls)
+    }
+
+    /// The connector for a channel; `keepalive` is the interval of TCP's keepalive probes.
+    pub(super) fn into_connector(
+        self,
+        keepalive: Duration,
+    ) -> impl Service<Uri, Response = TokioIo<SslStream<TcpStream>>, Error = BoxError, Future = Connecting> + Send
+    {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(keepalive));
+        service_fn(move |uri: Uri| -> Connecting {
+            let ssl = ssl(&self.0, &uri);
+            let connecting = tcp.call(uri);
+            Box::pin(async move {
+                let stream = connecting.await?.into_inner();
+                let mut stream = SslStream::new(ssl?, stream)?;
+                Pin::new(&mut stream).connect().await.map_err(|error| failed(error, &stream))?;
+                Ok(TokioIo::new(stream))
+            })
+        })
+    }
+}
+
+fn connector(authorities: Authorities, identity: Option<&Identity>) -> Result<SslConnector, ErrorStack> {
+    let mut store = X509StoreBuilder::new()?;
+    // In Go any certificate of the CA file is an end of the chain, also one that others signed.
+    store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
+    authorities.add_to(&mut store)?;
+    let mut builder = tls::client(store, identity)?;
+    builder.set_alpn_protos(ALPN)?;
+    Ok(builder.build())
+}
+
+/// In Go the common name of a certificate is no name of a host.
+fn ssl(connector: &SslConnector, uri: &Uri) -> Result<Ssl, ErrorStack> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let mut ssl = connector.configure()?;
+    ssl.set_verify_hostname(false);
+    let names = ssl.param_mut();
+    names.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT);
+    match host.parse::<IpAddr>() {
+        Ok(ip) => names.set_ip(ip)?,
+        Err(_) => names.set_host(host)?,
+    }
+    ssl.into_ssl(host)
+}
+
+/// The failure of a handshake, with what is wrong with the server's certificate.
+fn failed(error: openssl::ssl::Error, stream: &SslStream<TcpStream>) -> BoxError {
+    let verdict = stream.ssl().verify_result();
+    if verdict == openssl::x509::X509VerifyResult::OK {
+        error.into()
+    } else {
+        format!("etcd's certificate: {verdict}").into()
+    }
+}
+
+fn parsed<T>(path: &Path, parsed: Result<T, String>) -> Result<T, EtcdError> {
+    parsed.map_err(|what| EtcdError::InvalidFile { path: path.to_owned(), what })
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, EtcdError> {
+    tokio::fs::read(path).await.map_err(|source| EtcdError::File { path: path.to_owned(), source })
+}
