@@ -36,7 +36,7 @@ const DRILLS: [Drill; 9] = [
     Drill { name: "restart-database", longest: |ttl| ttl + 15, act: restart_database },
     Drill { name: "restart-proxy", longest: |_| 10, act: restart_proxy },
     Drill { name: "etcd-member-down", longest: |_| 5, act: etcd_member_down },
-    Drill { name: "etcd-quorum-lost", longest: |_| 15, act: etcd_quorum_lost },
+    Drill { name: "etcd-quorum-lost", longest: |_| 5, act: etcd_quorum_lost },
     Drill { name: "drain-leader", longest: |ttl| ttl + 30, act: drain_leader },
 ];
 
