@@ -13,6 +13,7 @@
 mod output;
 mod process;
 mod run;
+mod session;
 mod shim;
 mod signal_dispositions;
 mod stdin;
@@ -86,7 +87,7 @@ pub enum ExecError {
     /// A process, a pipe or a terminal could not be created.
     #[error("the command could not be started")]
     NotStarted(#[source] io::Error),
-    /// It was killed, with its process group.
+    /// It was killed, with its session.
     #[error("the command did not exit within {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
     /// The operating system does not tell how it exited.

@@ -20,7 +20,7 @@ const OUTPUT_BYTES: usize = 4096;
 /// go on.
 ///
 /// # Errors
-/// When the command cannot be started, or does not exit within `limit`; then its process group was killed. A program
+/// When the command cannot be started, or does not exit within `limit`; then its session was killed. A program
 /// that does not exist is no error: the status is 127. Dropping this future kills the command, too.
 pub async fn run(program: &Path, spec: &ExecSpec, limit: Option<Duration>) -> Result<Output, ExecError> {
     let (source, streams) = streams().map_err(ExecError::NotStarted)?;

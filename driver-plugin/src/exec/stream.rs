@@ -30,8 +30,9 @@ const SIZE_TIME: Duration = Duration::from_millis(100);
 /// as the client reads. The last message says how the command exited. A program that does not exist exits with 127,
 /// with the reason on standard error.
 ///
-/// The command's process group is killed when the client goes: when `inbound` fails, `outbound` is closed, or this
-/// future is dropped. When `inbound` only ends, the command's input ends.
+/// The command's session is killed when the client goes: when `inbound` fails, `outbound` is closed, or this future is
+/// dropped. When `inbound` only ends, the command's input ends. What a command leaves in the background when it exits
+/// is killed with its terminal; without one it goes on, until the task ends.
 ///
 /// # Errors
 /// When the command cannot be started. Nothing has been sent then.

@@ -114,7 +114,7 @@ async fn tree(tty: bool) -> (Client, Vec<u32>) {
 }
 
 #[tokio::test]
-async fn the_process_group_is_killed_when_the_client_goes() {
+async fn the_session_is_killed_when_the_client_goes() {
     for tty in [false, true] {
         let (mut client, pids) = tree(tty).await;
         client.responses.close();

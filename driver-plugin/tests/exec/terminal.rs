@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Client, closed, command, heartbeat, play, shell, sized, typed};
+use crate::harness::{Client, all_gone, closed, command, heartbeat, play, shell, sized, typed, writable};
 
 #[tokio::test]
 async fn both_outputs_are_one_and_lines_end_with_cr_lf() {
@@ -104,6 +104,36 @@ async fn a_background_process_does_not_delay_the_end() {
     let received = play(shell(script), true, []).await;
     assert_eq!((received.stdout.as_str(), received.code()), ("from main\r\n", 0));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+/// A shell with job control puts each job into a process group of its own.
+#[tokio::test]
+async fn the_jobs_of_an_interactive_shell_end_with_it() {
+    for way in ["it exits", "the client goes"] {
+        let start = Instant::now();
+        let (directory, mut client) = (writable(), Client::start(command(&["/bin/sh", "-i"]), true));
+        let file = directory.path().join("pid");
+        let script = format!("trap \"\" HUP TERM; echo $$ > {}; while :; do sleep 1; done", file.display());
+        client.send([typed(&format!("sh -c '{script}' &\n"))]).await;
+        let pid: u32 = loop {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if let Ok(pid) = std::fs::read_to_string(&file).unwrap_or_default().trim().parse() {
+                break pid;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "the job has not started");
+        };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let group = stat.split_whitespace().nth(4).unwrap();
+        assert_eq!(group, pid.to_string(), "it leads its own process group");
+        if way == "it exits" {
+            client.send([typed("exit\n"), typed("exit\n")]).await;
+            client.finish().await;
+        } else {
+            client.responses.close();
+            client.served().await.unwrap();
+        }
+        all_gone(&[pid]).await;
+    }
 }
 
 #[tokio::test]
