@@ -1,8 +1,11 @@
-//! How to connect to a supervisor and send it a request.
+//! A supervisor's control socket: how it is bound, how to connect to it, and how to send a request.
 
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::geteuid;
@@ -13,21 +16,39 @@ use super::protocol::{Description, Reply, Request};
 use super::record::CONTROL_SOCKET;
 use crate::channel::Channel;
 
+/// Binds the socket of a supervisor in `directory`. It is ready for a runtime.
+///
+/// # Errors
+/// `AddrInUse` when there is one; else what the operating system says.
+pub(super) fn bind(directory: &Path) -> io::Result<UnixListener> {
+    let (_open, path) = path(directory)?;
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Connects to the supervisor in `directory`.
 ///
 /// # Errors
 /// See [`is_gone`] for the errors that mean that no supervisor is there; else what the operating system says.
 pub(super) async fn connect(directory: &Path) -> io::Result<Channel> {
-    // Through a descriptor: the whole path may not fit into the 108 bytes of a socket address (unix(7)).
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-    let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", directory.as_raw_fd());
+    let (_open, path) = path(directory)?;
     let stream = UnixStream::connect(path).await?;
     if !is_trusted(&stream) {
         let text = "the process that answers is not a supervisor: it runs as another user";
         return Err(io::Error::new(ErrorKind::PermissionDenied, text));
     }
     Ok(Channel::new(stream))
+}
+
+/// A short path of the socket, which is valid while the descriptor is open: the whole path may not fit into the 108 bytes
+/// of a socket address (unix(7)).
+fn path(directory: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", directory.as_raw_fd()));
+    Ok((directory, path))
 }
 
 /// Whether the peer runs as root or as this process's user. What is sent contains secrets, and what is received is

@@ -24,6 +24,9 @@ pub(crate) const ACK: Duration = Duration::from_secs(5);
 pub(crate) const RECOVER: Duration = Duration::from_secs(10);
 /// Everything that is done about earlier runs of a task before a start.
 pub(crate) const CLEAN_UP: Duration = Duration::from_secs(20);
+/// How often a supervisor looks whether its control socket is still in its directory. It is shorter than [`RECOVER`] and
+/// [`REPLY`], so that a task is found again after its directory was removed.
+pub(crate) const REACHABLE: Duration = Duration::from_secs(2);
 /// Each message of a handover of sockets between two supervisors.
 pub(crate) const HANDOVER: Duration = Duration::from_secs(2);
 
@@ -47,4 +50,5 @@ pub(crate) const LAST_CONNECTIONS: Duration = Duration::from_secs(1);
 
 // An inner step must end before the outer one, so that its reason is told.
 const _: () = assert!(LOG_READER.as_millis() < READY.as_millis() && READY.as_millis() < START.as_millis());
+const _: () = assert!(REACHABLE.as_millis() < REPLY.as_millis() && REPLY.as_millis() < RECOVER.as_millis());
 const _: () = assert!(ABANDONED.as_millis() < ORPHAN.as_millis());

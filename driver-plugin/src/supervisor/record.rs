@@ -86,7 +86,7 @@ impl TaskExit {
     /// # Errors
     /// What the operating system says.
     pub(super) fn reserve(directory: &Path) -> io::Result<()> {
-        let file = File::create(directory.join(EXIT_FILE_TEMPORARY))?;
+        let file = open_reserved(&directory.join(EXIT_FILE_TEMPORARY))?;
         match fallocate(&file, FallocateFlags::empty(), 0, EXIT_BYTES) {
             // The file system cannot reserve.
             Err(Errno::OPNOTSUPP) => Ok(()),
@@ -101,8 +101,7 @@ impl TaskExit {
     pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
         let temporary = directory.join(EXIT_FILE_TEMPORARY);
-        // Not truncated before it is written: that would give the reserved space away.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&temporary)?;
+        let mut file = open_reserved(&temporary)?;
         file.write_all(&text)?;
         file.set_len(text.len() as u64)?;
         file.sync_all()?;
@@ -140,6 +139,11 @@ impl Holder {
         fs::write(&temporary, serde_json::to_vec(self)?)?;
         fs::rename(&temporary, directory.join(HOLDER_FILE))
     }
+}
+
+/// Opens a file that may have reserved space. Truncating it would give the space away.
+fn open_reserved(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path)
 }
 
 /// Reads a file of JSON, if it exists.

@@ -12,13 +12,13 @@ use nomad_plugin_proto::driver::{DestroyTaskRequest, StopTaskRequest};
 use crate::harness::{Job, Plugin, connects, recover, signal, until, wait};
 
 /// Opens a new connection every 5 ms.
-struct Clients {
+pub(crate) struct Clients {
     enough: Arc<AtomicBool>,
     thread: JoinHandle<Vec<ErrorKind>>,
 }
 
 impl Clients {
-    fn of(address: SocketAddr) -> Self {
+    pub(crate) fn of(address: SocketAddr) -> Self {
         let enough = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&enough);
         let thread = thread::spawn(move || {
@@ -33,13 +33,13 @@ impl Clients {
         Self { enough, thread }
     }
 
-    fn failures(self) -> Vec<ErrorKind> {
+    pub(crate) fn failures(self) -> Vec<ErrorKind> {
         self.enough.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-fn stop(job: &Job) -> StopTaskRequest {
+pub(crate) fn stop(job: &Job) -> StopTaskRequest {
     let timeout = Some(prost_types::Duration::try_from(Duration::from_secs(5)).unwrap());
     StopTaskRequest { task_id: job.id(), timeout, signal: String::new() }
 }

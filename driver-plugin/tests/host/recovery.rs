@@ -1,8 +1,14 @@
 //! Tasks that outlive their plugin, and their recovery by the next one.
 
-use nomad_plugin_proto::driver::{InitRequest, RecoverTaskRequest, TaskConfig, TaskHandle};
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+
+use nomad_plugin_proto::driver::{
+    DestroyTaskRequest, InitRequest, RecoverTaskRequest, TaskConfig, TaskHandle,
+};
 use rustix::process::Signal;
 
+use crate::handover::{Clients, stop};
 use crate::harness::{COOKIE, Job, Plugin, connects, descriptors, lives, program, send, signal, wait};
 
 /// A handle as an agent restores it: the request has no id, and the task no driver config.
@@ -106,6 +112,37 @@ async fn a_task_that_nomad_has_given_up_gives_way() {
     tokio::time::sleep(std::time::Duration::from_secs(16)).await;
     job.start(&plugin).await.unwrap();
     assert!(!lives(given_up) && lives(job.proxy()) && connects(job.address()));
+}
+
+/// The directory that the agent's configuration names is another one by now, and the old one may be gone.
+#[tokio::test]
+async fn a_task_is_recovered_after_a_change_of_the_state_directory_and_its_sockets_go_on() {
+    for removed in [false, true] {
+        let mut job = Job::new();
+        let plugin = Plugin::start(&job.state_dir()).await;
+        let handle = job.start(&plugin).await.unwrap();
+        let (first, session) = (job.id(), TcpStream::connect(job.address()).unwrap());
+        plugin.crash().await;
+        if removed {
+            std::fs::remove_dir_all(job.state_dir()).unwrap();
+        }
+        let plugin = Plugin::start(&job.state_dir().with_file_name("changed")).await;
+        plugin.driver().recover_task(after_a_restart(&handle)).await.unwrap();
+        assert!(lives(job.proxy()) && is_open(&session), "removed: {removed}");
+        let clients = Clients::of(job.address());
+        plugin.driver().stop_task(stop(&job)).await.unwrap();
+        let destroy = DestroyTaskRequest { task_id: first, force: true };
+        plugin.driver().destroy_task(destroy).await.unwrap();
+        job.next_run();
+        job.start(&plugin).await.unwrap();
+        assert_eq!(clients.failures(), [], "removed: {removed}");
+    }
+}
+
+/// Whether the peer has not closed the connection.
+fn is_open(mut session: &TcpStream) -> bool {
+    session.set_nonblocking(true).unwrap();
+    session.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Nomad repeats the start when the plugin dies before it answers.

@@ -11,5 +11,6 @@ mod processes;
 mod restarts;
 mod sockets;
 mod starts;
+mod state_dir;
 mod stuck;
 mod versions;

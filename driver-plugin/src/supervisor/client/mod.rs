@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use self::evict::evict;
 use self::evict::{ask_to_end, ensure_ended, kill_processes};
 pub use self::launcher::Launcher;
-use super::control_socket::{describe, request, unexpected};
+use super::control_socket::{describe, is_gone, request, unexpected};
 use super::deadlines;
 use super::launch::LaunchSpec;
 use super::protocol::{Description, QueuedEvent, Reply, Request};
@@ -112,7 +112,7 @@ impl SupervisorClient {
                 Err(_) if !record.supervisor.alive() => break,
                 Err(error) if Instant::now() >= deadline => {
                     kill_processes(&record.directory, Some(record)).await.map_err(RecoverError::Stuck)?;
-                    return Err(RecoverError::Unresponsive(error));
+                    return Err(RecoverError::Unresponsive(in_directory(record, &error)));
                 }
                 // A supervisor that is about to end closes its connections first.
                 Err(_) => sleep(RETRY).await,
@@ -253,13 +253,31 @@ impl SupervisorClient {
     /// # Errors
     /// When the supervisor cannot be reached. It ends some time after the task.
     pub async fn launch_spec(&self) -> io::Result<LaunchSpec> {
-        let launch = describe(&self.0.record.directory).await?.launch;
-        launch.ok_or_else(|| ErrorKind::NotFound.into())
+        let reply = self.request(&Request::Describe).await?.expect(deadlines::REPLY).await?;
+        let Reply::Description(description) = reply else { return Err(unexpected(&reply)) };
+        description.launch.ok_or_else(|| ErrorKind::NotFound.into())
     }
 
+    /// Sends the supervisor a request. After a loss of its directory it is back at its path within two seconds.
     async fn request(&self, message: &Request) -> io::Result<Channel> {
-        request(&self.0.record.directory, message).await
+        let record = &self.0.record;
+        let began = Instant::now();
+        loop {
+            match request(&record.directory, message).await {
+                Err(error)
+                    if is_gone(&error) && record.supervisor.alive() && began.elapsed() < deadlines::REPLY =>
+                {
+                    sleep(RETRY).await;
+                }
+                done => return done,
+            }
+        }
     }
+}
+
+/// The same error with the directory in which no supervisor replies.
+fn in_directory(record: &TaskRecord, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", record.directory.display()))
 }
 
 /// Kills the task if it still runs, and has everything of it removed. Its sockets are kept as long as they would be

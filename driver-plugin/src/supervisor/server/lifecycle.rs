@@ -1,6 +1,7 @@
 //! The lifecycle of a supervisor: it starts the task, starts a crashed proxy process again, waits for the exit, and keeps
 //! the sockets for a while.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -8,6 +9,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::log_files::LogFiles;
 use super::proxy_process::ProxyProcess;
+use super::records::Records;
 use super::restarts::{self, Restarts};
 use super::socket_store::SocketStore;
 use super::state::{Inbox, Phase, State};
@@ -30,7 +32,8 @@ pub(super) async fn run(state: &State, mut inbox: Inbox) {
             state.phase.send_replace(Phase::Running(record.clone()));
             drop(client);
             let exit = run_to_the_end(state, launch, started, &mut inbox.commands).await;
-            write_exit(state, &exit).await;
+            // For a plugin that comes after the end of this supervisor, which tells it as long as it runs.
+            let _ = Records::of_exit(state, &exit).save().await;
             state.phase.send_replace(Phase::Exited(record, exit));
         }
         Err(error) => {
@@ -83,7 +86,9 @@ async fn start_again(
     logs: &LogFiles,
 ) -> Result<ProxyProcess, StartError> {
     let mut ending = state.ending.subscribe();
-    let mut proxy = ProxyProcess::spawn(launch, state, logs).await?;
+    let mut proxy = ProxyProcess::spawn(launch, state, logs)?;
+    // Clients wait, and a full disk need not end the task: the record is needed only if this supervisor hangs.
+    let _ = Records::of(state).save().await;
     let ready = tokio::select! {
         ready = timeout(deadlines::READY, proxy.make_ready(launch, state)) => {
             ready.unwrap_or_else(|_| Err(late()))
@@ -115,14 +120,6 @@ async fn kill_others(launch: &LaunchSpec, mut exit: TaskExit) -> TaskExit {
     exit
 }
 
-/// Records the exit for a plugin that comes after the end of this supervisor. An exit that cannot be recorded is still
-/// told, by this supervisor. The disk may hang, and this thread must not.
-async fn write_exit(state: &State, exit: &TaskExit) {
-    let (exit, directory) = (exit.clone(), state.directory.clone());
-    let writing = tokio::task::spawn_blocking(move || exit.write(&directory));
-    let _ = timeout(deadlines::WRITE, writing).await;
-}
-
 /// A task whose proxy process listens.
 struct Started {
     proxy: ProxyProcess,
@@ -134,9 +131,12 @@ struct Started {
 async fn start(state: &State, launch: &LaunchSpec, client: &mut Channel) -> Result<Started, StartError> {
     let deadline = Instant::now() + deadlines::READY;
     let logs = unless_cancelled(state, client, deadline, LogFiles::open(launch)).await?;
-    let spawning = ProxyProcess::spawn(launch, state, &logs);
-    let mut proxy = unless_cancelled(state, client, deadline, spawning).await?;
-    let started = match unless_cancelled(state, client, deadline, proxy.make_ready(launch, state)).await {
+    let mut proxy = ProxyProcess::spawn(launch, state, &logs)?;
+    let making_ready = async {
+        Records::of(state).save().await.map_err(|error| not_recorded(state, &error))?;
+        proxy.make_ready(launch, state).await
+    };
+    let started = match unless_cancelled(state, client, deadline, making_ready).await {
         Ok(record) => confirm(client, &record).await.map(|()| record),
         Err(error) => Err(error),
     };
@@ -172,6 +172,11 @@ async fn unless_cancelled<T>(
         _ = client.receive::<Request>() => Err(cancelled()),
         _ = discarded.wait_for(|discarded| *discarded) => Err(cancelled()),
     }
+}
+
+fn not_recorded(state: &State, error: &io::Error) -> StartError {
+    let directory = state.directory.display();
+    StartError::Transient(format!("cannot write to the state directory {directory}: {error}"))
 }
 
 fn late() -> StartError {

@@ -8,6 +8,7 @@
 //! | `proxy_process` | the child process |
 //! | `neighbours`, `listen` | from whom its sockets come: other supervisors, or the kernel |
 //! | `state` | what requests and lifecycle share; `event_queue` and `socket_store` are parts of it |
+//! | `records`, `reachable` | what is in its directory for others, and how it is put there again when the directory is lost |
 //! | `log_files` | opens the FIFOs of Nomad's log collector |
 
 mod event_queue;
@@ -16,21 +17,22 @@ mod listen;
 mod log_files;
 mod neighbours;
 mod proxy_process;
+mod reachable;
+mod records;
 mod requests;
 mod restarts;
 mod socket_store;
 mod state;
 
 use std::env;
-use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid, umask};
 use rustix::thread::set_name;
@@ -40,9 +42,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::state::State;
-use super::control_socket::is_trusted;
+use super::control_socket::{self, is_trusted};
 use super::deadlines;
-use super::record::{CONTROL_SOCKET, remove_directory};
+use super::record::remove_directory;
 use crate::channel::Channel;
 use crate::roles::close_inherited_descriptors;
 
@@ -62,7 +64,7 @@ pub fn main() -> ExitCode {
 
 fn run(directory: &Path) -> io::Result<()> {
     close_inherited_descriptors()?;
-    detach(directory)?;
+    detach()?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let served = runtime.block_on(serve(directory));
     // A thread may be blocked by a disk that hangs.
@@ -71,13 +73,12 @@ fn run(directory: &Path) -> io::Result<()> {
 }
 
 /// Leaves the plugin's session, so that neither its terminal nor a signal to its process group reaches the supervisor.
-fn detach(directory: &Path) -> io::Result<()> {
+fn detach() -> io::Result<()> {
     // It fails only for a process group leader, which a shell may have made of this process.
     let _ = setsid();
     umask(Mode::RWXG | Mode::RWXO);
-    // The socket is bound by its name alone: the whole path may not fit into the 108 bytes of a socket address
-    // (unix(7)).
-    env::set_current_dir(directory)?;
+    // So that the file system of the state directory can be unmounted.
+    env::set_current_dir("/")?;
     set_name(c"pglp-supervisor")?;
     // There is a descriptor for each listening socket, and a socket for each core and address.
     let limit = getrlimit(Resource::Nofile);
@@ -86,12 +87,12 @@ fn detach(directory: &Path) -> io::Result<()> {
 }
 
 async fn serve(directory: &Path) -> io::Result<()> {
-    let listener = UnixListener::bind(CONTROL_SOCKET)?;
-    fs::set_permissions(CONTROL_SOCKET, Permissions::from_mode(0o600))?;
+    let mut listener = UnixListener::from_std(control_socket::bind(directory)?)?;
     let (state, inbox) = State::new(directory.to_owned());
     let state = Arc::new(state);
     let mut connections = JoinSet::new();
     let mut lifecycle = pin!(lifecycle::run(&state, inbox));
+    let mut replacements = pin!(reachable::replacements(Arc::clone(&state)));
     loop {
         tokio::select! {
             () = &mut lifecycle => break,
@@ -102,6 +103,7 @@ async fn serve(directory: &Path) -> io::Result<()> {
                 }
                 Err(_) => sleep(ACCEPT_RETRY).await,
             },
+            Some(bound) = replacements.next() => listener = bound,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }

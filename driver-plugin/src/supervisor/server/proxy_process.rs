@@ -20,7 +20,7 @@ use crate::signal::Signal;
 use crate::supervisor::deadlines;
 use crate::supervisor::launch::{LaunchSpec, StartError};
 use crate::supervisor::protocol::{ProxyCommand, ProxyReport};
-use crate::supervisor::record::{Holder, TaskExit, TaskRecord};
+use crate::supervisor::record::{TaskExit, TaskRecord};
 use crate::{about, clock, roles};
 
 /// The variables of the task's environment that libraries of the proxy read. The others are sent to the process, as
@@ -42,12 +42,8 @@ impl ProxyProcess {
     /// Starts the process.
     ///
     /// # Errors
-    /// When no process can be created, or it cannot be recorded.
-    pub(super) async fn spawn(
-        launch: &LaunchSpec,
-        state: &State,
-        logs: &LogFiles,
-    ) -> Result<Self, StartError> {
+    /// When no process can be created.
+    pub(super) fn spawn(launch: &LaunchSpec, state: &State, logs: &LogFiles) -> Result<Self, StartError> {
         let oom_kills_before = launch.cgroups.oom_kills();
         let (child, channel) = logs
             .duplicate()
@@ -56,10 +52,6 @@ impl ProxyProcess {
         // The child was not waited for, so its pid is valid.
         let id = ProcessId::of_child(child.id().unwrap_or_default()).map_err(|error| not_ready(&error))?;
         state.proxy.send_replace(Some(id.clone()));
-        record_holder(launch, state, &id).await.map_err(|error| {
-            let directory = state.directory.display();
-            StartError::Transient(format!("cannot write to the state directory {directory}: {error}"))
-        })?;
         let cgroups = launch.cgroups.clone();
         Ok(Self { child, id, channel, cgroups, oom_kills_before })
     }
@@ -180,21 +172,6 @@ fn spawn(launch: &LaunchSpec, logs: LogFiles) -> io::Result<(Child, Channel)> {
         .kill_on_drop(true)
         .spawn()?;
     Ok((child, Channel::new(UnixStream::from_std(ours)?)))
-}
-
-/// Writes down who runs here, for when this supervisor does not reply.
-async fn record_holder(launch: &LaunchSpec, state: &State, proxy: &ProcessId) -> io::Result<()> {
-    let holder = Holder {
-        task: launch.task.clone(),
-        supervisor: ProcessId::of_this_process()?,
-        proxy: Some(proxy.clone()),
-    };
-    let directory = state.directory.clone();
-    let writing = tokio::task::spawn_blocking(move || {
-        holder.write(&directory)?;
-        TaskExit::reserve(&directory)
-    });
-    timeout(deadlines::WRITE, writing).await?.map_err(io::Error::other)?
 }
 
 fn not_ready(error: &io::Error) -> StartError {
