@@ -58,6 +58,10 @@ The Nomad task driver `pg-leader-proxy`. It is started by a Nomad client, versio
 Copy it into the client's plugin_dir, add a block `plugin \"nomad-driver-pg-leader-proxy\" {}` to the
 client's configuration, and restart the client. Then a task with `driver = \"pg-leader-proxy\"` runs.
 
+Commands:
+  release [--state-dir DIRECTORY] ADDRESS|JOB
+             Close the listening sockets that are kept for the next task of a job that has ended
+
 Options:
   --version  Print the version
   --help     Print this help

@@ -21,6 +21,7 @@
 //! | [`runner`] | the proxy process |
 //! | [`exec`] | commands in a task, for `nomad alloc exec` and script checks |
 //! | [`resources`] | cgroups, limits, statistics |
+//! | [`release`] | the command that closes sockets which outlive their task |
 //!
 //! The driver needs **Nomad 1.7** or newer, whose client creates the cgroups of tasks and tells drivers the speed of
 //! the cores.
@@ -56,6 +57,7 @@ pub mod plugin;
 pub mod plugin_config;
 mod privileges;
 pub mod process_id;
+pub mod release;
 pub mod resources;
 pub mod roles;
 pub mod runner;

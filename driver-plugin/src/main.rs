@@ -1,11 +1,12 @@
-//! The program `nomad-driver-pg-leader-proxy`: one executable, whose first argument says which role the process has.
+//! The program `nomad-driver-pg-leader-proxy`: one executable, whose first argument says which role the process has, or
+//! which command it runs.
 
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use nomad_driver_pg_leader_proxy::{about, exec, plugin, roles, runner, supervisor};
+use nomad_driver_pg_leader_proxy::{about, exec, plugin, release, roles, runner, supervisor};
 
 /// The same allocator as in the proxy's own program: it packs the many small objects of sessions closest.
 #[global_allocator]
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         (Some(roles::SUPERVISOR), Some(_)) => supervisor::main(),
         (Some(roles::PROXY), None) => runner::main(),
         (Some(roles::EXEC_SHIM), None) => exec::shim(),
+        (Some(release::COMMAND), _) => release::main(env::args_os().skip(2)),
         (Some("--version" | "-V"), None) => print(&format!("{} {}\n", about::PROGRAM, about::VERSION)),
         (Some("--help" | "-h"), None) => print(&about::help()),
         (Some(other), _) => {

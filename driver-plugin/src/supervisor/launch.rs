@@ -143,6 +143,13 @@ pub struct Occupant {
     pub directory: PathBuf,
 }
 
+/// Whether two different addresses cover a common one.
+pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 #[cfg(test)]
 mod tests {
     use pg_leader_proxy::config::Raw;

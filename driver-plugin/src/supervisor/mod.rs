@@ -16,7 +16,7 @@
 //! | `state_dir` | the directory that holds a directory for each supervisor |
 //! | `protocol`, `control_socket` | every message between the processes; where a supervisor listens |
 //! | `deadlines` | how long each step may take |
-//! | `client` | the plugin's side: start, find again, stop, destroy |
+//! | `client` | the plugin's side: start, find again, stop, destroy; and the command `release` |
 //! | `server` | the supervisor process |
 
 mod client;
@@ -28,7 +28,10 @@ mod record;
 mod server;
 pub(crate) mod state_dir;
 
-pub use client::{EventStream, Launcher, RecoverError, Recovered, SupervisorClient, destroy, evict};
+pub use client::{
+    EventStream, Launcher, RecoverError, Recovered, ReleaseError, SupervisorClient, TaskSockets, Wanted,
+    destroy, evict, release,
+};
 pub use launch::{JobName, LaunchSpec, Occupant, StartError, TaskName};
 pub use protocol::QueuedEvent;
 pub use record::{TaskExit, TaskRecord};

@@ -8,6 +8,7 @@ mod fixture;
 mod leftovers;
 mod neighbours;
 mod processes;
+mod release;
 mod restarts;
 mod sockets;
 mod starts;

@@ -2,6 +2,7 @@
 
 mod evict;
 mod launcher;
+mod release;
 
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 pub use self::evict::evict;
 use self::evict::{ask_to_end, ensure_ended, kill_processes};
 pub use self::launcher::Launcher;
+pub use self::release::{ReleaseError, TaskSockets, Wanted, release};
 use super::control_socket::{describe, is_gone, request, unexpected};
 use super::deadlines;
 use super::launch::LaunchSpec;

@@ -14,11 +14,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::listen;
-use super::socket_store::{SocketStore, overlap};
+use super::socket_store::SocketStore;
 use super::state::State;
 use crate::supervisor::control_socket::{self, describe, unexpected};
 use crate::supervisor::deadlines;
-use crate::supervisor::launch::{LaunchSpec, Occupant, StartError};
+use crate::supervisor::launch::{LaunchSpec, Occupant, StartError, overlap};
 use crate::supervisor::protocol::{Description, Reply, Request};
 
 /// The pause before an address is tried again that a neighbour is letting go.

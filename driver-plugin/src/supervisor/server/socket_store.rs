@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use crate::channel::Channel;
 use crate::supervisor::deadlines;
+use crate::supervisor::launch::overlap;
 use crate::supervisor::protocol::{ProxyCommand, Reply, Request, SOCKETS_PER_MESSAGE};
 
 /// Sockets by the address on which they listen. Each is a duplicate of one that a proxy process accepts from, or did.
@@ -55,13 +56,6 @@ impl SocketStore {
     pub(super) fn close(&mut self, addresses: &[SocketAddr]) {
         drop(self.take(addresses));
     }
-}
-
-/// Whether two different addresses cover a common one.
-pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() == other.port()
-        && one.is_ipv4() == other.is_ipv4()
-        && (one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 /// Hands sockets over to another supervisor. What it does not confirm stays here.
