@@ -3,7 +3,7 @@
 use crate::reason::Reason;
 
 /// Whether a server takes new sessions. Open ones go on either way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Admission {
     /// It does.
     Open,

@@ -117,7 +117,7 @@ impl fmt::Display for Revision {
 }
 
 /// What the cluster publishes about one member, as far as routing needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Where clients reach the member.
     pub addr: ServerAddr,
@@ -129,7 +129,7 @@ pub struct Member {
 ///
 /// Patroni creates the key by compare-and-swap, so each leadership has a higher `create_revision` than the one before.
 /// Putting the key again with another lease keeps its `create_revision`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaderKey {
     /// The member that the key names.
     pub holder: MemberName,
@@ -138,7 +138,7 @@ pub struct LeaderKey {
 }
 
 /// The parts of Patroni's dynamic configuration that change what a router must do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClusterConfig {
     /// Maintenance mode (`pause`): no automatic failover, and the primary may run without a leader key.
     pub paused: bool,

@@ -105,7 +105,7 @@ pub enum ProbeConnection {
 }
 
 /// What a server reports about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ProbeReply {
     /// The system identifier of its cluster.
     pub system_id: SystemId,
@@ -136,7 +136,7 @@ impl ProbeReply {
 }
 
 /// Whether a server is in recovery, and its position in the write-ahead log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Not in recovery: it takes writes.
     Primary {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::display::HumanDuration;
 
 /// Where the evidence comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sources {
     /// The leader key in the DCS, and the servers.
     DcsAndServers,
@@ -16,7 +16,7 @@ pub enum Sources {
 }
 
 /// What to do when the DCS is silent and the last confirmed lease has expired.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnDcsLoss {
     /// What Patroni itself does. In failsafe mode its primary goes on while every member of the `failsafe` key answers;
     /// in maintenance mode (pause) it goes on, so every member must answer; otherwise Patroni demotes it, so nothing is
@@ -30,7 +30,7 @@ pub enum OnDcsLoss {
 }
 
 /// Where sessions of the read route go when no replica takes new ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReadFallback {
     /// Nowhere: they wait for a replica.
     Hold,
@@ -39,7 +39,7 @@ pub enum ReadFallback {
 }
 
 /// The options of a [`Policy`], not yet checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyOptions {
     /// Where the evidence comes from.
     pub sources: Sources,
@@ -82,7 +82,7 @@ impl Default for PolicyOptions {
 }
 
 /// Checked options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy(PolicyOptions);
 
 impl Policy {

@@ -11,7 +11,7 @@ pub const NO_LONGER_LEADER: &str = "the server is no longer the leader";
 pub const UNCONFIRMED_LEADER: &str = "the server can no longer be confirmed as the leader";
 
 /// Why a route forwards to nobody, or a server takes no new sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Nothing has been observed yet.
     Starting,

@@ -19,7 +19,7 @@ use crate::urgency::probe_urgency;
 ///
 /// Call [`observe`](Self::observe) for each observation and [`advance`](Self::advance) at each
 /// [`deadline`](Self::deadline). Both return whether the routing changed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Router {
     policy: Policy,
     evidence: Evidence,

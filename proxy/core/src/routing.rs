@@ -11,7 +11,7 @@ use crate::leadership::Leader;
 use crate::reason::Reason;
 
 /// Where sessions go, until the next routing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Routing {
     /// The route for sessions that write.
     pub write: WriteRoute,
@@ -50,7 +50,7 @@ impl Routing {
 }
 
 /// Where sessions that write go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum WriteRoute {
     /// To the confirmed leader.
     Forward(Leader),
@@ -77,7 +77,7 @@ impl WriteRoute {
 }
 
 /// Where sessions that only read go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReadRoute {
     /// To one of these servers.
     Serve(Vec<ReadServer>),
@@ -96,7 +96,7 @@ impl ReadRoute {
 }
 
 /// A server that may be read from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ReadServer {
     /// The member's name.
     pub member: MemberName,
@@ -115,7 +115,7 @@ pub struct ReadServer {
 }
 
 /// What becomes of the sessions that a server of the read route has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OpenSessions {
     /// They go on.
     GoOn,
@@ -124,7 +124,7 @@ pub enum OpenSessions {
 }
 
 /// How often to probe the servers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeUrgency {
     /// Every server at the normal interval.
     Normal,

@@ -10,7 +10,7 @@ use crate::observation::{ConfigProblem, ProbeFailure};
 pub(crate) use raise::{CLOCK_STEPPED_FOR, alarms};
 
 /// Something that is wrong now. [`Display`](fmt::Display) gives the sentence, [`code`](Self::code) the metric label.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Alarm {
     /// These members, more than one, say that they are out of recovery.
     TwoPrimaries(Vec<(MemberName, Timeline)>),
@@ -52,7 +52,7 @@ pub enum Alarm {
 }
 
 /// Where an address leads that does not lead to the server in use any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressLeadsTo {
     /// To another server that is out of recovery.
     Primary,

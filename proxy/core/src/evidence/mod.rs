@@ -19,7 +19,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(3600);
 const REMEMBERED_MAX: usize = 64;
 
 /// Whether the DCS can be believed to push what changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dcs {
     /// It never answered.
     Unseen,
@@ -30,7 +30,7 @@ pub enum Dcs {
 }
 
 /// How long a leadership was said to last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseEvidence {
     /// The leadership that hangs on the lease.
     pub create_revision: Revision,
@@ -50,7 +50,7 @@ impl LeaseEvidence {
 }
 
 /// The latest facts about the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Evidence {
     dcs: Dcs,
     leader_key: Option<Stamped<LeaderKey>>,

@@ -8,7 +8,7 @@ use crate::moment::{Moment, Stamped};
 use crate::observation::{ProbeConnection, ProbeFailure, ProbeReply};
 
 /// What is known from asking one socket.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SocketView {
     /// Where it is asked; `None` as long as the address has not led anywhere.
     pub socket: Option<SocketAddr>,
@@ -107,7 +107,7 @@ impl SocketView {
 }
 
 /// What is known of one member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberView {
     /// The last record of it.
     pub record: Member,

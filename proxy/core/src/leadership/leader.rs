@@ -11,7 +11,7 @@ use super::{Proof, Standing};
 /// Leader by the DCS and primary by its own reply: the only thing that a write can be routed to.
 ///
 /// The fields are private, so that only a proof makes one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
     epoch: RouteEpoch,
     standing: Standing,
@@ -75,7 +75,7 @@ impl Leader {
 }
 
 /// The rule that confirmed a leader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Basis {
     /// It holds the leader key, inside the lease horizon.
     Lease,

@@ -26,7 +26,7 @@ pub use leader::{Basis, Leader};
 use all_members::Voters;
 
 /// A leadership, by everything that tells it from another one, and where its sessions go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Standing {
     pub(crate) member: MemberName,
     pub(crate) addr: ServerAddr,
