@@ -1,7 +1,9 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
+# How many disturbances the model checker goes through; each setup has its own number if this is empty.
+DEPTH :=
+.PHONY: help install demo test model check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -21,6 +23,10 @@ test: install ## Prove it: the core, the sessions, every fault on a real cluster
 	cargo build -p pg-leader-proxy
 	cargo test --workspace --no-fail-fast
 	$(MAKE) conformance
+
+model: ## Check the decision in a model of the whole system, and the checker by its mutants (DEPTH=4 goes deeper than usual)
+	cargo run --release -p model -- $(if $(DEPTH),--depth $(DEPTH))
+	cargo run --release -p model -- --mutants
 
 check: deny ## Formatting, lints, documentation, licences
 	cargo fmt --all --check
