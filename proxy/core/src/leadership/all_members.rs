@@ -7,6 +7,7 @@ use crate::cluster::{MemberName, SystemId};
 use crate::evidence::{MemberView, SocketView};
 use crate::moment::{Moment, Stamped};
 use crate::observation::{ProbeReply, Role};
+use crate::policy::Sources;
 use crate::reason::Reason;
 
 use super::{Basis, Proof, Rules, Verified};
@@ -171,9 +172,10 @@ impl<'a> Rules<'a> {
     }
 
     /// Members that are new on the list, or at their address, while a leadership stands: their silence does not count for
-    /// a while.
+    /// a while. It does where a lease stood and has run out: nobody has answered for the leader yet.
     pub(super) fn joining(&self) -> Vec<&'a MemberName> {
-        if self.standing.is_none() {
+        let asks_dcs = self.policy.options().sources == Sources::DcsAndServers;
+        if self.standing.is_none_or(|standing| standing.basis == Basis::Lease && asks_dcs) {
             return Vec::new();
         }
         let limit = self.policy.options().max_member_probe_age;

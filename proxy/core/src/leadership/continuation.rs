@@ -6,7 +6,7 @@ use crate::moment::Moment;
 use crate::policy::Sources;
 use crate::reason::Reason;
 
-use super::{Basis, Proof, Rules, Standing};
+use super::{Proof, Rules, Standing};
 
 /// What is not known at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Rules<'_> {
         let until = match missing {
             Missing::Dcs => None,
             Missing::Holder => self.key_came_or_went(),
-            Missing::Members => self.key_came_or_went().max(self.list_changed(standing)),
+            Missing::Members => self.key_came_or_went().max(self.list_changed()),
         };
         until.map(|until| self.go_on_until(standing, until, reason.clone())).ok_or(reason)
     }
@@ -66,11 +66,8 @@ impl Rules<'_> {
     }
 
     /// Somebody is new on the list: until when they have time to answer. The leader itself may be there under another
-    /// name. A lease that has run out is not extended in this way: nobody has answered for the leader yet.
-    fn list_changed(&self, standing: &Standing) -> Option<Moment> {
-        if standing.basis == Basis::Lease && self.policy.options().sources == Sources::DcsAndServers {
-            return None;
-        }
+    /// name.
+    fn list_changed(&self) -> Option<Moment> {
         let limit = self.policy.options().max_member_probe_age;
         let joining = self.joining();
         self.evidence

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pg_leader_proxy_core::{
-    Basis, LeaderKey, MemberName, Moment, OnDcsLoss, ProbeReply, Role, ServerId, Timeline,
+    Basis, Leader, LeaderKey, MemberName, Moment, OnDcsLoss, ProbeReply, Role, ServerId, Timeline,
 };
 
 use super::places::{Place, Site};
@@ -287,9 +287,11 @@ impl Oracle<'_> {
         self.is_standing(server, timeline) && (same_key || self.config().paused || !self.asks_the_dcs())
     }
 
-    /// Members that were put on the list, or moved, a moment ago and have not answered there yet.
+    /// Members that were put on the list, or moved, a moment ago and have not answered there yet. When a lease has run out
+    /// they are waited for all the same.
     fn joining(&self) -> Vec<(MemberName, Moment)> {
-        if self.standing().is_none() {
+        let by_lease = |leader: &Leader| leader.basis() == Basis::Lease && self.asks_the_dcs();
+        if self.standing().is_none_or(by_lease) {
             return Vec::new();
         }
         let limit = self.options().max_member_probe_age;
@@ -329,8 +331,7 @@ impl Oracle<'_> {
         let key_changed = self.key_changed().map(|changed| changed + limit);
         let key_changed = key_changed.filter(|until| paused && self.now < *until && missing != Missing::Dcs);
         let list_changed = self.joining().into_iter().map(|(_, until)| until).max();
-        let by_lease = standing.basis() == Basis::Lease && self.asks_the_dcs();
-        let list_changed = list_changed.filter(|_| missing == Missing::Members && !by_lease);
+        let list_changed = list_changed.filter(|_| missing == Missing::Members);
         key_changed.max(list_changed).map(verdict)
     }
 
