@@ -173,7 +173,7 @@ fn all_members_answer(it: &Proxy, leader: usize) -> Result<(), Broken> {
 ///
 /// Who leads is whom Patroni made the primary last, in possession of the leader key; without etcd, whoever takes writes.
 /// Where a lease says that nobody can, that holds at every moment. Where the members must say so, an answer of theirs may be
-/// as old as the policy allows.
+/// as old as the policy allows, and in maintenance mode they have as long again to give it when the key came or went.
 fn nobody_leads_instead(world: &World, it: &Proxy, member: usize, leader: &Leader) -> Result<(), Broken> {
     let cluster = &world.cluster;
     let server = &cluster.members[member].server;
@@ -186,7 +186,8 @@ fn nobody_leads_instead(world: &World, it: &Proxy, member: usize, leader: &Leade
     }
     let lag = if it.clock == Clock::Exact { Duration::ZERO } else { ROUND };
     let by_lease = leader.basis() == Basis::Lease && !it.told.is_paused();
-    let bound = if by_lease { Duration::ZERO } else { MAX_MEMBER_PROBE_AGE + lag };
+    let unheard = if may_be_unheard(it) { MAX_MEMBER_PROBE_AGE } else { Duration::ZERO };
+    let bound = if by_lease { Duration::ZERO } else { MAX_MEMBER_PROBE_AGE + unheard + lag };
     let newest = cluster.newest;
     let succeeded = newest.member != member && server.led < newest.led;
     let led_since = newest.since;

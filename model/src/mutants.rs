@@ -84,7 +84,7 @@ pub fn try_out_mutants(directory: &Path) -> io::Result<Vec<(Mutation, Verdict)>>
 }
 
 impl Mutation {
-    /// Builds the mutant in `directory`, which is empty, and explores its setup with up to three disturbances, fewer first.
+    /// Builds the mutant in `directory`, which is empty, and explores its setup with up to two disturbances, fewer first.
     /// It is not optimised: compiling it so would take longer than what it finds.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Mutation {
         let core = compile(directory, "proxy/core/src/lib.rs", "pg_leader_proxy_core", &[])?;
         let model = compile(directory, "model/src/lib.rs", "model", &[&core])?;
         let program = compile(directory, "model/src/main.rs", "", &[&core, &model])?;
-        let output = Command::new(program).args(["--setup", self.setup, "--deepen", "3"]).output()?;
+        let output = Command::new(program).args(["--setup", self.setup, "--deepen", "2"]).output()?;
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(Verdict { exit_code: output.status.code(), told })
     }

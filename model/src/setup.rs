@@ -62,7 +62,7 @@ const USUAL: Setup = Setup {
 /// Every world that is explored.
 pub const SETUPS: [Setup; 9] = [
     USUAL,
-    Setup { name: "maintenance mode", paused: true, ..USUAL },
+    Setup { name: "maintenance mode", paused: true, depth: 2, ..USUAL },
     Setup { name: "all members without etcd", on_dcs_loss: OnDcsLoss::AllMembers, ..USUAL },
     Setup {
         name: "nobody to succeed",
