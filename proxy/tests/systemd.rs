@@ -1,6 +1,8 @@
 //! The program as a systemd service: what it reports, and sockets that outlive it.
 #![allow(clippy::unwrap_used)]
 
+mod loopback;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -8,6 +10,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use loopback::own_address;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Longer than any step takes on a busy machine.
@@ -63,7 +66,7 @@ fn systemd_is_told_of_readiness_status_reload_and_stop() {
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
-    let spare = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spare = SocketAddr::from((own_address(), 5433));
     let child = Command::new(PROXY)
         .arg("run")
         .args(settings(spare))
@@ -131,7 +134,7 @@ fn a_client_that_connects_while_the_service_restarts_is_served_by_the_next_proce
 #[test]
 fn a_passed_socket_that_no_route_listens_on_is_named() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let spare = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spare = SocketAddr::from((own_address(), 5433));
     let output = Command::new("sh")
         .args(["-c", r#"exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@""#, "sh", PROXY, "run"])
         .args(settings(spare))

@@ -186,13 +186,13 @@ fn freeze_leader(layout: &Layout) -> Result<()> {
             .act(&["nomad", "alloc", "signal", "-s", signal, "-task", "database", &allocation.id])
             .map(drop)
     };
-    signal("SIGSTOP")?;
-    execute(layout, &allocation, &format!("kill -STOP {all}"))?;
-    let moved = another_leads(layout, &before, Duration::from_secs(120));
+    let frozen = signal("SIGSTOP").and_then(|()| execute(layout, &allocation, &format!("kill -STOP {all}")));
+    let moved = frozen.and_then(|()| another_leads(layout, &before, Duration::from_secs(120)));
+    // Whatever failed, everything goes on.
     let thawed = execute(layout, &allocation, &format!("kill -CONT {all}"));
     signal("SIGCONT")?;
-    thawed?;
-    moved
+    moved?;
+    thawed
 }
 
 fn restart(layout: &Layout, job: &str, allocation: &Allocation) -> Result<()> {
@@ -251,9 +251,11 @@ fn etcd_quorum_lost(layout: &Layout) -> Result<()> {
         // The others too when one fails.
         commands.collect::<Vec<_>>().into_iter().try_for_each(|signalled| signalled.map(drop))
     };
+    // Before, because Patroni may not answer while etcd does not.
+    let pause = if layout.shell.dry_run { 0 } else { ttl(layout)? + 15 };
     let stopped = signal("SIGSTOP");
-    if !layout.shell.dry_run && stopped.is_ok() {
-        sleep(Duration::from_secs(ttl(layout)? + 15));
+    if stopped.is_ok() {
+        sleep(Duration::from_secs(pause));
     }
     signal("SIGCONT")?;
     stopped

@@ -19,6 +19,9 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long control may take to answer. It takes microseconds; while it does not answer, the watchdog is not fed.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
+/// How long to wait for a notification to be taken.
+const SEND_TIME: Duration = Duration::from_secs(1);
+
 /// systemd, if it started this process and wants to be told. The default is a process that nobody listens to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ServiceManager {
@@ -79,14 +82,16 @@ impl ServiceManager {
         }
     }
 
-    /// On another thread, because sending blocks while the socket's queue is full.
+    /// On another thread and not for long, because sending blocks while the socket's queue is full.
     async fn notify(self, message: String) {
         if !self.listens {
             return;
         }
-        let sent = spawn_blocking(move || sd_notify::notify(&[NotifyState::Custom(&message)])).await;
-        if let Ok(Err(error)) = sent {
-            warn!(%error, "systemd cannot be notified");
+        let sending = spawn_blocking(move || sd_notify::notify(&[NotifyState::Custom(&message)]));
+        match timeout(SEND_TIME, sending).await {
+            Ok(Ok(Err(error))) => warn!(%error, "systemd cannot be notified"),
+            Ok(_) => {}
+            Err(_) => warn!("systemd does not read notifications"),
         }
     }
 }

@@ -18,7 +18,7 @@ Examples:
   pg-leader-proxy status
 
 Exit codes: 0 success, 1 failure, 64 wrong command line, 78 wrong configuration.
-`status`: 0 new sessions go to a leader, 1 they wait, 2 no proxy answers.";
+`status`: 0 new sessions go to a leader, 1 they wait, 2 no proxy answers, 70 the answer cannot be printed.";
 
 /// The command line, for clap.
 pub fn command() -> Command {

@@ -19,6 +19,7 @@ use crate::config::explain_unknown_flag;
 
 pub use arguments::{command, origins};
 pub use exit::Exit;
+use exit::is_broken_pipe;
 
 /// What the program was started with.
 #[derive(Clone, Debug, Default)]
@@ -116,11 +117,4 @@ fn explain(error: &clap::Error, out: &mut dyn Write, err: &mut dyn Write) -> io:
         writeln!(err, "\n{hint}")?;
     }
     Ok(Exit::Usage)
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

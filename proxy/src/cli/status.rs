@@ -8,6 +8,7 @@ use serde::Deserialize as _;
 
 use super::exit::Exit;
 use super::http::AdminAddress;
+use super::is_broken_pipe;
 use crate::admin::answers::{
     AskedAs, FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, WriteAnswer,
 };
@@ -40,8 +41,15 @@ pub(super) fn status(
     };
     match ask(&address) {
         Ok(answer) => {
-            print(&answer, request.json, out)?;
-            Ok(if answer.waits() { Exit::Waiting } else { Exit::Success })
+            let exit = if answer.waits() { Exit::Waiting } else { Exit::Success };
+            match print(&answer, request.json, out) {
+                Ok(()) => Ok(exit),
+                Err(error) if is_broken_pipe(&error) => Ok(exit),
+                Err(error) => {
+                    writeln!(err, "pg-leader-proxy: {error:#}")?;
+                    Ok(Exit::Unprinted)
+                }
+            }
         }
         Err(error) => {
             writeln!(err, "pg-leader-proxy: {error:#}")?;

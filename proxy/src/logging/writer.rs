@@ -113,8 +113,12 @@ mod tests {
         assert!(told.lock().unwrap().is_empty(), "nothing is written yet");
         let lost = dropped.count();
         drop(allow);
-        drop(flush);
+        let began = Instant::now();
+        while told.lock().unwrap().is_empty() && began.elapsed() < BOUND {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         assert_eq!(*told.lock().unwrap(), [lost]);
+        drop(flush);
     }
 
     #[test]

@@ -23,9 +23,11 @@ impl Login {
         self.settles_at
     }
 
-    /// The client has logged in, or that cannot be seen.
+    /// The client has logged in, or that cannot be seen. Either way the server has answered.
     pub(super) fn finish(&mut self) {
-        self.permit = None;
+        if let Some(mut permit) = self.permit.take() {
+            permit.pause();
+        }
     }
 
     /// Whose turn it is: the permit counts only while the server owes an answer.
@@ -35,5 +37,25 @@ impl Login {
             Some(permit) if server_owes_answer => permit.resume(),
             Some(permit) => permit.pause(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::{Gate, GateLimits, Ticket};
+
+    /// With TLS or without a password the server's first answer is all that is seen of a login.
+    #[test]
+    fn a_login_that_is_over_with_the_first_answer_lets_more_clients_in() {
+        let gate = Gate::new(GateLimits { max_held: 100, max_concurrent_logins: 100 });
+        let mut tickets: Vec<Ticket> = (0..20).map(|_| gate.enqueue().unwrap()).collect();
+        let mut enter = || tickets.iter_mut().filter_map(Ticket::try_permit).collect::<Vec<Permit>>();
+        gate.set_open(true);
+        let first = enter();
+        let at_first = first.len();
+        let mut logins: Vec<_> = first.into_iter().map(|permit| Login::new(permit, Instant::now())).collect();
+        logins.iter_mut().for_each(|login| login.finish());
+        assert_eq!(enter().len(), 2 * at_first);
     }
 }

@@ -232,7 +232,11 @@ impl Relay {
 
     /// Ends the session at once. Its client is told why, where it can be told anything.
     pub(super) fn terminate(self, route: RouteKind, member: &MemberName) {
-        let told = self.to_client.has_sent_all()
+        // A command that the server has not answered may have been executed: an error would misreport its outcome.
+        let answered =
+            !self.boundary.ends_with_ready() || self.to_client.last_byte_at >= self.to_server.last_byte_at;
+        let told = answered
+            && self.to_client.has_sent_all()
             && termination::tell([&self.client, &self.server], &self.boundary, || {
                 termination::error(&self.grant, route, member)
             });

@@ -1,7 +1,7 @@
 //! A reload of the program: certificates that were replaced at the same path are used from then on.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use lab::http;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::certificates::OpenSsl;
+use crate::loopback::own_address;
 use crate::server::Postgres;
 use crate::tls::{TLS_WITH_CERTIFICATE, install_all, server};
 
@@ -23,7 +24,7 @@ struct Program {
 
 impl Program {
     fn start(server: &Postgres, made: &OpenSsl) -> Self {
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let admin = SocketAddr::from((own_address(), 9433));
         let file = |name: &str| made.path(name).to_str().unwrap().to_owned();
         let settings = format!(
             "cluster.members = [\"{}\"]\nwrite.listen = \"127.0.0.1:0\"\nadmin.listen = \"{admin}\"\n[probe]\n\

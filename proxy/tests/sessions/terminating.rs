@@ -122,6 +122,18 @@ async fn a_client_whose_command_is_answered_but_not_finished_is_reset() {
     assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
 }
 
+/// It may have been executed: an error would say that it was not.
+#[tokio::test]
+async fn a_client_whose_command_is_not_answered_is_reset() {
+    let OpenSession { mut rig, grant, mut client, mut served } = OpenSession::session().await;
+    served.write_all(READY).await.unwrap();
+    expect(&mut client, READY).await;
+    client.write_all(b"Q\0\0\0\x0bCOMMIT\0").await.unwrap();
+    expect(&mut served, b"Q\0\0\0\x0bCOMMIT\0").await;
+    rig.end_epoch(&grant, Reason::NoLeader);
+    assert_eq!(rest(&mut client).await, (Vec::new(), Err(std::io::ErrorKind::ConnectionReset)));
+}
+
 #[tokio::test]
 async fn a_session_that_is_blocked_in_a_write_is_terminated_too() {
     let OpenSession { mut rig, grant, client, mut served } = OpenSession::session().await;

@@ -7,7 +7,7 @@ mod reader;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::sleep;
+use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -95,17 +95,20 @@ pub fn run(layout: &Layout, name: &str, options: &Options) -> Result<()> {
     });
     let enough = if acted.is_ok() { wait_for(&shared, options.count) } else { Ok(()) };
     shared.stop.store(true, Ordering::Relaxed);
-    let mut ingested = Vec::new();
-    for ingester in ingesters {
-        ingested.push(ingester.join().map_err(|_| anyhow::anyhow!("an ingester has panicked"))??);
-    }
-    let seen = reader.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))??;
+    let ingested: Vec<_> = ingesters.into_iter().map(|ingester| joined(ingester, "an ingester")).collect();
+    let seen = joined(reader, "the reader");
     let login = layout.at_the_leader()?;
-    let checked = tell(layout, name, &login, &ingested, &seen);
-    clear(&login)?;
-    acted?;
-    enough?;
-    checked
+    let checked = ingested
+        .into_iter()
+        .collect::<Result<Vec<_>>>()
+        .and_then(|ingested| tell(layout, name, &login, &ingested, &seen?));
+    // Whatever failed, the candles go.
+    let cleared = clear(&login);
+    acted.and(enough).and(checked).and(cleared)
+}
+
+fn joined<T>(thread: JoinHandle<Result<T>>, who: &str) -> Result<T> {
+    thread.join().map_err(|_| anyhow::anyhow!("{who} has panicked"))?
 }
 
 fn wait_for(shared: &Shared, count: u64) -> Result<()> {

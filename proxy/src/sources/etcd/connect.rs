@@ -153,7 +153,7 @@ async fn channel(config: &config::Etcd, url: &str) -> Result<transport::Channel,
         .tcp_keepalive(Some(PING_INTERVAL));
     if url.starts_with("https://") {
         let tls = Tls::read(&config.tls).await?;
-        return Ok(endpoint.connect_with_connector_lazy(tls.into_connector(PING_INTERVAL)));
+        return Ok(endpoint.connect_with_connector_lazy(tls.into_connector(config.timeout, PING_INTERVAL)));
     }
     Ok(endpoint.connect_lazy())
 }

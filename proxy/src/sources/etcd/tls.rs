@@ -47,9 +47,11 @@ impl Tls {
         connector(authorities, identity.as_ref()).map(Self).map_err(EtcdError::Tls)
     }
 
-    /// The connector for a channel; `keepalive` is the interval of TCP's keepalive probes.
+    /// The connector for a channel. The addresses of a name share `timeout`, so that a dead first one leaves time for the
+    /// next; `keepalive` is the interval of TCP's keepalive probes.
     pub(super) fn into_connector(
         self,
+        timeout: Duration,
         keepalive: Duration,
     ) -> impl Service<Uri, Response = TokioIo<SslStream<TcpStream>>, Error = BoxError, Future = Connecting> + Send
     {
@@ -57,6 +59,7 @@ impl Tls {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(keepalive));
+        tcp.set_connect_timeout(Some(timeout));
         service_fn(move |uri: Uri| -> Connecting {
             let ssl = ssl(&self.0, &uri);
             let connecting = tcp.call(uri);
