@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use pg_leader_proxy_core::PolicyError;
 
+use crate::broken::Broken;
 use crate::disturbance::Disturbance;
-use crate::laws::Broken;
 use crate::script::scenario_text;
 use crate::setup::{RECOVERY_ROUNDS, Setup};
 use crate::world::World;

@@ -4,27 +4,11 @@ use std::time::Duration;
 
 use pg_leader_proxy_core::{Basis, Leader};
 
+use crate::broken::Broken;
 use crate::proxy::{Clock, Epoch, Proxy};
 use crate::setup::{MARGIN, MAX_MEMBER_PROBE_AGE, MEMBERS, ROUND};
 use crate::told::{Said, Told};
 use crate::world::World;
-
-/// A law that was broken.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Broken {
-    /// Its number in the list of `pg_leader_proxy_core`.
-    pub law: u8,
-    /// The proxy that broke it.
-    pub proxy: usize,
-    /// What happened.
-    pub why: String,
-}
-
-impl Broken {
-    pub(crate) fn new(law: u8, why: impl Into<String>) -> Self {
-        Self { law, proxy: 0, why: why.into() }
-    }
-}
 
 impl Proxy {
     /// Laws 1, 2, 3 and 8, after each call of the router: what begins, and what ends.
@@ -105,8 +89,18 @@ impl Proxy {
     }
 }
 
+impl World {
+    /// The laws, as things stand.
+    ///
+    /// # Errors
+    /// The law that is broken.
+    pub(crate) fn judge(&self) -> Result<(), Broken> {
+        (0..self.proxies.len()).try_for_each(|proxy| may_bytes_pass(self, proxy))
+    }
+}
+
 /// Laws 3, 5 and 7, whenever a byte might pass.
-pub(crate) fn may_bytes_pass(world: &World, proxy: usize) -> Result<(), Broken> {
+fn may_bytes_pass(world: &World, proxy: usize) -> Result<(), Broken> {
     judge(world, proxy).map_err(|broken| Broken { proxy, ..broken })
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Time passes in rounds of a second, with a `ttl` of 5 s and all other lengths scaled down in their order. In a round
 //! leases run out, each Patroni acts (`patroni`), bytes pass on what the proxies knew before, and each proxy hears the watch,
-//! reads etcd and asks every server (`proxy`, `told`). An answer can be late by two rounds, and then arrives after newer ones
+//! reads etcd and asks every server (`proxy`, `etcd_source`). An answer can be late by two rounds, and then arrives after newer ones
 //! of other connections.
 //!
 //! Patroni here is more reckless than the real one: a replica takes a vacant key without looking whether the old primary
@@ -33,9 +33,11 @@
 //! and a few bytes for each chain of states, where `stateright` (0.31, of July 2025) keeps whole states, of some kilobytes here,
 //! in its queue. And with nothing but the core to compile, a mutant takes seconds.
 
+mod broken;
 mod cluster;
 mod disturb;
 mod disturbance;
+mod etcd_source;
 mod fingerprint;
 mod history;
 mod laws;
@@ -50,10 +52,10 @@ mod setup;
 mod told;
 mod world;
 
+pub use broken::Broken;
 pub use disturbance::{Disturbance, OfCluster, OfMember, OfProxy};
 pub use history::{Counterexample, History};
-pub use laws::Broken;
-pub use mutants::{Mutation, Verdict, try_out_mutants};
-pub use mutations::MUTATIONS;
+pub use mutants::{Verdict, try_out_mutants};
+pub use mutations::{MUTATIONS, Mutation};
 pub use search::{Explored, explore};
 pub use setup::{SETUPS, Setup};

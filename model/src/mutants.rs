@@ -15,24 +15,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::mutations::MUTATIONS;
-
-/// A rule that is broken by a patch.
-#[derive(Clone, Copy, Debug)]
-pub struct Mutation {
-    /// The rule as it then is.
-    pub name: &'static str,
-    /// The file of `proxy/core/src` that is patched.
-    pub file: &'static str,
-    /// What is there, once.
-    pub find: &'static str,
-    /// What takes its place.
-    pub replace: &'static str,
-    /// The setup in which it shows.
-    pub setup: &'static str,
-    /// The law that it breaks.
-    pub law: u8,
-}
+use crate::mutations::{MUTATIONS, Mutation};
 
 /// What the search made of a mutant.
 #[derive(Clone, Debug)]

@@ -1,6 +1,21 @@
 //! The mutations: each a rule of the core that somebody might think superfluous.
 
-use crate::mutants::Mutation;
+/// A rule that is broken by a patch.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutation {
+    /// The rule as it then is.
+    pub name: &'static str,
+    /// The file of `proxy/core/src` that is patched.
+    pub file: &'static str,
+    /// What is there, once.
+    pub find: &'static str,
+    /// What takes its place.
+    pub replace: &'static str,
+    /// The setup in which it shows.
+    pub setup: &'static str,
+    /// The law that it breaks.
+    pub law: u8,
+}
 
 const LEASE: &str = "two members";
 const ALL_MEMBERS: &str = "all members without etcd";

@@ -9,8 +9,8 @@ use pg_leader_proxy_core::{
     ServerId, StartTime, Timeline,
 };
 
+use crate::broken::Broken;
 use crate::cluster::{Cluster, Key};
-use crate::laws::Broken;
 use crate::script::{DEFAULT_CLUSTER, DEFAULT_LSN, Input, Step, default_addr, default_socket};
 use crate::setup::MEMBERS;
 use crate::told::{Reading, Said, Told};

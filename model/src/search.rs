@@ -13,9 +13,9 @@ use std::thread;
 
 use pg_leader_proxy_core::PolicyError;
 
+use crate::broken::Broken;
 use crate::disturbance::Disturbance;
 use crate::history::{Counterexample, History};
-use crate::laws::Broken;
 use crate::setup::Setup;
 use crate::world::World;
 

@@ -2,9 +2,9 @@
 
 use pg_leader_proxy_core::{Admission, Moment, PolicyError};
 
+use crate::broken::Broken;
 use crate::cluster::Cluster;
 use crate::fingerprint::fingerprint;
-use crate::laws::{Broken, may_bytes_pass};
 use crate::proxy::{Proxy, Recording, Running};
 use crate::setup::{MEMBERS, RECOVERY_ROUNDS, ROUND, Setup};
 use crate::told::Told;
@@ -71,14 +71,6 @@ impl World {
             (0..cluster.size).for_each(|member| proxy.probe(member, cluster));
         }
         self.judge()
-    }
-
-    /// The laws, as things stand.
-    ///
-    /// # Errors
-    /// The law that is broken.
-    pub(crate) fn judge(&self) -> Result<(), Broken> {
-        (0..self.proxies.len()).try_for_each(|proxy| may_bytes_pass(self, proxy))
     }
 
     /// Law 6: all faults end, and every proxy serves new sessions again. Returns after how many rounds.
