@@ -197,8 +197,8 @@ impl Evidence {
             .filter(|(_, _, reply)| self.initialize.is_none_or(|id| id == reply.system_id))
     }
 
-    /// Members that have not answered at the address that was published for them less than `limit` ago, and when their
-    /// silence begins to count.
+    /// Members that have never answered at the address that was published for them less than `limit` ago, and when their
+    /// silence begins to count. One that answered and is down now is no newcomer.
     pub(crate) fn joining(
         &self,
         now: Moment,
@@ -206,7 +206,7 @@ impl Evidence {
     ) -> impl Iterator<Item = (&MemberName, Moment)> {
         self.members
             .iter()
-            .filter(|(_, member)| member.published.reply.is_none())
+            .filter(|(_, member)| !member.published.has_replied())
             .map(move |(name, member)| (name, member.published_since + limit))
             .filter(move |(_, until)| now < *until)
     }

@@ -41,6 +41,11 @@ impl SocketView {
         self.reply.filter(|reply| now < reply.sent + limit)
     }
 
+    /// Whether the server has ever answered here.
+    pub const fn has_replied(&self) -> bool {
+        self.connected.is_some()
+    }
+
     /// Whether the server was found down and has not answered since.
     pub const fn is_down(&self) -> bool {
         self.down.is_some() && self.reply.is_none()

@@ -180,7 +180,7 @@ impl<'a> Rules<'a> {
         }
         let limit = self.policy.options().max_member_probe_age;
         let silent = |name: &MemberName| {
-            self.evidence.member(name).is_some_and(|member| self.speaker(name, member).1.reply.is_none())
+            self.evidence.member(name).is_some_and(|member| !self.speaker(name, member).1.has_replied())
         };
         self.evidence.joining(self.now, limit).map(|(name, _)| name).filter(|name| silent(name)).collect()
     }

@@ -265,6 +265,11 @@ impl<'a> Oracle<'a> {
         (!down).then_some((sent, reply))
     }
 
+    /// Whether the server at a site has ever answered.
+    pub(crate) fn has_replied(&self, member: &MemberName, site: Site) -> bool {
+        self.probes(member, site).iter().any(|(.., outcome)| outcome.is_ok())
+    }
+
     /// Whether the server at a site was found down, and has not answered since.
     pub(crate) fn is_down(&self, member: &MemberName, site: Site) -> bool {
         let probes = self.probes(member, site);

@@ -296,7 +296,7 @@ impl Oracle<'_> {
         }
         let limit = self.options().max_member_probe_age;
         let silent =
-            |name: &MemberName, site: Option<Site>| site.is_none_or(|site| self.reply(name, site).is_none());
+            |name: &MemberName, site: Option<Site>| site.is_none_or(|site| !self.has_replied(name, site));
         let joins = self.places.iter().filter(|(name, place)| {
             self.now < place.published_since + limit
                 && silent(name, place.published)
