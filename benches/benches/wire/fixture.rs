@@ -97,6 +97,7 @@ impl Worker {
         write_gate.set_open(true);
         let shared = Shared {
             targets: targets_seen,
+            hold_terms: watch::Sender::default().subscribe(),
             settings: settings_seen,
             write_gate,
             read_gate,

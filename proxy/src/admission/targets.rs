@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use pg_leader_proxy_core::{Admission, ClusterConfig, MemberName, Moment, Reason, RouteEpoch, ServerAddr};
+use pg_leader_proxy_core::{Admission, MemberName, Reason, RouteEpoch, ServerAddr};
 
 use super::grant::Grant;
 use crate::counters::EpochCounters;
@@ -20,11 +19,6 @@ pub struct Targets {
     pub write: Result<Target, Reason>,
     /// The servers of the read route, or why there is none.
     pub read: Result<Vec<Target>, Reason>,
-    /// Since when the write route waits for a reason that lasts until somebody mends or changes something; `None` if it
-    /// does not.
-    pub write_waits_lastingly_since: Option<Moment>,
-    /// The length of the leader's lease: `ttl` in Patroni's configuration.
-    pub ttl: Duration,
 }
 
 /// A server and the grant for it.
@@ -114,13 +108,8 @@ impl Drop for SessionGuard {
 
 impl Targets {
     /// What is known at the start: nothing.
-    pub fn starting() -> Self {
-        Self {
-            write: Err(Reason::Starting),
-            read: Err(Reason::Starting),
-            write_waits_lastingly_since: None,
-            ttl: ClusterConfig::default().ttl,
-        }
+    pub const fn starting() -> Self {
+        Self { write: Err(Reason::Starting), read: Err(Reason::Starting) }
     }
 
     /// Chooses the server for a new session, and counts the session there: the leader, or the replica with the fewest

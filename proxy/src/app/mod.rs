@@ -154,12 +154,14 @@ impl App {
         let (mut outputs, targets, probe_plan) =
             Outputs::new(write_gate.clone(), read_gate.clone(), Arc::clone(&counters));
         outputs.events = Outbox::new(events);
+        let hold_terms = outputs.hold_terms.subscribe();
         let (control, handle) = Control::new(config.policy, observed, outputs);
         let limits = Descriptors::of_this_process().client_limits(&config);
         let (session_settings, settings_receiver) = watch::channel(settings(&config, limits));
         let (recheck, rechecks) = mpsc::channel(RECHECKS);
         let shared = Shared {
             targets,
+            hold_terms,
             settings: settings_receiver,
             write_gate,
             read_gate,

@@ -128,10 +128,9 @@ impl Control {
             let planned = self.router.evidence().switchover_announced();
             log_route_change(&before.write, &after.write, planned);
             self.notifier.observe(&after, now);
-        }
-        if before != after || self.outputs.are_outdated(&self.router) {
             self.outputs.publish(&self.router);
         }
+        self.outputs.publish_hold_terms(&self.router);
         self.outputs.move_ends(&self.router);
     }
 

@@ -8,7 +8,7 @@ use pg_leader_proxy_core::{
 };
 use tokio::sync::watch;
 
-use crate::admission::{DisconnectReason, Gate, Grant, Target, Targets};
+use crate::admission::{DisconnectReason, Gate, Grant, HoldTerms, Target, Targets};
 use crate::clock;
 use crate::counters::Counters;
 use crate::events::Outbox;
@@ -20,6 +20,8 @@ use crate::sources::{ProbePlan, ProbeTarget};
 pub struct Outputs {
     /// The targets of sessions.
     pub targets: watch::Sender<Arc<Targets>>,
+    /// What bounds the wait of held clients.
+    pub hold_terms: watch::Sender<HoldTerms>,
     /// What to probe, and how often.
     pub probe_plan: watch::Sender<Arc<ProbePlan>>,
     /// The gate of the write route.
@@ -43,7 +45,15 @@ impl Outputs {
         let (targets, targets_receiver) = watch::channel(Arc::new(Targets::starting()));
         let (probe_plan, probe_plan_receiver) = watch::channel(Arc::new(no_members));
         (
-            Self { targets, probe_plan, write_gate, read_gate, counters, events: Outbox::default() },
+            Self {
+                targets,
+                hold_terms: watch::Sender::default(),
+                probe_plan,
+                write_gate,
+                read_gate,
+                counters,
+                events: Outbox::default(),
+            },
             targets_receiver,
             probe_plan_receiver,
         )
@@ -73,10 +83,8 @@ impl Outputs {
     pub(super) fn publish(&self, router: &Router) {
         let routing = router.routing();
         let known = Arc::clone(&self.targets.borrow());
-        let mut targets = Targets {
+        let targets = Targets {
             write: self.write_target(&known, router),
-            write_waits_lastingly_since: None,
-            ttl: router.evidence().config().ttl,
             read: match &routing.read {
                 ReadRoute::Hold(reason) => Err(reason.clone()),
                 ReadRoute::Serve(servers) => {
@@ -84,10 +92,6 @@ impl Outputs {
                 }
             },
         };
-        if targets.waits(RouteKind::Write).is_some_and(Reason::is_lasting) {
-            targets.write_waits_lastingly_since =
-                known.write_waits_lastingly_since.or_else(|| Some(clock::now()));
-        }
         for old in known.all(RouteKind::Write) {
             if targets.all(RouteKind::Write).iter().all(|new| !Arc::ptr_eq(&new.grant, &old.grant)) {
                 old.grant.revoke(match &targets.write {
@@ -113,9 +117,14 @@ impl Outputs {
         self.read_gate.set_open(read_open);
     }
 
-    /// Whether the targets must be published although the routing is the same.
-    pub(super) fn are_outdated(&self, router: &Router) -> bool {
-        self.targets.borrow().ttl != router.evidence().config().ttl
+    /// Publishes what bounds the wait of held clients, if it has changed.
+    pub(super) fn publish_hold_terms(&self, router: &Router) {
+        let lasts = router.routing().write.waits().is_some_and(Reason::is_lasting);
+        self.hold_terms.send_if_modified(|known| {
+            let lasting_since = lasts.then(|| known.lasting_since.unwrap_or_else(clock::now));
+            let terms = HoldTerms { ttl: router.evidence().config().ttl, lasting_since };
+            std::mem::replace(known, terms) != terms
+        });
     }
 
     /// Moves the ends of the grants: every probe does that, even when the routing stays the same. They lie in the past
@@ -193,37 +202,37 @@ mod tests {
         router.observe(Observation::Config(config), clock::now());
     }
 
-    fn outputs() -> (Outputs, watch::Receiver<Arc<Targets>>, Router) {
+    fn outputs() -> (Outputs, Router) {
         let gate = Gate::new(GateLimits { max_held: 1, max_concurrent_logins: 1 });
-        let (outputs, targets, _) = Outputs::new(gate.clone(), gate, Arc::default());
-        (outputs, targets, Router::new(Policy::default()))
+        let (outputs, ..) = Outputs::new(gate.clone(), gate, Arc::default());
+        (outputs, Router::new(Policy::default()))
     }
 
     #[test]
-    fn a_change_of_ttl_is_published_although_the_routing_stays_the_same() {
-        let (outputs, targets, mut router) = outputs();
-        assert!(!outputs.are_outdated(&router));
+    fn the_ttl_of_the_cluster_is_published_when_it_changes() {
+        let (outputs, mut router) = outputs();
+        let terms = outputs.hold_terms.subscribe();
         observe(&mut router, ClusterConfig { ttl: Duration::from_secs(60), ..ClusterConfig::default() });
-        assert!(outputs.are_outdated(&router));
-        outputs.publish(&router);
-        assert!(!outputs.are_outdated(&router));
-        assert_eq!(targets.borrow().ttl, Duration::from_secs(60));
+        outputs.publish_hold_terms(&router);
+        assert!(terms.has_changed().unwrap());
+        assert_eq!(terms.borrow().ttl, Duration::from_secs(60));
     }
 
     #[test]
     fn a_lasting_wait_is_counted_from_its_beginning() {
-        let (outputs, targets, mut router) = outputs();
+        let (outputs, mut router) = outputs();
+        let mut terms = outputs.hold_terms.subscribe();
         router.observe(Observation::LeaderKey { key: None, lease: None, seen: clock::now() }, clock::now());
-        outputs.publish(&router);
-        assert_eq!(targets.borrow().write_waits_lastingly_since, None, "there is no leader");
+        outputs.publish_hold_terms(&router);
+        assert!(!terms.has_changed().unwrap(), "there is no leader, which wakes nobody");
         observe(&mut router, ClusterConfig { standby_cluster: true, ..ClusterConfig::default() });
-        outputs.publish(&router);
-        let since = targets.borrow().write_waits_lastingly_since;
+        outputs.publish_hold_terms(&router);
+        let since = terms.borrow_and_update().lasting_since;
         assert!(since.is_some());
-        outputs.publish(&router);
-        assert_eq!(targets.borrow().write_waits_lastingly_since, since);
+        outputs.publish_hold_terms(&router);
+        assert!(!terms.has_changed().unwrap());
         observe(&mut router, ClusterConfig::default());
-        outputs.publish(&router);
-        assert_eq!(targets.borrow().write_waits_lastingly_since, None);
+        outputs.publish_hold_terms(&router);
+        assert_eq!(terms.borrow().lasting_since, None);
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::connect_failure::ConnectFailure;
 use super::rejection::Rejection;
 use super::{AcceptedClient, SessionSettings, Shared};
-use crate::admission::{Permit, SessionGuard, Target, Targets, Ticket};
+use crate::admission::{HoldTerms, Permit, SessionGuard, Target, Ticket};
 use crate::clock;
 use crate::counters::RouteCounters;
 use crate::route::RouteKind;
@@ -129,9 +129,9 @@ struct Expiry<'a> {
 impl Expiry<'_> {
     /// The moment at which the client has waited long enough. It moves with Patroni's `ttl`, and with the reason for the
     /// wait.
-    fn moment(&self, targets: &Targets) -> Moment {
-        let timeout = self.began + self.settings.hold_timeout(self.route, targets.ttl);
-        let lastingly = targets.write_waits_lastingly_since.filter(|_| self.route == RouteKind::Write);
+    fn moment(&self, terms: &HoldTerms) -> Moment {
+        let timeout = self.began + self.settings.hold_timeout(self.route, terms.ttl);
+        let lastingly = terms.lasting_since.filter(|_| self.route == RouteKind::Write);
         match lastingly {
             Some(since) => timeout.min(since.max(self.began) + LASTING_HOLD),
             None => timeout,
@@ -139,20 +139,20 @@ impl Expiry<'_> {
     }
 
     fn has_passed(&self) -> bool {
-        self.moment(&self.shared.targets.borrow()) <= clock::now()
+        self.moment(&self.shared.hold_terms.borrow()) <= clock::now()
     }
 
     /// Waits until the moment has passed, which may move meanwhile.
     async fn passed(&self) {
-        let mut targets = self.shared.targets.clone();
+        let mut terms = self.shared.hold_terms.clone();
         loop {
-            let left = self.moment(&targets.borrow_and_update()).since(clock::now());
+            let left = self.moment(&terms.borrow_and_update()).since(clock::now());
             if left.is_zero() {
                 return;
             }
             tokio::select! {
                 () = sleep(left) => {}
-                Ok(()) = targets.changed() => {}
+                Ok(()) = terms.changed() => {}
             }
         }
     }

@@ -25,7 +25,7 @@ use tracing::debug;
 pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
 pub(crate) use self::startup::StartupContext;
-use crate::admission::{Gate, SessionGuard, Targets};
+use crate::admission::{Gate, HoldTerms, SessionGuard, Targets};
 use crate::clock;
 use crate::counters::{Counters, RouteCounters};
 use crate::net::SocketOptions;
@@ -76,6 +76,8 @@ impl SessionSettings {
 pub struct Shared {
     /// The targets of sessions.
     pub targets: watch::Receiver<Arc<Targets>>,
+    /// What bounds the wait of held clients.
+    pub hold_terms: watch::Receiver<HoldTerms>,
     /// The present settings.
     pub settings: watch::Receiver<SessionSettings>,
     /// Where clients of the write route wait.

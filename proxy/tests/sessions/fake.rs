@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::admission::{Gate, GateLimits, Grant, Target, Targets};
+use pg_leader_proxy::admission::{Gate, GateLimits, Grant, HoldTerms, Target, Targets};
 use pg_leader_proxy::counters::{Counters, EpochCounters};
 use pg_leader_proxy::net::{self, SocketOptions};
 use pg_leader_proxy::route::RouteKind;
@@ -69,6 +69,7 @@ pub(crate) struct Rig {
     pub(crate) write_gate: Gate,
     pub(crate) read_gate: Gate,
     pub(crate) rechecks: mpsc::Receiver<MemberName>,
+    pub(crate) hold_terms: watch::Sender<HoldTerms>,
     targets: watch::Sender<Arc<Targets>>,
     _settings: watch::Sender<SessionSettings>,
     _workers: Workers,
@@ -95,15 +96,16 @@ pub(crate) fn with_hold_timeout(timeout: Duration) -> SessionSettings {
 
 impl Rig {
     pub(crate) async fn start(settings: SessionSettings, workers: usize, limits: GateLimits) -> Self {
-        let nobody =
-            Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica), ..Targets::starting() };
+        let nobody = Targets { write: Err(Reason::NoLeader), read: Err(Reason::NoReplica) };
         let (targets, seen) = watch::channel(Arc::new(nobody));
+        let hold_terms = watch::Sender::default();
         let (settings, settings_seen) = watch::channel(settings);
         let (recheck, rechecks) = mpsc::channel(64);
         let counters = Arc::new(Counters::default());
         let (write_gate, read_gate) = (Gate::new(limits), Gate::new(limits));
         let shared = Shared {
             targets: seen,
+            hold_terms: hold_terms.subscribe(),
             settings: settings_seen,
             write_gate: write_gate.clone(),
             read_gate: read_gate.clone(),
@@ -125,6 +127,7 @@ impl Rig {
             write_gate,
             read_gate,
             rechecks,
+            hold_terms,
             targets,
             _settings: settings,
             _workers: workers,
@@ -190,7 +193,7 @@ impl Rig {
         assert!(tokio::time::timeout(BOUND, waiting).await.is_ok(), "never came true: {what}");
     }
 
-    /// Changes what control publishes.
+    /// Changes the targets, as control does.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Targets)) {
         let mut targets = (**self.targets.borrow()).clone();
         change(&mut targets);

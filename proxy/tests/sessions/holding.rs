@@ -161,10 +161,8 @@ async fn a_client_is_told_soon_of_a_reason_that_lasts() {
     let mut client = rig.client().await;
     client.write_all(STARTUP).await.unwrap();
     rig.until("it is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
-    rig.publish(|targets| {
-        targets.write = Err(Reason::StandbyCluster);
-        targets.write_waits_lastingly_since = Some(pg_leader_proxy::clock::now());
-    });
+    rig.publish(|targets| targets.write = Err(Reason::StandbyCluster));
+    rig.hold_terms.send_modify(|terms| terms.lasting_since = Some(pg_leader_proxy::clock::now()));
     let (state, text) = error(&rest(&mut client).await.0);
     assert_eq!(state, "57P03");
     assert!(text.ends_with("this is a standby cluster and takes no writes"), "{text}");
