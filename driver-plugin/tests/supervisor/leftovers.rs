@@ -1,6 +1,7 @@
 //! A start that is interrupted leaves nothing behind.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,12 +11,12 @@ use nomad_driver_pg_leader_proxy::process_id::ProcessId;
 use nomad_driver_pg_leader_proxy::roles;
 use nomad_driver_pg_leader_proxy::signal::Signal;
 use nomad_driver_pg_leader_proxy::supervisor::protocol::{Reply, Request};
-use nomad_driver_pg_leader_proxy::supervisor::{StartError, destroy};
+use nomad_driver_pg_leader_proxy::supervisor::{LaunchSpec, StartError, destroy};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
-use crate::fixture::{Fixture, SOON, is_gone, soon, until};
+use crate::fixture::{Fixture, SOON, is_gone, set, soon, until};
 
 /// Less than any deadline of a start that nobody waits for.
 const AT_ONCE: Duration = Duration::from_secs(6);
@@ -73,11 +74,7 @@ async fn a_start_that_waits_for_its_log_is_cancelled_with_the_plugin() {
 #[tokio::test]
 async fn a_proxy_that_hangs_during_its_start_does_not_outlive_the_plugin() {
     let fixture = Fixture::new();
-    let mut launch = fixture.launch("1");
-    // The first line of the log blocks: the pipe is full.
-    launch.stderr = fixture.path("fifo");
-    mknodat(CWD, &launch.stderr, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let full = full_pipe(&launch.stderr);
+    let mut launch = hanging(&fixture);
     launch.keep_listening = Duration::ZERO;
     let state_dir = fixture.launcher.state_dir.to_str().unwrap().to_owned();
     let starting = fixture.launcher.start(launch);
@@ -91,16 +88,12 @@ async fn a_proxy_that_hangs_during_its_start_does_not_outlive_the_plugin() {
     assert!(dropped.elapsed() < AT_ONCE, "{:?}", dropped.elapsed());
     assert_eq!(proxies.len(), 1, "there was one proxy");
     assert!(fixture.left().is_empty());
-    drop(full);
 }
 
 #[tokio::test]
 async fn a_proxy_that_dies_during_its_start_is_reported_with_its_exit() {
     let fixture = Fixture::new();
-    let mut launch = fixture.launch("1");
-    launch.stderr = fixture.path("fifo");
-    mknodat(CWD, &launch.stderr, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let full = full_pipe(&launch.stderr);
+    let launch = hanging(&fixture);
     let state_dir = fixture.launcher.state_dir.to_str().unwrap().to_owned();
     let killing = tokio::spawn(async move {
         until("there is a proxy", || !children_of(&processes_with(&state_dir)).is_empty()).await;
@@ -112,17 +105,18 @@ async fn a_proxy_that_dies_during_its_start_is_reported_with_its_exit() {
     let text = "the proxy exited before it was ready: signal: 9 (SIGKILL)";
     assert_eq!(error, StartError::Transient(text.to_owned()));
     killing.await.unwrap();
-    drop(full);
 }
 
-/// Fills a FIFO.
-fn full_pipe(path: &Path) -> fs::File {
-    use rustix::fs::OFlags;
-    let both = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let pipe = rustix::fs::open(path, both, Mode::empty()).unwrap();
-    while rustix::io::write(&pipe, &[b'\n'; 4096]).is_ok() {}
-    while rustix::io::write(&pipe, b"\n").is_ok() {}
-    pipe.into()
+/// A start whose proxy waits for ever: for somebody who writes the file of its configuration.
+fn hanging(fixture: &Fixture) -> LaunchSpec {
+    let fifo = fixture.path("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+    // The proxy is another user.
+    fs::set_permissions(fifo.parent().unwrap(), fs::Permissions::from_mode(0o711)).unwrap();
+    let mut launch = fixture.launch("1");
+    set(&mut launch, "probe.sslmode", "verify-ca");
+    set(&mut launch, "probe.ca_file", fifo.to_str().unwrap());
+    launch
 }
 
 /// A supervisor that was not told yet what to start.

@@ -1,7 +1,7 @@
 //! `ready.sh`: what it refuses before Patroni starts, with a stand-in for etcd and for PostgreSQL's `postgres`.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::thread;
@@ -15,9 +15,15 @@ fn etcd(body: &'static str) -> String {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut request = [0; 512];
-            let length = stream.read(&mut request).unwrap();
-            assert!(request[..length].starts_with(b"GET /health"));
+            let mut request = String::new();
+            // Whole, because closing with bytes unread would be a reset.
+            for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+                if line.is_empty() {
+                    break;
+                }
+                request.push_str(&line);
+            }
+            assert!(request.starts_with("GET /health"), "{request:?}");
             let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         }
     });
