@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	// connectEvery is the interval of new clients. Each connects, logs in, sends one query and leaves.
-	connectEvery = 5 * time.Millisecond
+	// connectEvery is the interval of new clients. Each connects, logs in, sends one query and leaves. With half of it, a
+	// development build and two cores have too little left to serve those that waited through an event.
+	connectEvery = 10 * time.Millisecond
 	// connectLimit is the time after which a client without an answer counts as lost.
 	connectLimit = time.Minute
 	// clientsAtOnce bounds the clients that wait. Clients beyond it are counted as late.
@@ -77,7 +78,7 @@ func visit(config *pgconn.Config) attempt {
 	return attempt{began: began, took: time.Since(began), err: err}
 }
 
-// prober starts a client every 5 ms until it is stopped.
+// prober starts a client every 10 ms until it is stopped.
 type prober struct {
 	config *pgconn.Config
 	stop   chan struct{}
