@@ -180,3 +180,18 @@ async fn maintenance_mode_without_a_leader_key_follows_the_all_members_rule() {
     scene.cluster.set_pause(false).await.unwrap();
     scene.end("a", Retained::All).await;
 }
+
+#[tokio::test]
+async fn proxy_cut_off_from_etcd_stops_with_the_lease_of_a_leader_whose_patroni_is_dead() {
+    let scene = Scene::start(ClusterOptions::default()).await;
+    scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Paused).unwrap();
+    scene.cluster.kill_patroni("a").unwrap();
+    scene.wait_for_leader(None).await;
+    scene.cluster.wait_for_leader_to_be("b", SOON).await.unwrap();
+    assert!(scene.terminated().await >= 4, "each writer's session was terminated");
+    assert_eq!(scene.cluster.primaries().await, ["a", "b"], "the old leader would still take writes");
+    assert_eq!(scene.leader().await, None, "nobody has told the proxy about the new leader");
+    scene.cluster.set_proxy_etcd_links("proxy", LinkMode::Open).unwrap();
+    scene.wait_for_leader(Some("b")).await;
+    scene.end("b", Retained::All).await;
+}
