@@ -166,7 +166,8 @@ async fn the_proxy_joins_its_cgroups_and_other_processes_in_them_die_with_it() {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap();
     assert_eq!(fs::read_to_string(format!("/proc/{}/cgroup", above.pid)).unwrap(), own, "the agent's");
 
-    let mut beside = task.shell("sleep 600");
+    // `exec`: one process, whether or not this shell forks for its last command.
+    let mut beside = task.shell("exec sleep 600");
     until("both are in the cgroup", || task.cgroups.pids().len() == 2).await;
     supervisor.signal(Signal::KILL).await.unwrap();
     let exit = soon(supervisor.exited()).await;
