@@ -30,6 +30,18 @@ impl Timing {
         self.0.observe(took.as_secs_f64());
     }
 
+    /// How often it was recorded.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> u64 {
+        use prometheus_client::{encoding::text, registry::Registry};
+        let mut registry = Registry::default();
+        registry.register("timing", "Of a test", self.histogram());
+        let mut exposition = String::new();
+        text::encode(&mut exposition, &registry).unwrap();
+        let count = exposition.lines().find_map(|line| line.strip_prefix("timing_count "));
+        count.unwrap().parse().unwrap()
+    }
+
     /// The histogram, for the metrics.
     pub fn histogram(&self) -> Histogram {
         self.0.clone()

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail};
 use nomad_driver_pg_leader_proxy::plugin_config::{self, Key};
+use pg_leader_proxy::admin::metrics::{GROUPS, Group};
 
 const END: &str = "<!-- made: end -->";
 
@@ -13,6 +14,7 @@ pub fn made() -> Vec<(&'static str, &'static str, String)> {
     vec![
         ("docs/src/reference/command-line.md", "help", help()),
         ("docs/src/reference/driver.md", "plugin block", plugin_block()),
+        ("docs/src/reference/metrics.md", "metrics", metrics()),
     ]
 }
 
@@ -65,6 +67,34 @@ fn plugin_block() -> String {
         let _ = writeln!(table, "| `{name}` | `{default}` | {doc} |");
     }
     table
+}
+
+/// A table of metrics for each group.
+fn metrics() -> String {
+    let mut text = String::new();
+    for Group { title, metrics } in GROUPS {
+        let head = "| name | type | labels | unit | meaning | when to worry |\n| --- | --- | --- | --- | --- | --- |\n";
+        // Writing to a `String` cannot fail.
+        let _ = write!(text, "## {title}\n\n{head}");
+        for metric in *metrics {
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            let cells = [
+                &format!("`{}`", metric.name),
+                metric.kind().word(),
+                &labels.join(", "),
+                metric.unit(),
+                metric.meaning,
+                &format!("{}.", metric.worry),
+            ];
+            let cells: Vec<String> = cells
+                .iter()
+                .map(|cell| if cell.is_empty() { String::new() } else { format!("{cell} ") })
+                .collect();
+            let _ = writeln!(text, "| {}|", cells.join("| "));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

@@ -118,23 +118,6 @@ fn the_page_of_reasons_has_every_failure_of_a_probe() {
     assert_eq!(told, expected);
 }
 
-/// The rules for Prometheus use no metric that the table above them does not have.
-#[test]
-fn the_alerts_name_only_metrics_of_the_table() {
-    let page = Page::read("docs/src/reference/metrics.md").unwrap();
-    let metrics: BTreeSet<String> =
-        rows(&page.text, "All metrics").into_iter().map(|row| row[0].clone()).collect();
-    let mut named = 0;
-    for block in page.blocks().iter().filter(|block| block.language == "yaml") {
-        for rest in block.text.split("pg_leader_proxy_").skip(1) {
-            let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
-            assert!(metrics.contains(&rest[..end]), "there is no metric {}", &rest[..end]);
-            named += 1;
-        }
-    }
-    assert!(named > 3, "{named} metrics are named");
-}
-
 /// The texts of errors that a page explains, each in the words of the code.
 #[test]
 fn every_text_of_the_page_of_errors_is_one_that_can_be_seen() {

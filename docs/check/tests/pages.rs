@@ -8,13 +8,12 @@ use std::path::Path;
 use docs::{Page, Treatment, book_and_readme, broken_links, every_page, made, rewrite};
 
 /// Languages of code blocks, each with what is done with it.
-const LANGUAGES: [&str; 12] = [
+const LANGUAGES: [&str; 11] = [
     "toml", // checked as a configuration: tests/configurations.rs
     "hcl",  // parsed by Nomad: driver-plugin/conformance/docs_test.go
     "sh",   // run, unless a comment says why not: tests/commands.rs
     "sql",  // the same
     "python", "go", "java", "js",   // connection strings: clients/tests/connection_strings.rs
-    "yaml", // rules for Prometheus, which name only metrics that there are: tests/mirrors.rs
     "text", // what a program prints; compared where a comment says "output"
     "ini", "haproxy", // configurations of other programs: nothing of ours could check them
 ];

@@ -43,6 +43,7 @@ mod reason;
 mod replicas;
 mod router;
 mod routing;
+mod session_end;
 mod urgency;
 mod waiting;
 
@@ -62,6 +63,7 @@ pub use moment::{Moment, Stamped};
 pub use notifier::Notifier;
 pub use observation::{ConfigProblem, Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
 pub use policy::{AgeLimit, OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
-pub use reason::{NO_LONGER_LEADER, Reason, UNCONFIRMED_LEADER};
+pub use reason::Reason;
 pub use router::Router;
 pub use routing::{OpenSessions, ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};
+pub use session_end::SessionEnd;

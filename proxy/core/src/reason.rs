@@ -5,11 +5,6 @@ use std::fmt;
 use crate::cluster::{MemberName, SystemId, Timeline};
 use crate::observation::ProbeFailure;
 
-/// What the clients of a leader are told that has lost its place.
-pub const NO_LONGER_LEADER: &str = "the server is no longer the leader";
-/// What the clients of a leader are told that may have lost its place, for all that is known.
-pub const UNCONFIRMED_LEADER: &str = "the server can no longer be confirmed as the leader";
-
 /// Why a route forwards to nobody, or a server takes no new sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -191,65 +186,6 @@ impl Reason {
             | Self::ReplicaTagged(_)
             | Self::ReplicaLagging(_)
             | Self::ReplicaNotStreaming(_) => false,
-        }
-    }
-
-    /// What it means for the sessions that it ends, in the words that their clients are told. `member` is the server that
-    /// they are on; the reason may name another one, such as the next leader.
-    pub fn end_of_sessions(&self, member: &MemberName) -> &'static str {
-        match self {
-            Self::LeaderProbeFailed(named, failure) | Self::MemberProbeFailed(named, failure)
-                if named == member && failure.means_down() =>
-            {
-                "the server is down"
-            }
-            Self::SystemIdMismatch(named, _) if named == member => "the server belongs to another cluster",
-            Self::LeaseUnconfirmed(named)
-            | Self::LeaderNotProbed(named)
-            | Self::LeaderProbeFailed(named, _)
-            | Self::LeaderSilent(named)
-            | Self::LeaderAddressUnknown(named)
-                if named != member =>
-            {
-                NO_LONGER_LEADER
-            }
-            Self::NoLeader
-            | Self::LeaderInRecovery(_)
-            | Self::SystemIdMismatch(..)
-            | Self::Bootstrapping
-            | Self::StandbyCluster
-            | Self::NotInFailsafe(_)
-            | Self::NoPrimary
-            | Self::TimelineBehind { .. }
-            | Self::NotLastLeader(_) => NO_LONGER_LEADER,
-            Self::Starting
-            | Self::LeaderAddressUnknown(_)
-            | Self::LeaseUnconfirmed(_)
-            | Self::LeaseExpiring(_)
-            | Self::LeaderNotProbed(_)
-            | Self::LeaderProbeFailed(..)
-            | Self::LeaderSilent(_)
-            | Self::LeaderNotAcceptingConnections(_)
-            | Self::LeaderAmbiguous(_)
-            | Self::ClockStepped
-            | Self::DcsSilent
-            | Self::NoMembers
-            | Self::SingleMember(_)
-            | Self::MemberAddressUnknown(_)
-            | Self::MemberNotProbed(_)
-            | Self::MemberProbeFailed(..)
-            | Self::MemberSilent(_)
-            | Self::TwoPrimaries(..) => UNCONFIRMED_LEADER,
-            Self::MemberIsLeader(_) | Self::ReplicaPromoted(_) => "the server is a primary now",
-            Self::MemberRecordGone(_) => "the server has left the cluster",
-            Self::ReplicaMoved(_) => "the server's address leads elsewhere now",
-            Self::ReplicaRestarted(_) => "the server was restarted",
-            Self::ReplicaSilent(_) => "the server does not reply any more",
-            Self::NoReplica
-            | Self::ReplicaNotAcceptingConnections(_)
-            | Self::ReplicaTagged(_)
-            | Self::ReplicaLagging(_)
-            | Self::ReplicaNotStreaming(_) => "the server has left the read route",
         }
     }
 

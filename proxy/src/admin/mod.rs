@@ -3,8 +3,9 @@
 pub mod answers;
 mod failovers;
 mod members;
-mod metrics;
+pub mod metrics;
 mod page;
+mod process_stats;
 mod routes;
 mod routing;
 mod server;

@@ -13,11 +13,13 @@ use axum::routing::{MethodRouter, get};
 use pg_leader_proxy_core::Moment;
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tracing::debug;
 
 use super::answers::{FailoversAnswer, RoutingAnswer};
 use super::failovers;
 use super::metrics::{self, Format, Measured};
 use super::page::Page;
+use super::process_stats::ProcessStats;
 use super::routing::{self, Process};
 use crate::control::{View, ViewHandle};
 use crate::counters::Counters;
@@ -166,8 +168,10 @@ async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Result<Re
     let (routing, failovers) = admin.answers().await?;
     let format = Format::wanted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
     let dropped_log_lines = admin.logging.as_ref().map_or(0, Logging::dropped_lines);
+    let process = ProcessStats::read()
+        .inspect_err(|error| debug!(%error, "cannot read what this process takes from the machine"));
     let measured =
-        Measured { routing: &routing, failovers: &failovers, counters: &admin.counters, dropped_log_lines };
+        Measured { routing, failovers, counters: admin.counters, dropped_log_lines, process: process.ok() };
     let text = metrics::exposition(measured, format)?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }

@@ -193,6 +193,7 @@ fn policy(policy: &Policy) -> PolicyAnswer {
 
 fn sessions(counters: &Counters, kind: RouteKind) -> SessionsAnswer {
     let route = counters.route(kind);
+    let [bytes_to_server, bytes_to_client] = counters.bytes(kind);
     let rejected = RejectionKind::ALL.map(|kind| (kind.code().to_owned(), route.rejections(kind).value()));
     SessionsAnswer {
         open: route.open.value(),
@@ -200,11 +201,11 @@ fn sessions(counters: &Counters, kind: RouteKind) -> SessionsAnswer {
         accepted: route.accepted.value(),
         waited: route.waited.value(),
         connected: route.connected.value(),
-        terminated: route.terminated.value(),
+        terminated: route.terminated(),
         connect_failures: route.connect_failures.value(),
         cancel_requests: route.cancels.value(),
-        bytes_to_server: route.bytes_to_server.value(),
-        bytes_to_client: route.bytes_to_client.value(),
+        bytes_to_server,
+        bytes_to_client,
         rejected: rejected.into_iter().collect(),
     }
 }

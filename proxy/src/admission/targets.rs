@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pg_leader_proxy_core::{Admission, MemberName, Reason, RouteEpoch, ServerAddr};
 
 use super::grant::Grant;
-use crate::counters::EpochCounters;
+use crate::counters::{EpochCounters, MemberRouteCounters};
 use crate::route::RouteKind;
 
 /// Where sessions of each route go.
@@ -46,12 +46,24 @@ pub struct Target {
 #[derive(Debug, Default)]
 pub struct TargetSessions {
     count: AtomicUsize,
+    /// What is counted of its member, over all epochs.
+    counters: Arc<MemberRouteCounters>,
     /// How many of the encrypted ones each client address has. Addresses without one are not in it, so it is no larger
     /// than the number of sessions.
     encrypted: Mutex<HashMap<IpAddr, usize>>,
 }
 
 impl TargetSessions {
+    /// No session yet.
+    pub fn new(counters: Arc<MemberRouteCounters>) -> Self {
+        Self { counters, ..Self::default() }
+    }
+
+    /// What is counted of its member, over all epochs.
+    pub const fn counters(&self) -> &Arc<MemberRouteCounters> {
+        &self.counters
+    }
+
     fn encrypted(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         // A panic under the lock cannot leave the map inconsistent.
         self.encrypted.lock().unwrap_or_else(PoisonError::into_inner)
@@ -66,6 +78,7 @@ impl Target {
     /// Counts one more session until the guard is dropped. `client` is the client's address if the session is encrypted.
     fn add_session(&self, client: Option<IpAddr>) -> SessionGuard {
         self.sessions.count.fetch_add(1, Relaxed);
+        self.sessions.counters.open.increment();
         if let Some(client) = client {
             *self.sessions.encrypted().entry(client).or_default() += 1;
         }
@@ -95,6 +108,7 @@ pub struct SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         self.sessions.count.fetch_sub(1, Relaxed);
+        self.sessions.counters.open.decrement();
         let Some(client) = self.client else { return };
         let mut encrypted = self.sessions.encrypted();
         if let Some(count) = encrypted.get_mut(&client) {

@@ -42,6 +42,7 @@ pub use crate::events::EventRecord;
 use crate::events::Outbox;
 use crate::logging::Logging;
 use crate::phase::Phase;
+use crate::route::RouteKind;
 use crate::session::{SessionSettings, Shared};
 use crate::sources::clock::ClockWatcher;
 use crate::worker::{Listener, Workers};
@@ -202,6 +203,7 @@ impl App {
         // lost, while an inherited backlog would have kept it for the next process.
         app.serve_admin(supervised, &mut essential)?;
         app.listen(listeners).await;
+        app.count_addresses();
         for (route, addr) in routes(&app.config) {
             info!(route = route.code(), %addr, inherited = app.inherited_addrs.contains(&addr), "listening");
         }
@@ -265,7 +267,17 @@ impl App {
     fn limit_clients(&self) {
         let limits = self.descriptors.client_limits(&self.config);
         warn_if_scarce(limits, &self.config);
+        self.counters.max_sessions.set(limits.sessions as u64);
         self.settings.send_replace(settings(&self.config, limits));
+    }
+
+    /// Counts the addresses that the routes listen on.
+    fn count_addresses(&self) {
+        let addresses = routes(&self.config);
+        for route in RouteKind::ALL {
+            let listening = addresses.iter().filter(|(of, _)| *of == route).count();
+            self.counters.route(route).listening.set(listening as u64);
+        }
     }
 
     /// Applies another configuration without affecting open sessions. Everything that can fail comes first, so that it
@@ -288,6 +300,7 @@ impl App {
         self.probe.send_if_modified(|known| replace(known, config.probe.clone()));
         self.config = config;
         self.limit_clients();
+        self.count_addresses();
         self.tell_members().await;
         Ok(())
     }

@@ -118,6 +118,7 @@ impl Control {
         let before = self.router.routing().clone();
         change(&mut self.router, now);
         let after = self.router.routing().clone();
+        self.count_probe(fact);
         self.failover_log.record(fact, &before.write, &after.write, now);
         self.count_downtime(&before.write, &after.write);
         self.outputs.publish_probe_plan(self.router.evidence(), &after);
@@ -134,15 +135,24 @@ impl Control {
         self.outputs.move_ends(&self.router);
     }
 
+    /// Counts a probe by its member, as long as that is known.
+    fn count_probe(&self, fact: Option<&Observation>) {
+        let (members, counters) = (self.router.evidence().members(), &self.outputs.counters);
+        match fact {
+            Some(Observation::Probe { member, connection, outcome, .. }) if members.contains_key(member) => {
+                counters.member(member).record_probe(*connection, outcome);
+            }
+            _ => counters.retain_members(|member| members.contains_key(member)),
+        }
+    }
+
     /// Counts how long new sessions waited for a leader, once there is one.
     fn count_downtime(&self, before: &WriteRoute, after: &WriteRoute) {
         let epoch = |route: &WriteRoute| route.leader().map(Leader::epoch);
-        if epoch(after).is_none() || epoch(before) == epoch(after) {
-            return;
-        }
+        let Some(leader) = after.leader().filter(|_| epoch(before) != epoch(after)) else { return };
         let finished = self.failover_log.reports().last().filter(|report| report.to_epoch == epoch(after));
         if let Some(downtime) = finished.and_then(FailoverReport::downtime) {
-            self.outputs.counters.write_downtime.record(downtime);
+            self.outputs.counters.member(leader.member()).write_downtime.record(downtime);
         }
     }
 

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pg_leader_proxy_core::{
-    Evidence, OpenSessions, ProbeUrgency, ReadRoute, ReadServer, Reason, Router, Routing, WriteRoute,
+    Evidence, MemberName, OpenSessions, ProbeUrgency, ReadRoute, ReadServer, Reason, Router, Routing,
+    WriteRoute,
 };
 use tokio::sync::watch;
 
-use crate::admission::{DisconnectReason, Gate, Grant, HoldTerms, Target, Targets};
+use crate::admission::{DisconnectReason, Gate, Grant, HoldTerms, Target, TargetSessions, Targets};
 use crate::clock;
-use crate::counters::Counters;
+use crate::counters::{Counters, TerminationKind};
 use crate::events::Outbox;
 use crate::route::RouteKind;
 use crate::sources::{ProbePlan, ProbeTarget};
@@ -88,7 +89,7 @@ impl Outputs {
             read: match &routing.read {
                 ReadRoute::Hold(reason) => Err(reason.clone()),
                 ReadRoute::Serve(servers) => {
-                    Ok(servers.iter().map(|server| read_target(&known, router, server)).collect())
+                    Ok(servers.iter().map(|server| self.read_target(&known, router, server)).collect())
                 }
             },
         };
@@ -100,7 +101,8 @@ impl Outputs {
                 });
                 if let Some(counters) = &old.counters {
                     let lost = counters.end(clock::now());
-                    self.counters.route(RouteKind::Write).terminated.add(lost);
+                    let terminated = self.counters.route(RouteKind::Write);
+                    terminated.terminations(TerminationKind::EndedByServer).add(lost);
                 }
             }
         }
@@ -151,7 +153,7 @@ impl Outputs {
             None => (
                 Arc::new(Grant::until(router.valid_until().unwrap_or_default())),
                 Some(self.counters.begin_epoch(leader.epoch())),
-                Arc::default(),
+                self.sessions(leader.member(), RouteKind::Write),
             ),
         };
         Ok(Target {
@@ -165,27 +167,32 @@ impl Outputs {
             sessions,
         })
     }
-}
 
-fn read_target(known: &Targets, router: &Router, server: &ReadServer) -> Target {
-    let kept = known.all(RouteKind::Read).iter().find(|target| target.epoch == server.epoch);
-    let (grant, sessions) = match kept {
-        Some(kept) => (Arc::clone(&kept.grant), Arc::clone(&kept.sessions)),
-        None => {
-            let until = router.read_valid_until(server.epoch).unwrap_or_default();
-            (Arc::new(Grant::until(until)), Arc::default())
+    fn read_target(&self, known: &Targets, router: &Router, server: &ReadServer) -> Target {
+        let kept = known.all(RouteKind::Read).iter().find(|target| target.epoch == server.epoch);
+        let (grant, sessions) = match kept {
+            Some(kept) => (Arc::clone(&kept.grant), Arc::clone(&kept.sessions)),
+            None => {
+                let until = router.read_valid_until(server.epoch).unwrap_or_default();
+                (Arc::new(Grant::until(until)), self.sessions(&server.member, RouteKind::Read))
+            }
+        };
+        grant.set_ends_when_idle(server.open_sessions == OpenSessions::EndWhenIdle);
+        Target {
+            member: server.member.clone(),
+            addr: server.addr.clone(),
+            socket: server.socket,
+            epoch: server.epoch,
+            grant,
+            admission: server.admission.clone(),
+            counters: None,
+            sessions,
         }
-    };
-    grant.set_ends_when_idle(server.open_sessions == OpenSessions::EndWhenIdle);
-    Target {
-        member: server.member.clone(),
-        addr: server.addr.clone(),
-        socket: server.socket,
-        epoch: server.epoch,
-        grant,
-        admission: server.admission.clone(),
-        counters: None,
-        sessions,
+    }
+
+    /// Sessions of a new epoch, which also count for their member.
+    fn sessions(&self, member: &MemberName, route: RouteKind) -> Arc<TargetSessions> {
+        Arc::new(TargetSessions::new(Arc::clone(self.counters.member(member).route(route))))
     }
 }
 

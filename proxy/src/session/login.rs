@@ -1,8 +1,13 @@
-//! Logins: how long a new session keeps the gate's permit.
+//! Logins: how long a new session keeps the gate's permit, and how long the login takes.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use pg_leader_proxy_core::Moment;
+
 use crate::admission::Permit;
+use crate::clock;
+use crate::counters::MemberRouteCounters;
 
 /// A session's login. A login is the most expensive part of a session for the server, so the clients that waited must not
 /// all log in at once.
@@ -10,23 +15,42 @@ use crate::admission::Permit;
 pub(super) struct Login {
     /// Returned once the client has logged in, as far as that is visible.
     permit: Option<Permit>,
-    settles_at: Instant,
+    /// `None` once the session has settled.
+    settles_at: Option<Instant>,
+    /// When it began, and where its time is counted; `None` once the client has logged in, as far as that is visible.
+    pending: Option<(Moment, Arc<MemberRouteCounters>)>,
 }
 
 impl Login {
-    /// A login that ends at `settles_at`, whether the client has logged in or not.
-    pub(super) fn new(permit: Permit, settles_at: Instant) -> Box<Self> {
-        Box::new(Self { permit: Some(permit), settles_at })
+    /// A login that keeps its permit until `settles_at` at most, whether the client has logged in by then or not.
+    pub(super) fn new(permit: Permit, settles_at: Instant, counters: Arc<MemberRouteCounters>) -> Box<Self> {
+        let pending = Some((clock::now(), counters));
+        Box::new(Self { permit: Some(permit), settles_at: Some(settles_at), pending })
     }
 
-    pub(super) const fn settles_at(&self) -> Instant {
+    /// When the session settles; `None` once it has.
+    pub(super) const fn settles_at(&self) -> Option<Instant> {
         self.settles_at
     }
 
-    /// The client has logged in, or that cannot be seen. Either way the server has answered.
-    pub(super) fn finish(&mut self) {
+    /// The session has settled: the permit is returned.
+    pub(super) fn settle(&mut self) {
+        self.permit = None;
+        self.settles_at = None;
+    }
+
+    /// Whether the session has settled and there is no login to wait for any more.
+    pub(super) const fn is_over(&self) -> bool {
+        self.settles_at.is_none() && self.pending.is_none()
+    }
+
+    /// The client has logged in, or that cannot be seen (`visible`). Either way the server has answered.
+    pub(super) fn finish(&mut self, visible: bool) {
         if let Some(mut permit) = self.permit.take() {
             permit.pause();
+        }
+        if let Some((began, counters)) = self.pending.take().filter(|_| visible) {
+            counters.login_time.record(clock::now().since(began));
         }
     }
 
@@ -54,8 +78,30 @@ mod tests {
         gate.set_open(true);
         let first = enter();
         let at_first = first.len();
-        let mut logins: Vec<_> = first.into_iter().map(|permit| Login::new(permit, Instant::now())).collect();
-        logins.iter_mut().for_each(|login| login.finish());
+        let login = |permit| Login::new(permit, Instant::now(), Arc::default());
+        let mut logins: Vec<_> = first.into_iter().map(login).collect();
+        logins.iter_mut().for_each(|login| login.finish(false));
         assert_eq!(enter().len(), 2 * at_first);
+    }
+
+    #[test]
+    fn a_login_is_timed_to_its_end_even_if_the_session_has_settled_before() {
+        let gate = Gate::new(GateLimits { max_held: 1, max_concurrent_logins: 1 });
+        gate.set_open(true);
+        let counters = Arc::<MemberRouteCounters>::default();
+        let begin = || {
+            let permit = gate.enqueue().unwrap().try_permit().unwrap();
+            Login::new(permit, Instant::now(), Arc::clone(&counters))
+        };
+        let mut slow = begin();
+        slow.settle();
+        assert!(slow.settles_at().is_none() && !slow.is_over());
+        let mut hidden = begin();
+        hidden.finish(false);
+        hidden.settle();
+        slow.finish(true);
+        slow.finish(true);
+        assert!(slow.is_over() && hidden.is_over());
+        assert_eq!(counters.login_time.count(), 1, "what cannot be seen is not counted");
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use self::scratch::Scratch;
 pub(crate) use self::startup::StartupContext;
 use crate::admission::{Gate, HoldTerms, SessionGuard, Targets};
 use crate::clock;
-use crate::counters::{Counters, RouteCounters};
+use crate::counters::{Counters, RouteCounters, TerminationKind};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
 
@@ -133,6 +133,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// The route that the client came on.
+    pub(crate) const fn route(&self) -> RouteKind {
+        self.accepted.route
+    }
+
     /// Counts the session as connected.
     pub(crate) fn begin(&self) {
         self.accepted.counts().connected.increment();
@@ -147,12 +152,10 @@ impl Session {
         let Self { accepted, target, relay } = self;
         debug!(peer = %accepted.peer, member = %target.member, epoch = %target.epoch, %end, "session ended");
         let counts = accepted.counts();
-        let (to_server, to_client) = relay.bytes_passed();
-        counts.bytes_to_server.add(to_server);
-        counts.bytes_to_client.add(to_client);
         match end {
             End::Terminated => {
-                counts.terminated.increment();
+                let kind = termination::kind(relay.grant(), accepted.route, &target.member);
+                counts.terminations(kind).increment();
                 if let Some(counters) = &target.counters {
                     counters.record_terminated();
                     relay.last_byte_at().into_iter().for_each(|at| counters.record_last_byte(at));
@@ -161,7 +164,8 @@ impl Session {
             }
             End::Finished | End::ServerFailed(_) | End::ClientFailed(_) if relay.server_ended(end) => {
                 if let Some(counters) = &target.counters {
-                    counts.terminated.add(counters.record_lost(clock::now()));
+                    let terminated = counters.record_lost(clock::now());
+                    counts.terminations(TerminationKind::EndedByServer).add(terminated);
                 }
                 accepted.shared.recheck(&target.member);
             }

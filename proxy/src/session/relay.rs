@@ -82,7 +82,7 @@ pub(crate) struct Relay {
     to_server: Direction,
     to_client: Direction,
     boundary: Boundary,
-    /// `None` once the session has settled.
+    /// `None` once the session has settled and its client has logged in.
     login: Option<Box<Login>>,
     write_interest: bool,
 }
@@ -165,12 +165,13 @@ impl Relay {
 
     /// When the session counts as settled, whether its client has logged in or not; `None` once it is settled.
     pub(crate) fn settles_at(&self) -> Option<Instant> {
-        self.login.as_ref().map(|login| login.settles_at())
+        self.login.as_ref().and_then(|login| login.settles_at())
     }
 
     /// Marks the session as settled and returns the permit, so that a slow login does not delay other clients.
     pub(crate) fn settle(&mut self) {
-        self.login = None;
+        self.login.iter_mut().for_each(|login| login.settle());
+        self.login.take_if(|login| login.is_over());
     }
 
     /// Records an epoll event of one of the sockets.
@@ -213,11 +214,12 @@ impl Relay {
             }
         }
         let state = to_client.advance((server, client), grant, (scratch, boundary), rounds);
-        if let Some(login) = login {
+        if let Some(watched) = login {
             match boundary.logged_in_or_unknown() {
-                true => login.finish(),
-                false => login.set_turn(to_server.last_byte_at > to_client.last_byte_at),
+                true => watched.finish(!boundary.is_unknown()),
+                false => watched.set_turn(to_server.last_byte_at > to_client.last_byte_at),
             }
+            login.take_if(|login| login.is_over());
         }
         match state {
             Ok(DirectionState::Blocked) if !unfinished => Progress::Blocked,
@@ -260,8 +262,8 @@ impl Relay {
     }
 
     /// How many bytes were sent to the server and to the client.
-    pub(crate) const fn bytes_passed(&self) -> (u64, u64) {
-        (self.to_server.bytes_passed, self.to_client.bytes_passed)
+    pub(crate) const fn bytes_passed(&self) -> [u64; 2] {
+        [self.to_server.bytes_passed, self.to_client.bytes_passed]
     }
 
     /// When the last byte was sent to the client.

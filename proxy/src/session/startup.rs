@@ -141,6 +141,7 @@ impl ClientStartup {
                 Ok(None) => ConnectFailure::not_ready(&admitted.target),
                 Err(error) => {
                     self.accepted.counts().connect_failures.increment();
+                    admitted.target.sessions.counters().connect_failures.increment();
                     ConnectFailure::new(&admitted.target, &error)
                 }
             };
@@ -181,7 +182,7 @@ impl ClientStartup {
                     first_packet::answer(&mut server, self.read_buffer(), *connect_timeout).await?
                 }
             };
-            self.accepted.counts().connect_time.record(clock::now().since(began));
+            target.sessions.counters().connect_time.record(clock::now().since(began));
             Ok((!first_packet::is_not_now(&answer)).then_some((server, answer)))
         };
         tokio::select! {
@@ -212,7 +213,8 @@ impl Connected {
             FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::unknown(),
         };
         let sockets = [client.into_std()?, server.into_std()?];
-        let login = Login::new(permit, Instant::now() + SETTLING);
+        let counters = Arc::clone(target.sessions.counters());
+        let login = Login::new(permit, Instant::now() + SETTLING, counters);
         let relay = Relay::new(sockets, target.grant, (boundary, answer), login);
         Ok(Session { accepted, target: guard, relay })
     }

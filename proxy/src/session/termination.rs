@@ -3,11 +3,12 @@
 use std::io::{ErrorKind, Write};
 
 use mio::net::TcpStream;
-use pg_leader_proxy_core::{MemberName, NO_LONGER_LEADER, UNCONFIRMED_LEADER};
+use pg_leader_proxy_core::{MemberName, SessionEnd};
 use rustix::net::{RecvFlags, recv};
 
 use super::boundary::Boundary;
 use crate::admission::{DisconnectReason, Grant};
+use crate::counters::TerminationKind;
 use crate::route::RouteKind;
 use crate::wire::{self, SqlState};
 
@@ -48,19 +49,32 @@ fn answers(server: &TcpStream) -> bool {
 
 /// The error for a client of `route` whose session with `member` ends with this grant.
 pub(super) fn error(grant: &Grant, route: RouteKind, member: &MemberName) -> Vec<u8> {
-    let (what, why) = match (grant.disconnect_reason(), route) {
-        (Some(DisconnectReason::Stopping), _) => {
-            ("the proxy is shutting down", "session.drain_timeout is over".to_owned())
-        }
-        (Some(DisconnectReason::NewLeader), _) => (NO_LONGER_LEADER, "there is a new leader".to_owned()),
-        (Some(DisconnectReason::Route(reason)), _) => (reason.end_of_sessions(member), reason.to_string()),
-        (None, RouteKind::Read) if grant.ends_when_idle() => {
-            ("the server is a primary now", "the read route leads to replicas".to_owned())
-        }
-        (None, RouteKind::Read) => ("the server does not reply any more", String::new()),
-        (None, RouteKind::Write) => (UNCONFIRMED_LEADER, "its lease has expired".to_owned()),
+    let what = match kind(grant, route, member) {
+        TerminationKind::Server(end) => end.text(),
+        TerminationKind::EndedByServer => SessionEnd::ServerDown.text(),
+        TerminationKind::Stopping => "the proxy is shutting down",
+    };
+    let why = match (grant.disconnect_reason(), route) {
+        (Some(DisconnectReason::Stopping), _) => "session.drain_timeout is over".to_owned(),
+        (Some(DisconnectReason::NewLeader), _) => "there is a new leader".to_owned(),
+        (Some(DisconnectReason::Route(reason)), _) => reason.to_string(),
+        (None, RouteKind::Read) if grant.ends_when_idle() => "the read route leads to replicas".to_owned(),
+        (None, RouteKind::Read) => String::new(),
+        (None, RouteKind::Write) => "its lease has expired".to_owned(),
     };
     wire::fatal(SqlState::AdminShutdown, &format!("terminating connection: {what}"), &why)
+}
+
+/// Why a session of `route` with `member` ends with this grant.
+pub(super) fn kind(grant: &Grant, route: RouteKind, member: &MemberName) -> TerminationKind {
+    TerminationKind::Server(match (grant.disconnect_reason(), route) {
+        (Some(DisconnectReason::Stopping), _) => return TerminationKind::Stopping,
+        (Some(DisconnectReason::NewLeader), _) => SessionEnd::NoLongerLeader,
+        (Some(DisconnectReason::Route(reason)), _) => reason.end_of_sessions(member),
+        (None, RouteKind::Read) if grant.ends_when_idle() => SessionEnd::Promoted,
+        (None, RouteKind::Read) => SessionEnd::Silent,
+        (None, RouteKind::Write) => SessionEnd::UnconfirmedLeader,
+    })
 }
 
 #[cfg(test)]

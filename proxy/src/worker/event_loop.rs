@@ -19,6 +19,7 @@ use super::turns::Turns;
 use super::{LISTENERS, LoopWaker, WAKE};
 use crate::admission::Grant;
 use crate::clock;
+use crate::counters::WorkerBytes;
 use crate::session::{End, Progress, Scratch, Side};
 
 /// How many events to take from epoll at once.
@@ -43,6 +44,7 @@ pub(super) struct EventLoop {
     waker: Arc<LoopWaker>,
     sessions: Slab<Box<RelayedSession>>,
     scratch: Scratch,
+    bytes: Arc<WorkerBytes>,
     grants: Vec<WatchedGrant>,
     /// Epoll filled the event buffer, so there may be more events.
     events_left: bool,
@@ -103,13 +105,14 @@ const fn session(Token(token): Token) -> (usize, Side) {
 }
 
 impl EventLoop {
-    pub(super) fn new(poll: Poll, waker: Arc<LoopWaker>) -> Self {
+    pub(super) fn new(poll: Poll, waker: Arc<LoopWaker>, bytes: Arc<WorkerBytes>) -> Self {
         Self {
             poll,
             events: Events::with_capacity(EVENTS),
             waker,
             sessions: Slab::new(),
             scratch: Scratch::default(),
+            bytes,
             grants: Vec::new(),
             events_left: false,
             unfinished: Turns::default(),
@@ -233,8 +236,13 @@ impl EventLoop {
     /// Advances a session and acts on the result.
     fn run(&mut self, key: usize, rounds: usize) {
         let Some(relayed) = self.sessions.get_mut(key) else { return };
+        let route = relayed.session.route();
         let (relay, scratch) = (&mut relayed.session.relay, &mut self.scratch);
-        match catch_unwind(AssertUnwindSafe(|| relay.advance(scratch, rounds))) {
+        let [to_server, to_client] = relay.bytes_passed();
+        let progress = catch_unwind(AssertUnwindSafe(|| relay.advance(scratch, rounds)));
+        let passed = relay.bytes_passed();
+        self.bytes.add(route, [passed[0] - to_server, passed[1] - to_client]);
+        match progress {
             Ok(Progress::Blocked) if relay.grant().ends_when_idle() && relay.is_idle(clock::now()) => {
                 self.end(key, &End::Terminated);
             }

@@ -126,7 +126,7 @@ impl Workers {
             commands.into_iter().zip(inboxes).zip(polls).zip(wakers).enumerate()
         {
             let handle = PoolHandle::new(index, Arc::clone(&pool));
-            let event_loop = EventLoop::new(poll, Arc::clone(&waker));
+            let event_loop = EventLoop::new(poll, Arc::clone(&waker), shared.counters.add_worker());
             let report = PanicReport { thread: format!("worker-{index}"), panicked: panic_sender.clone() };
             let shared = Arc::clone(&shared);
             start_thread(move || AcceptLoop::new(shared, event_loop, inbox, handle), report)?;

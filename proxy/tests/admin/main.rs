@@ -11,10 +11,11 @@ use pg_leader_proxy::admin::answers::{
     AskedAs, ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer, StepKind,
     WriteDecision,
 };
+use pg_leader_proxy::counters::TerminationKind;
 use pg_leader_proxy::phase::Phase;
 use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::{cli, clock};
-use pg_leader_proxy_core::{Member, Observation, ProbeFailure, ServerAddr};
+use pg_leader_proxy_core::{Member, Observation, ProbeFailure, ServerAddr, SessionEnd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -187,11 +188,12 @@ async fn sessions_and_changes_of_leader_tell_the_same_number() {
     // A switchover: the server ends three of four sessions itself, the last of them after its epoch has ended.
     let lost = |count| (0..count).map(|_| epoch.record_lost(clock::now())).sum::<u64>();
     let write = proxy.counters.route(RouteKind::Write);
-    write.terminated.add(lost(2));
+    let ended = write.terminations(TerminationKind::EndedByServer);
+    ended.add(lost(2));
     fail_over(&proxy).await;
     assert_eq!(proxy.json::<FailoversAnswer>("/failovers").await.total, 1);
-    write.terminated.add(lost(1));
-    write.terminated.increment();
+    ended.add(lost(1));
+    write.terminations(TerminationKind::Server(SessionEnd::NoLongerLeader)).increment();
     epoch.record_terminated();
     let failovers: FailoversAnswer = proxy.json("/failovers").await;
     let routing: RoutingAnswer = proxy.json("/routing").await;

@@ -36,11 +36,15 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start() -> Self {
+        Self::with_policy(Policy::default()).await
+    }
+
+    pub(crate) async fn with_policy(policy: Policy) -> Self {
         let gate = Gate::new(GateLimits { max_held: 10, max_concurrent_logins: 10 });
         let counters = Arc::new(Counters::default());
         let (outputs, targets, _probe_plan) = Outputs::new(gate.clone(), gate, Arc::clone(&counters));
         let (observations, observed) = mpsc::channel(OBSERVATIONS);
-        let (control, handle) = Control::new(Policy::default(), observed, outputs);
+        let (control, handle) = Control::new(policy, observed, outputs);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let phase = watch::Sender::new(Phase::Serving);
@@ -143,6 +147,15 @@ pub(crate) fn probed(member: &str, host: &str, outcome: Result<Role, ProbeFailur
         connection: ProbeConnection::Persistent { since: Moment::default() },
         outcome: outcome.map(|role| ProbeReply { system_id: SystemId(7), started: StartTime(started), role }),
     }
+}
+
+/// The same over a new connection.
+pub(crate) fn probed_anew(member: &str, host: &str, outcome: Result<Role, ProbeFailure>) -> Observation {
+    let mut observation = probed(member, host, outcome);
+    if let Observation::Probe { connection, .. } = &mut observation {
+        *connection = ProbeConnection::New;
+    }
+    observation
 }
 
 pub(crate) fn primary(member: &str, host: &str, timeline: u32) -> Observation {

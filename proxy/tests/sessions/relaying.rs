@@ -29,13 +29,14 @@ async fn bytes_arrive_unchanged_and_in_order_in_both_directions() {
         assert_eq!(echo, bytes);
     };
     let (client, ()) = tokio::join!(sending, echoing);
-    drop((client, served));
-    rig.until("both directions are counted", |counters| {
-        let write = counters.route(RouteKind::Write);
-        write.bytes_to_client.value() == 5_000_000 + AUTH_OK.len() as u64
-            && write.bytes_to_server.value() == 5_000_000
+    let passed = [5_000_000, 5_000_000 + AUTH_OK.len() as u64];
+    rig.until("both directions are counted while the session is open", |counters| {
+        counters.bytes(RouteKind::Write) == passed && counters.open_sessions() == 1
     })
     .await;
+    drop((client, served));
+    rig.until("the session has ended", |counters| counters.open_sessions() == 0).await;
+    rig.until("nothing is counted twice", |counters| counters.bytes(RouteKind::Write) == passed).await;
 }
 
 #[tokio::test]

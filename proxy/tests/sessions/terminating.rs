@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy::admission::Grant;
+use pg_leader_proxy::counters::TerminationKind;
 use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::wire::{SqlState, fatal};
-use pg_leader_proxy_core::{Moment, Reason};
+use pg_leader_proxy_core::{Moment, Reason, SessionEnd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -155,7 +156,8 @@ async fn an_expired_grant_stops_the_bytes_even_if_it_is_not_revoked() {
     let (last, _) = rest(&mut client).await;
     assert_ne!(last.first(), Some(&b'Z'), "the acknowledgement must not arrive");
     rig.until("the session was terminated", |counters| {
-        counters.route(RouteKind::Write).terminated.value() == 1
+        let unconfirmed = TerminationKind::Server(SessionEnd::UnconfirmedLeader);
+        counters.route(RouteKind::Write).terminations(unconfirmed).value() == 1
     })
     .await;
 }

@@ -261,9 +261,9 @@ pub struct SessionsAnswer {
     pub connect_failures: u64,
     /// Cancel requests forwarded.
     pub cancel_requests: u64,
-    /// Bytes from clients to servers, counted when a session ends.
+    /// Bytes relayed from clients to servers.
     pub bytes_to_server: u64,
-    /// Bytes from servers to clients, counted when a session ends.
+    /// Bytes relayed from servers to clients.
     pub bytes_to_client: u64,
     /// Clients rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
