@@ -32,7 +32,7 @@ check: deny ## Formatting, lints, documentation, licences
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
-	cargo test -p docs --lib --test pages --test configurations --test mirrors
+	cargo test -p docs --lib --test pages --test configurations --test mirrors --test observability
 
 deny: install
 	@cargo deny --version 2>/dev/null | grep -q " $(CARGO_DENY_VERSION)$$" || cargo install cargo-deny --locked --version $(CARGO_DENY_VERSION)

@@ -9,6 +9,7 @@
 
 mod block;
 mod book;
+mod dashboard;
 mod link;
 mod made;
 mod page;
@@ -16,6 +17,7 @@ mod table;
 
 pub use block::{Block, Treatment};
 pub use book::build;
+pub use dashboard::{DASHBOARD, dashboard};
 pub use link::broken_links;
 pub use made::{made, rewrite};
 pub use page::{Page, book_and_readme, every_page, repository};

@@ -1,4 +1,4 @@
-//! `cargo run -p docs`: writes the parts of the pages that are made from the code, then builds the book.
+//! `cargo run -p docs`: writes the parts of the pages that are made from the code and the dashboard, then builds the book.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,6 +14,14 @@ fn main() -> Result<()> {
             fs::write(docs::repository().join(&path), new).with_context(|| format!("writing {page}"))?;
             writeln!(io::stdout(), "{page}: wrote {name}")?;
         }
+    }
+    let dashboard = docs::dashboard();
+    let path = docs::repository().join(docs::DASHBOARD);
+    let known = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok());
+    if known.as_ref() != Some(&dashboard) {
+        fs::write(&path, format!("{dashboard:#}\n"))
+            .with_context(|| format!("writing {}", docs::DASHBOARD))?;
+        writeln!(io::stdout(), "wrote {}", docs::DASHBOARD)?;
     }
     let book = docs::build()?;
     writeln!(io::stdout(), "the book is in {}", book.canonicalize()?.display())?;
