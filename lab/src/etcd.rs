@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use etcd_client::{Client, ConnectOptions};
+use anyhow::{Context, Result, anyhow, bail};
+use etcd_client::{Client, ConnectOptions, PutOptions};
 
 use crate::addresses::Subnet;
 use crate::process::Process;
@@ -105,15 +105,41 @@ pub(crate) async fn connect_for_watch(address: SocketAddr) -> Result<Client> {
 
 /// The value of a key, from a linearizable read; `None` when there is no such key.
 pub(crate) async fn read(addresses: &[SocketAddr], key: &str) -> Result<Option<String>> {
-    let mut last = None;
-    // One server after the other: a client of all of them may keep choosing one that is stopped.
-    for address in addresses {
-        match read_from(*address, key).await {
-            Ok(value) => return Ok(value),
-            Err(error) => last = Some(error),
-        }
-    }
-    Err(last.context("no etcd server was given")?).with_context(|| format!("reading {key} from etcd"))
+    let value = first_answer(addresses, async |mut client| {
+        let response = client.get(key, None).await?;
+        Ok(response.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
+    });
+    value.await.with_context(|| format!("reading {key} from etcd"))
+}
+
+/// Gives a key a value. The key keeps its lease, if it has one.
+pub(crate) async fn put(addresses: &[SocketAddr], key: &str, value: &str) -> Result<()> {
+    let put = first_answer(addresses, async |mut client| {
+        let lease = lease_of(&mut client, key).await?.unwrap_or_default();
+        Ok(client.put(key, value, Some(PutOptions::new().with_lease(lease))).await?)
+    });
+    put.await.with_context(|| format!("writing {key} to etcd")).map(drop)
+}
+
+/// Deletes a key, if there is one.
+pub(crate) async fn delete(addresses: &[SocketAddr], key: &str) -> Result<()> {
+    let deleted = first_answer(addresses, async |mut client| Ok(client.delete(key, None).await?));
+    deleted.await.with_context(|| format!("deleting {key} from etcd")).map(drop)
+}
+
+/// Renews the lease that a key hangs on, once.
+pub(crate) async fn renew_lease(addresses: &[SocketAddr], key: &str) -> Result<()> {
+    let renewed = first_answer(addresses, async |mut client| {
+        let lease = lease_of(&mut client, key).await?.context("it hangs on no lease")?;
+        // The first renewal is part of opening the stream, and an error if the lease has expired.
+        client.lease_keep_alive(lease).await.map(drop).map_err(anyhow::Error::from)
+    });
+    renewed.await.with_context(|| format!("renewing the lease of {key}"))
+}
+
+async fn lease_of(client: &mut Client, key: &str) -> Result<Option<i64>> {
+    let response = client.get(key, None).await?;
+    Ok(response.kvs().first().map(etcd_client::KeyValue::lease).filter(|lease| *lease != 0))
 }
 
 /// Moves etcd's own leadership to another of its servers.
@@ -135,16 +161,20 @@ pub(crate) async fn move_leader(addresses: &[SocketAddr]) -> Result<()> {
     leader.move_leader(follower).await.context("moving etcd's leadership").map(drop)
 }
 
-async fn read_from(address: SocketAddr, key: &str) -> Result<Option<String>> {
-    let read = async {
-        let mut client = connect(address).await?;
-        let response = client.get(key, None).await?;
-        anyhow::Ok(response.kvs().first().map(|pair| String::from_utf8_lossy(pair.value()).into_owned()))
-    };
-    // On the heap, because it is a large future.
-    tokio::time::timeout(REQUEST, Box::pin(read))
-        .await
-        .with_context(|| format!("{address} did not answer"))?
+/// What the first server answers that answers.
+async fn first_answer<T>(addresses: &[SocketAddr], ask: impl AsyncFn(Client) -> Result<T>) -> Result<T> {
+    let mut last = None;
+    // One server after the other: a client of all of them may keep choosing one that is stopped.
+    for address in addresses {
+        // On the heap, because it is a large future.
+        let answer = Box::pin(async { ask(connect(*address).await?).await });
+        match tokio::time::timeout(REQUEST, answer).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(anyhow!("{address} did not answer")),
+        }
+    }
+    Err(last.context("no etcd server was given")?)
 }
 
 async fn connect(address: SocketAddr) -> Result<Client> {

@@ -30,6 +30,16 @@ impl Cluster {
         self.rest(&leader, ("POST", "/switchover"), &body, SWITCHOVER).await.map(drop)
     }
 
+    /// Lets a replica's Patroni delete its data and copy the leader's, whatever it is doing. Does not wait for the copy: see
+    /// [`Cluster::wait_healthy`].
+    ///
+    /// # Errors
+    /// When Patroni refuses; the error has its message.
+    pub async fn reinitialize(&self, replica: &str) -> Result<()> {
+        let body = json!({"force": true}).to_string();
+        self.rest(replica, ("POST", "/reinitialize"), &body, REST).await.map(drop)
+    }
+
     /// SIGKILL to PostgreSQL with all its backends. Patroni keeps running, keeps the leader key and restarts PostgreSQL.
     /// Clients see broken sessions, and a leader that does not answer or is in recovery until it is up again.
     ///
@@ -76,7 +86,29 @@ impl Cluster {
         Ok(())
     }
 
-    /// Undoes [`Cluster::freeze_member`].
+    /// SIGSTOP to every PostgreSQL process of a member: its connections stay, nothing answers, and Patroni hangs in its
+    /// next query. Undone by [`Cluster::thaw_member`].
+    ///
+    /// # Errors
+    /// When PostgreSQL is not running.
+    pub fn stop_postgres(&self, member: &str) -> Result<()> {
+        self.node(member)?.processes.lock().stop_postgres()
+    }
+
+    /// Makes a member's PostgreSQL refuse new connections, while those that are open go on. Undone by
+    /// [`Cluster::heal_member`].
+    ///
+    /// # Errors
+    /// When there is no such member, or the data path has no links (`ClusterOptions::data_links`).
+    pub fn refuse_new_connections(&self, member: &str) -> Result<()> {
+        let link = &self.node(member)?.links.postgres;
+        link.as_ref()
+            .context("refusing connections needs ClusterOptions::data_links")?
+            .set(LinkMode::RefusesNew);
+        Ok(())
+    }
+
+    /// Undoes [`Cluster::freeze_member`] and [`Cluster::stop_postgres`].
     ///
     /// # Errors
     /// When there is no such member.
@@ -222,7 +254,7 @@ impl Cluster {
         self.call(replica, "pg_wal_replay_resume()").await
     }
 
-    async fn call(&self, member: &str, function: &str) -> Result<()> {
+    pub(crate) async fn call(&self, member: &str, function: &str) -> Result<()> {
         let server = self.superuser(member, "postgres").await?;
         let statement = format!("select {function}");
         server.batch_execute(&statement).await.with_context(|| format!("calling {function} at {member}"))

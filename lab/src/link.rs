@@ -25,8 +25,24 @@ pub enum LinkMode {
     /// Like a network that drops every packet: connections stay and new ones are accepted, but no byte and no end of
     /// stream passes. When the link is open again, what waited arrives, as TCP would deliver it.
     Paused,
+    /// New connections are refused, as by a server that has stopped listening. Bytes of open ones pass.
+    RefusesNew,
     /// Connections are reset and new ones refused.
     Cut,
+}
+
+impl LinkMode {
+    fn listens(self) -> bool {
+        matches!(self, Self::Open | Self::Paused)
+    }
+
+    fn passes(self) -> bool {
+        matches!(self, Self::Open | Self::RefusesNew)
+    }
+
+    fn is_cut(self) -> bool {
+        self == Self::Cut
+    }
 }
 
 /// A relay from one address to another. Clones control the same relay.
@@ -77,9 +93,9 @@ async fn serve(
         if let Some(listener) = listener.take() {
             accept_until_refused(&listener, target, &mut mode).await;
         }
-        // There is no listener while the link is cut, or leads to a port where nobody listens, so the kernel refuses
-        // connections.
-        leave(&mut mode, LinkMode::Cut).await;
+        // There is no listener while the link refuses connections, or leads to a port where nobody listens, so the kernel
+        // refuses them.
+        until(&mut mode, LinkMode::listens).await;
         while *mode.borrow() == LinkMode::Open && is_refused(&TcpStream::connect(target).await) {
             tokio::time::sleep(AFTER_FAILURE).await;
         }
@@ -90,7 +106,7 @@ async fn serve(
     }
 }
 
-/// Accepts and relays until the link is cut, or the target refuses a connection.
+/// Accepts and relays until the link or the target refuses connections.
 async fn accept_until_refused(
     listener: &TcpListener,
     target: SocketAddr,
@@ -100,7 +116,7 @@ async fn accept_until_refused(
     loop {
         tokio::select! {
             biased;
-            () = reach(mode, LinkMode::Cut) => return,
+            () = until(mode, |mode| !mode.listens()) => return,
             Some(()) = refusals.recv() => return,
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => drop(tokio::spawn(relay(client, target, mode.clone(), refused.clone()))),
@@ -122,12 +138,12 @@ async fn relay(
 ) {
     let mut opened = mode.clone();
     let connected = async {
-        reach(&mut opened, LinkMode::Open).await;
+        until(&mut opened, LinkMode::passes).await;
         TcpStream::connect(target).await
     };
     let server = tokio::select! {
         biased;
-        () = reach(&mut mode, LinkMode::Cut) => None,
+        () = until(&mut mode, LinkMode::is_cut) => None,
         server = connected => {
             if is_refused(&server) {
                 // If the channel is full, the link knows already.
@@ -151,7 +167,7 @@ async fn relay(
         let mut cut = mode.clone();
         tokio::select! {
             biased;
-            () = reach(&mut cut, LinkMode::Cut) => false,
+            () = until(&mut cut, LinkMode::is_cut) => false,
             ended = both => ended.is_ok(),
         }
     };
@@ -168,14 +184,14 @@ async fn copy(
 ) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
-        reach(&mut mode, LinkMode::Open).await;
+        until(&mut mode, LinkMode::passes).await;
         let read = tokio::select! {
             biased;
-            () = leave(&mut mode, LinkMode::Open) => continue,
+            () = until(&mut mode, |mode| !mode.passes()) => continue,
             read = from.read(&mut buffer) => read,
         };
         // The link may have been paused during the read. Then nothing may pass, not even an error.
-        reach(&mut mode, LinkMode::Open).await;
+        until(&mut mode, LinkMode::passes).await;
         match read? {
             0 => return to.shutdown().await,
             length => to.write_all(buffer.get(..length).unwrap_or_default()).await?,
@@ -188,15 +204,9 @@ fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Waits until the mode is `wanted`, forever if nobody can change it any more.
-async fn reach(mode: &mut watch::Receiver<LinkMode>, wanted: LinkMode) {
-    if mode.wait_for(|mode| *mode == wanted).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-async fn leave(mode: &mut watch::Receiver<LinkMode>, unwanted: LinkMode) {
-    if mode.wait_for(|mode| *mode != unwanted).await.is_err() {
+/// Waits until the mode is such, forever if nobody can change it any more.
+async fn until(mode: &mut watch::Receiver<LinkMode>, is: impl Fn(LinkMode) -> bool) {
+    if mode.wait_for(|mode| is(*mode)).await.is_err() {
         std::future::pending().await
     }
 }

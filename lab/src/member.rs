@@ -182,10 +182,7 @@ impl MemberProcesses {
 
     /// SIGKILL to PostgreSQL alone.
     pub(crate) fn kill_postgres(&self) -> Result<()> {
-        let Some(postmaster) = self.postmaster() else {
-            bail!("PostgreSQL of {} is not running", self.member.name)
-        };
-        kill_tree(postmaster)
+        kill_tree(self.running_postmaster()?)
     }
 
     /// SIGKILL to both. Patroni first, so that it cannot react to PostgreSQL's end.
@@ -204,6 +201,16 @@ impl MemberProcesses {
         }
     }
 
+    /// SIGSTOP to PostgreSQL and all its children. Patroni keeps running.
+    pub(crate) fn stop_postgres(&self) -> Result<()> {
+        let postmaster = self.running_postmaster()?;
+        // Twice, to reach children that were forked while the first round ran.
+        for _ in 0..2 {
+            tree(postmaster).into_iter().for_each(|pid| signal_pid(pid, Signal::STOP));
+        }
+        Ok(())
+    }
+
     /// SIGSTOP or SIGCONT to the process that receives WAL from the leader, if there is one. To the leader a stopped one
     /// looks like a partition: it neither reads nor answers.
     pub(crate) fn signal_walreceiver(&self, signal: Signal) {
@@ -212,6 +219,10 @@ impl MemberProcesses {
                 signal_pid(pid, signal);
             }
         }
+    }
+
+    fn running_postmaster(&self) -> Result<u32> {
+        self.postmaster().with_context(|| format!("PostgreSQL of {} is not running", self.member.name))
     }
 
     /// The process that `postmaster.pid` names, if it is alive and is PostgreSQL.

@@ -122,3 +122,28 @@ async fn while_a_server_refuses_so_does_the_link() {
     timeout(SOON, accepting).await.unwrap();
     drop(server);
 }
+
+#[tokio::test]
+async fn a_link_that_refuses_new_connections_serves_the_open_ones() {
+    let link = link().await;
+    let mut open = TcpStream::connect(link.address()).await.unwrap();
+    echo(&mut open).await.unwrap();
+    link.set(LinkMode::RefusesNew);
+    timeout(SOON, async {
+        while TcpStream::connect(link.address()).await.is_ok() {
+            tokio::time::sleep(RETRY).await;
+        }
+    })
+    .await
+    .unwrap();
+    timeout(SOON, echo(&mut open)).await.unwrap().unwrap();
+    link.set(LinkMode::Open);
+    timeout(SOON, async {
+        while TcpStream::connect(link.address()).await.is_err() {
+            tokio::time::sleep(RETRY).await;
+        }
+    })
+    .await
+    .unwrap();
+    timeout(SOON, echo(&mut open)).await.unwrap().unwrap();
+}

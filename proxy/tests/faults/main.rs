@@ -5,8 +5,11 @@ mod scene;
 
 use std::time::{Duration, Instant};
 
-use lab::{ClusterOptions, LinkMode, Patroni};
+use lab::{ClusterOptions, HarmlessFault, LinkMode, Patroni};
 use scene::{Retained, SOON, Scene};
+
+/// Longer than the leader's last answer may be old for new sessions (5 s), and much shorter than its lease (20 s).
+const HARMLESS: Duration = Duration::from_secs(7);
 
 #[tokio::test]
 async fn planned_switchover() {
@@ -55,7 +58,7 @@ async fn patroni_killed_under_a_primary_that_stays_writable() {
     scene.wait_for_leader(Some("b")).await;
     scene.writes_flow().await;
     assert_eq!(scene.cluster.primaries().await, ["a", "b"], "two members take writes now");
-    scene.wait_for_alarm().await;
+    scene.wait_for_alarm("two_primaries").await;
     scene.end("b", Retained::All).await;
 }
 
@@ -179,6 +182,37 @@ async fn maintenance_mode_without_a_leader_key_follows_the_all_members_rule() {
     scene.wait_until_routed_by("lease").await;
     scene.cluster.set_pause(false).await.unwrap();
     scene.end("a", Retained::All).await;
+}
+
+#[tokio::test]
+async fn faults_that_leave_the_leader_its_role_end_no_session() {
+    let scene = Scene::start(ClusterOptions::default()).await;
+    for fault in HarmlessFault::ALL {
+        let began = Instant::now();
+        let causing = async { scene.cluster.harmless_fault(fault, HARMLESS).await.unwrap() };
+        // The alarm shows that the proxy has seen the fault.
+        tokio::join!(causing, scene.wait_for_alarm(alarm_of(fault)));
+        eprintln!("{}: {:?}", fault.name(), began.elapsed());
+        scene.writes_flow().await;
+        scene.no_session_was_terminated().await;
+    }
+    scene.end("a", Retained::All).await;
+}
+
+fn alarm_of(fault: HarmlessFault) -> &'static str {
+    match fault {
+        HarmlessFault::ServerSilent => "leader_silent",
+        HarmlessFault::NewConnectionsRefused => "not_accepting_connections",
+        HarmlessFault::MonitorDenied => "monitor_denied",
+        HarmlessFault::MonitorWithoutConnection => "monitor_no_connection",
+        HarmlessFault::MemberRecordGone => "member_record_gone",
+        HarmlessFault::InitializeGone => "initialize_gone",
+        HarmlessFault::ConfigGone => "config_gone",
+        HarmlessFault::ConfigUnreadable => "config_unreadable",
+        HarmlessFault::AddressOfAReplica => "address_moved",
+        HarmlessFault::ReplicaPromoted => "two_primaries",
+        HarmlessFault::PausedWithoutKey => "all_members_rule",
+    }
 }
 
 #[tokio::test]

@@ -118,13 +118,14 @@ impl Scene {
         }
     }
 
-    /// Waits until the proxy reports that two members take writes.
-    pub(crate) async fn wait_for_alarm(&self) {
-        self.wait_until(
-            |routing| routing["two_primaries"].as_array().is_some_and(|all| all.len() == 2),
-            "alarm",
-        )
-        .await;
+    /// Waits until the proxy raises this alarm.
+    pub(crate) async fn wait_for_alarm(&self, code: &str) {
+        let raised = |routing: &Value| {
+            routing["alarms"]
+                .as_array()
+                .is_some_and(|alarms| alarms.iter().any(|alarm| alarm["code"] == code))
+        };
+        self.wait_until(raised, code).await;
     }
 
     /// Waits until the proxy has logged this.
@@ -136,10 +137,12 @@ impl Scene {
         }
     }
 
-    /// Checks that a fault affected no session.
+    /// Checks that the faults so far affected no session.
     pub(crate) async fn no_session_was_terminated(&self) {
-        let terminated = self.terminated().await;
-        assert_eq!(terminated, 0, "sessions were terminated for nothing\n{}", self.proxy.log().unwrap());
+        let (terminated, failed) = (self.terminated().await, self.writers.snapshot().errors_by_kind());
+        let log = || self.proxy.log().unwrap();
+        assert_eq!(terminated, 0, "sessions were terminated for nothing\n{}", log());
+        assert!(failed.is_empty(), "writes failed: {failed:?}\n{}", log());
     }
 
     /// How many sessions of the write route the proxy has terminated so far.
