@@ -65,6 +65,6 @@ bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no prox
 	cargo build --release -p pg-leader-proxy -p benches
 	target/release/wire $(ARGS)
 
-bench-failover: install ## Measure ten switchovers and five leader crashes, beside HAProxy and direct connections (about 12 minutes)
+bench-failover: install ## Measure switchovers, leader crashes and faults in between, beside HAProxy and direct connections (about 40 minutes)
 	cargo build --release -p pg-leader-proxy -p benches
 	target/release/failover $(ARGS)

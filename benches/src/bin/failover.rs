@@ -5,15 +5,21 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use benches::chosen_or_all;
-use benches::failover::{self, Plan, Setup};
+use benches::failover::{self, Plan, Setup, Trials};
 use benches::output::Output;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// What clients see of switchovers and leader crashes, by the way they connect to the leader.
 ///
 /// Run it from the workspace's root. The results go to benches/results, unless --out is given.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// Only this part; can be repeated.
+    #[arg(long, value_name = "PART")]
+    only: Vec<Part>,
+    /// How often the parts `needless` and `abandoned` do everything.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// The number of switchovers.
     #[arg(long, default_value_t = 10)]
     switchovers: usize,
@@ -26,7 +32,7 @@ struct Arguments {
     /// Where the results go.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Run nothing; write page and chart again from the JSON of an earlier run.
+    /// Run nothing; write page and chart of the switchovers and crashes again from the JSON of an earlier run.
     #[arg(long)]
     show_again: bool,
     /// Copy the proxy's log and its own reports to this directory.
@@ -38,23 +44,46 @@ struct Arguments {
     proxy_setting: Vec<String>,
 }
 
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Part {
+    /// Switchovers and leader crashes.
+    Events,
+    /// Sessions that end although the leader keeps its role.
+    Needless,
+    /// Waiting clients behind others that have given up.
+    Abandoned,
+}
+
 // One thread is enough: writers, new clients and the watch of the leader key have threads of their own.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    let setups = chosen_or_all(arguments.setup, &Setup::ALL);
     let plan = Plan {
         switchovers: arguments.switchovers,
         crashes: arguments.crashes,
-        setups: chosen_or_all(arguments.setup, &Setup::ALL),
-        output: Output::new("failover", arguments.out),
+        setups: setups.clone(),
+        output: Output::new("failover", arguments.out.clone()),
         diagnosis: arguments.diagnose,
-        proxy_settings: arguments.proxy_setting,
+        proxy_settings: arguments.proxy_setting.clone(),
+    };
+    let trials = |name| Trials {
+        rounds: arguments.rounds,
+        setups: setups.clone(),
+        output: Output::new(name, arguments.out.clone()),
+        proxy_settings: arguments.proxy_setting.clone(),
     };
     let mut out = stdout().lock();
     if arguments.show_again {
-        failover::show_again(&plan, &mut out)?;
-    } else {
-        failover::run(&plan, &mut out).await?;
+        return failover::show_again(&plan, &mut out);
+    }
+    for part in chosen_or_all(arguments.only, Part::value_variants()) {
+        match part {
+            Part::Events => failover::run(&plan, &mut out).await?,
+            Part::Needless => failover::run_needless(&trials("needless"), &mut out).await?,
+            Part::Abandoned => failover::run_abandoned(&trials("abandoned"), &mut out).await?,
+        }
     }
     out.flush()?;
     Ok(())

@@ -58,9 +58,9 @@ pub(crate) fn configuration(check: Check, listen: SocketAddr, members: &[Member]
         let rest = match check {
             Check::Tcp if number > 0 => " backup".to_owned(),
             Check::Tcp => String::new(),
-            Check::Rest | Check::Rest100Ms => format!(" check port {}", member.rest_direct.port()),
+            Check::Rest | Check::Rest100Ms => format!(" check port {}", member.rest.port()),
         };
-        let _ = writeln!(text, "    server {} {}{per_server}{rest}", member.name, member.postgres_direct);
+        let _ = writeln!(text, "    server {} {}{per_server}{rest}", member.name, member.postgres);
     }
     text
 }

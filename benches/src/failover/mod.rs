@@ -1,11 +1,14 @@
 //! The failover benchmark: what clients see of switchovers and leader crashes, by the way they connect to the leader.
 //!
 //! A run starts one cluster and every setup ([`Setup`]) in front of it, and triggers its events (`event`). What the clients
-//! of each setup recorded is evaluated (`evaluate`), stored (`results`) and reported (`report`).
+//! of each setup recorded is evaluated (`evaluate`), stored (`results`) and reported (`report`). Two smaller questions have
+//! runs of their own: `needless` and `abandoned`.
 
+mod abandoned;
 mod evaluate;
 mod event;
 mod haproxy;
+mod needless;
 mod report;
 mod results;
 mod setups;
@@ -49,6 +52,35 @@ pub struct Plan {
     pub diagnosis: Option<PathBuf>,
     /// Settings of the proxy, `key=value`, for experiments.
     pub proxy_settings: Vec<String>,
+}
+
+/// What to run of the parts `needless` and `abandoned`.
+#[derive(Clone, Debug)]
+pub struct Trials {
+    /// How often everything is done.
+    pub rounds: usize,
+    /// The setups that take part, where several do.
+    pub setups: Vec<Setup>,
+    /// Where the results go.
+    pub output: Output,
+    /// Settings of the proxy, `key=value`, for experiments.
+    pub proxy_settings: Vec<String>,
+}
+
+/// Counts the sessions that end although the leader keeps its role, and prints them fault by fault.
+///
+/// # Errors
+/// When the cluster or a setup does not start, a fault cannot be caused or undone, or a file cannot be written.
+pub async fn run_needless(trials: &Trials, out: &mut impl Write) -> Result<()> {
+    needless::run(trials, out).await
+}
+
+/// Measures when waiting clients are served if most of those that wait have given up, and prints each crash of a leader.
+///
+/// # Errors
+/// When the cluster or the proxy does not start, a crash cannot be measured, or a file cannot be written.
+pub async fn run_abandoned(trials: &Trials, out: &mut impl Write) -> Result<()> {
+    abandoned::run(trials, out).await
 }
 
 /// Runs it, and prints each event. The results are written after every event, so a run that is broken off leaves what it

@@ -149,7 +149,7 @@ pub(crate) fn settings(cluster: &Cluster, proxy_settings: &[String]) -> Settings
 fn address(cluster: &Cluster, setup: Setup) -> Result<SocketAddr> {
     match setup {
         Setup::PgLeaderProxy => Ok(cluster.proxy_addresses(PROXY)?.write),
-        Setup::Direct => Ok(cluster.members().next().context("the cluster has no members")?.postgres_direct),
+        Setup::Direct => Ok(cluster.members().next().context("the cluster has no members")?.postgres),
         Setup::HaproxyTcp | Setup::HaproxyRest | Setup::Haproxy100Ms => {
             Ok(cluster.spare_address(FIRST_HOST + setup as u8, PORT))
         }
@@ -160,7 +160,7 @@ fn address(cluster: &Cluster, setup: Setup) -> Result<SocketAddr> {
 fn multi_host_config(cluster: &Cluster) -> Config {
     let mut config = Config::new();
     for member in cluster.members() {
-        config.host(member.postgres_direct.ip().to_string()).port(member.postgres_direct.port());
+        config.host(member.postgres.ip().to_string()).port(member.postgres.port());
     }
     config.user(APP.user).password(APP.password).dbname(DATABASE);
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);

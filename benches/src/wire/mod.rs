@@ -31,8 +31,10 @@ use crate::machine::Machine;
 use crate::output::Output;
 
 pub use self::cases::Scenario;
+pub(crate) use self::cases::held;
 pub use self::environment::Sizes;
 pub use self::hosts::Network;
+pub(crate) use self::protocol::startup_of;
 pub use self::setups::SetupKind;
 
 /// How many measurements may fail before the run is given up.

@@ -25,7 +25,12 @@ pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 
 /// A StartupMessage of [`USER`].
 pub(crate) fn startup() -> Vec<u8> {
-    let parameters = format!("user\0{USER}\0database\0{DATABASE}\0\0");
+    startup_of(USER, DATABASE)
+}
+
+/// A StartupMessage.
+pub(crate) fn startup_of(user: &str, database: &str) -> Vec<u8> {
+    let parameters = format!("user\0{user}\0database\0{database}\0\0");
     let body = [&PROTOCOL_3_0.to_be_bytes(), parameters.as_bytes()].concat();
     [&length(&body), &*body].concat()
 }

@@ -186,7 +186,7 @@ async fn all_served(mut logging_in: LoggingIn) -> Result<Vec<Instant>> {
 }
 
 /// The clients that wait for the write route, from the proxy's answer to `/routing`.
-fn held(routing: &str) -> Option<u64> {
+pub(crate) fn held(routing: &str) -> Option<u64> {
     let routing: serde_json::Value = serde_json::from_str(routing).ok()?;
     routing["sessions"]["write"]["held"].as_u64()
 }

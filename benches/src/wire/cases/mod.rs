@@ -15,6 +15,8 @@ use super::environment::{Environment, ServerKind, Sizes};
 use super::results::Figures;
 use super::setups::{Setup, SetupKind};
 
+pub(crate) use self::hold::held;
+
 /// A kind of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Scenario {
