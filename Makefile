@@ -60,7 +60,7 @@ packages-test: install packages ## Boot a fresh Debian 12 with its own systemd, 
 	cargo build --release -p lab
 	packaging/test
 
-bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and a bare epoll loop (about 50 minutes)
+bench: install ## Measure what the hop costs, beside HAProxy, PgBouncer, no proxy and a bare epoll loop (about 70 minutes)
 	-benches/newest-peers --once
 	cargo build --release -p pg-leader-proxy -p benches
 	target/release/wire $(ARGS)

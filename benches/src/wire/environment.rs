@@ -40,6 +40,9 @@ pub struct Sizes {
     pub(crate) balance_sessions: Vec<usize>,
     /// How often that is done.
     pub(crate) balance_trials: usize,
+    /// How long a session asks beside endless streams, in seconds.
+    #[serde(default)]
+    pub(crate) bulk_seconds: u32,
     /// pgbench's scale.
     pub(crate) scale: u32,
 }
@@ -59,6 +62,7 @@ impl Sizes {
             hold_clients: 2000,
             balance_sessions: vec![2, 4, 8, 16],
             balance_trials: 20,
+            bulk_seconds: 60,
             scale: SCALE,
         }
     }
@@ -77,6 +81,7 @@ impl Sizes {
             hold_clients: 100,
             balance_sessions: vec![2, 16],
             balance_trials: 3,
+            bulk_seconds: 3,
             scale: QUICK_SCALE,
         }
     }
@@ -111,6 +116,7 @@ impl Environment {
             sessions: sessions + MORE_SESSIONS,
             check: None,
             has_leader: true,
+            one_thread: false,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::cases::Scenario::{self, Balance, Connect, Copy, Hold, Memory, Select, Terminate};
+use super::cases::Scenario::{self, Balance, Bulk, Connect, Copy, Hold, Memory, Select, Terminate};
 use super::results::{Measurement, Point, Run};
 use super::setups::SetupKind;
 use super::targets;
@@ -98,6 +98,11 @@ const SHOWN: &[Shown] = &[
         2,
         Nothing,
     ),
+    shown(Bulk, "p50_us", "Bulk: median time of the session's answers, µs", 0, Nothing),
+    shown(Bulk, "p99_us", "Bulk: 99th percentile of the time, µs", 0, Ratios),
+    shown(Bulk, "lowest_p99_us", "Bulk: the same in the best sixth of the run, µs", 0, Nothing),
+    shown(Bulk, "highest_p99_us", "Bulk: the same in the worst sixth of the run, µs", 0, Nothing),
+    shown(Bulk, "mb_per_second", "Bulk: MB per second of all streams", 0, Nothing),
 ];
 
 /// One measurement as a line.

@@ -1,6 +1,7 @@
 //! The cases: what is measured, and with which setups.
 
 mod balance;
+mod bulk;
 mod connect;
 mod copy;
 mod hold;
@@ -34,12 +35,22 @@ pub enum Scenario {
     Hold,
     /// How few sessions are spread over threads.
     Balance,
+    /// A session that asks little beside endless streams.
+    Bulk,
 }
 
 impl Scenario {
     /// All, in the order in which they are run and shown.
-    pub const ALL: [Self; 7] =
-        [Self::Select, Self::Connect, Self::Copy, Self::Memory, Self::Terminate, Self::Hold, Self::Balance];
+    pub const ALL: [Self; 8] = [
+        Self::Select,
+        Self::Connect,
+        Self::Copy,
+        Self::Memory,
+        Self::Terminate,
+        Self::Hold,
+        Self::Balance,
+        Self::Bulk,
+    ];
 
     /// Its name in the results and on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -51,6 +62,7 @@ impl Scenario {
             Self::Terminate => "terminate",
             Self::Hold => "hold",
             Self::Balance => "balance",
+            Self::Bulk => "bulk",
         }
     }
 
@@ -70,6 +82,7 @@ impl Scenario {
             Self::Balance => {
                 sizes.balance_sessions.iter().map(|sessions| Case::Balance { sessions: *sessions }).collect()
             }
+            Self::Bulk => vec![Case::Bulk],
         }
     }
 }
@@ -84,6 +97,7 @@ pub(crate) enum Case {
     Terminate { sessions: usize },
     Hold { clients: usize, server: ServerKind },
     Balance { sessions: usize },
+    Bulk,
 }
 
 impl Case {
@@ -96,6 +110,7 @@ impl Case {
             Self::Terminate { .. } => Scenario::Terminate,
             Self::Hold { .. } => Scenario::Hold,
             Self::Balance { .. } => Scenario::Balance,
+            Self::Bulk => Scenario::Bulk,
         }
     }
 
@@ -109,6 +124,7 @@ impl Case {
             Self::Copy(kind) => kind.name().to_owned(),
             Self::Memory { sessions, server } => format!("{sessions} on {}", server.name()),
             Self::Hold { clients, server } => format!("{clients} for {}", server.name()),
+            Self::Bulk => format!("one session beside {0} streams out and {0} in", bulk::STREAMS),
             Self::Terminate { sessions } | Self::Balance { sessions } => format!("{sessions} sessions"),
         }
     }
@@ -134,6 +150,8 @@ impl Case {
             Self::Balance { .. } => {
                 matches!(kind, SetupKind::Haproxy | SetupKind::HaproxyNew | SetupKind::PgLeaderProxy)
             }
+            // PgBouncer follows the protocol, and the mock server's streams have none of it but their messages.
+            Self::Bulk => !splices && !kind.is_pgbouncer(),
         }
     }
 
@@ -147,6 +165,7 @@ impl Case {
             Self::Terminate { sessions } => terminate::measure(environment, setup, sessions),
             Self::Hold { clients, server } => hold::measure(environment, setup, (clients, server)),
             Self::Balance { sessions } => balance::measure(environment, setup, sessions),
+            Self::Bulk => bulk::measure(environment, setup),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 use tokio::task::{JoinSet, LocalSet};
 
-use super::protocol::first_message;
+use super::protocol::{first_message, message};
 use super::sandbox::Sandbox;
 
 /// Where it listens. PostgreSQL may be running on the same host.
@@ -28,6 +28,11 @@ pub(crate) const HEALTH_PORT: u16 = 8008;
 const BACKLOG: i32 = 4096;
 /// Bytes per read of a client, which sends little.
 const CHUNK: usize = 512;
+/// Queries for an endless stream of CopyData to the client, and for one from it.
+pub(crate) const ENDLESS_OUT: &str = "endless out";
+pub(crate) const ENDLESS_IN: &str = "endless in";
+/// Bytes per write and per read of an endless stream: eight messages.
+const STREAM_CHUNK: usize = 64 * 1024;
 /// The longest HTTP request of a check.
 const REQUEST: usize = 4096;
 
@@ -197,6 +202,8 @@ async fn session(mut client: TcpStream, state: Arc<State>) -> std::io::Result<()
         while let Some((kind, body)) = first_message(&bytes) {
             let size = 5 + body.len();
             match kind {
+                b'Q' if is(body, ENDLESS_OUT) => return stream_out(client).await,
+                b'Q' if is(body, ENDLESS_IN) => return stream_in(client).await,
                 b'Q' => client.write_all(&answers::query(body, || state.answer())).await?,
                 b'X' => return Ok(()),
                 _ => {}
@@ -216,6 +223,23 @@ async fn session(mut client: TcpStream, state: Arc<State>) -> std::io::Result<()
             Err(error) => return Err(error),
         }
     }
+}
+
+fn is(query: &[u8], sql: &str) -> bool {
+    query.strip_suffix(b"\0") == Some(sql.as_bytes())
+}
+
+async fn stream_out(mut client: TcpStream) -> std::io::Result<()> {
+    let data = message(b'd', &[b'x'; STREAM_CHUNK / 8 - 5]).repeat(8);
+    loop {
+        client.write_all(&data).await?;
+    }
+}
+
+async fn stream_in(mut client: TcpStream) -> std::io::Result<()> {
+    let mut chunk = vec![0; STREAM_CHUNK];
+    while client.read(&mut chunk).await? > 0 {}
+    Ok(())
 }
 
 /// Answers `OPTIONS /primary` as Patroni does: 200 on a leader, 503 elsewhere.

@@ -138,6 +138,9 @@ impl Setup {
             flags.push(("probe-interval", "5s"));
             flags.extend([("policy-max-probe-age", "10s"), ("policy-max-member-probe-age", "10s")]);
         }
+        if options.one_thread {
+            flags.push(("session-workers", "1"));
+        }
         let mut arguments = vec!["run".to_owned()];
         arguments.extend(flags.iter().map(|(key, value)| format!("--{key}={value}")));
         for setting in &self.settings {

@@ -15,4 +15,6 @@ pub(crate) struct StartOptions {
     pub(crate) check: Option<SocketAddr>,
     /// Whether the server is out of recovery from the start, so that a login must succeed.
     pub(crate) has_leader: bool,
+    /// Whether all sessions share one thread.
+    pub(crate) one_thread: bool,
 }

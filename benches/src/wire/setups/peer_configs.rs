@@ -18,11 +18,12 @@ pub(super) fn haproxy(listen: SocketAddr, options: &StartOptions, splice: bool) 
         )
     });
     let (head, check) = check.unwrap_or_default();
+    let threads = if options.one_thread { "    nbthread 1\n" } else { "" };
     let splice = if splice { "    option splice-auto\n" } else { "" };
     format!(
         "global
     maxconn {maxconn}
-
+{threads}
 defaults
     mode tcp
     timeout client 30m
@@ -74,7 +75,14 @@ mod tests {
 
     fn options(check: Option<SocketAddr>) -> StartOptions {
         let server = SocketAddr::from(([10, 77, 2, 2], 5432));
-        StartOptions { server, direct: server, sessions: 100, check, has_leader: true }
+        StartOptions {
+            server,
+            direct: server,
+            sessions: 100,
+            check,
+            has_leader: true,
+            one_thread: check.is_some(),
+        }
     }
 
     #[test]
@@ -82,9 +90,10 @@ mod tests {
         let listen = SocketAddr::from(([10, 77, 1, 2], 6433));
         let plain = haproxy(listen, &options(None), false);
         assert!(plain.contains("server leader 10.77.2.2:5432\n") && !plain.contains("check port"), "{plain}");
-        assert!(!plain.contains("splice"), "{plain}");
+        assert!(!plain.contains("splice") && !plain.contains("nbthread"), "{plain}");
         let checked = haproxy(listen, &options(Some(([10, 77, 2, 2], 8008).into())), true);
         assert!(checked.contains("server leader 10.77.2.2:5432 check port 8008\n"), "{checked}");
+        assert!(checked.contains("    nbthread 1\n"), "{checked}");
         assert!(checked.contains("shutdown-sessions\n") && checked.contains("splice-auto\n"), "{checked}");
     }
 }
