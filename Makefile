@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # How many disturbances the model checker goes through; each setup has its own number if this is empty.
 DEPTH :=
-.PHONY: help install demo test model check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
+.PHONY: help install demo test model observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -27,6 +27,10 @@ test: install ## Prove it: the core, the sessions, every fault on a real cluster
 model: ## Check the decision in a model of the whole system, and the checker by its mutants (DEPTH=4 goes deeper than usual)
 	cargo run --release -p model -- $(if $(DEPTH),--depth $(DEPTH))
 	cargo run --release -p model -- --mutants
+
+observability: install ## Prove alert rules and dashboard on a real Prometheus through a real failover (about seven minutes)
+	cargo build --release -p pg-leader-proxy -p lab
+	target/release/lab observability
 
 check: deny ## Formatting, lints, documentation, licences
 	cargo fmt --all --check

@@ -1,7 +1,9 @@
-//! The lab as a program: `lab up` runs a cluster to try things on, `lab demo` shows a switchover and a failover.
+//! The lab as a program: `lab up` runs a cluster to try things on, `lab demo` shows a switchover and a failover, `lab
+//! observability` proves the alert rules.
 
 mod command;
 mod demo;
+mod observability;
 mod up;
 
 use std::io::{Write, stderr, stdout};
@@ -36,6 +38,8 @@ enum What {
         #[arg(long)]
         stay: bool,
     },
+    /// Prove the alert rules and the dashboard on a real Prometheus, and print when each alert fired.
+    Observability,
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +109,7 @@ async fn run(arguments: Arguments) -> Result<()> {
         match arguments.what {
             What::Up { proxy, cluster } => up::up(cluster.options(), proxy, &mut stdout()).await,
             What::Demo { stay } => demo::demo(stay, &mut stdout()).await,
+            What::Observability => observability::observability(&mut stdout()).await,
         }
     };
     // In each case everything that was started is dropped, and so stopped, before this returns.
