@@ -215,6 +215,12 @@ pub fn fatal(state: SqlState, message: &str, detail: &str) -> Vec<u8> {
     packet
 }
 
+/// Whether the body of an ErrorResponse says that the server cannot be used now: SQLSTATE 57P01 (admin_shutdown), 57P02
+/// (crash_shutdown) or 57P03 (cannot_connect_now).
+pub fn is_server_unavailable(body: &[u8]) -> bool {
+    body.split(|byte| *byte == 0).any(|field| matches!(field, b"C57P01" | b"C57P02" | b"C57P03"))
+}
+
 /// Whether `bytes` are one whole ErrorResponse that ends the session. The field `V` is the severity that is never
 /// translated; PostgreSQL sends it from 9.6 on.
 pub fn is_fatal(bytes: &[u8]) -> bool {

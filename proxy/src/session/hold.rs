@@ -37,7 +37,8 @@ pub(super) struct Admitted {
     pub(super) target: Target,
     /// Counts the session there, from this moment on.
     pub(super) guard: SessionGuard,
-    pub(super) permit: Permit,
+    /// `None` once the server has kept this client waiting for so long that others need not wait for it.
+    pub(super) permit: Option<Permit>,
 }
 
 impl<'a> Hold<'a> {
@@ -90,7 +91,7 @@ impl<'a> Hold<'a> {
                 if waiting.is_some() {
                     target.counters.iter().for_each(|counters| counters.waited.increment());
                 }
-                return Ok(Some(Admitted { target, guard, permit }));
+                return Ok(Some(Admitted { target, guard, permit: Some(permit) }));
             }
             // The route closed between the permit and the choice of a server.
             drop(permit);
@@ -99,6 +100,11 @@ impl<'a> Hold<'a> {
             }
             ticket.rejoin();
         }
+    }
+
+    /// Waits until the client has waited for as long as it may.
+    pub(super) async fn expired(&self) {
+        self.expiry.passed().await;
     }
 
     /// Goes back to the same place in the queue after an attempt to connect that failed in this way.

@@ -13,7 +13,7 @@ use crate::counters::MemberRouteCounters;
 /// all log in at once.
 #[derive(Debug)]
 pub(super) struct Login {
-    /// Returned once the client has logged in, as far as that is visible.
+    /// Returned once the client has logged in, as far as that is visible, or before if the server is slow.
     permit: Option<Permit>,
     /// `None` once the session has settled.
     settles_at: Option<Instant>,
@@ -23,9 +23,13 @@ pub(super) struct Login {
 
 impl Login {
     /// A login that keeps its permit until `settles_at` at most, whether the client has logged in by then or not.
-    pub(super) fn new(permit: Permit, settles_at: Instant, counters: Arc<MemberRouteCounters>) -> Box<Self> {
+    pub(super) fn new(
+        permit: Option<Permit>,
+        settles_at: Instant,
+        counters: Arc<MemberRouteCounters>,
+    ) -> Box<Self> {
         let pending = Some((clock::now(), counters));
-        Box::new(Self { permit: Some(permit), settles_at: Some(settles_at), pending })
+        Box::new(Self { permit, settles_at: Some(settles_at), pending })
     }
 
     /// When the session settles; `None` once it has.
@@ -78,7 +82,7 @@ mod tests {
         gate.set_open(true);
         let first = enter();
         let at_first = first.len();
-        let login = |permit| Login::new(permit, Instant::now(), Arc::default());
+        let login = |permit| Login::new(Some(permit), Instant::now(), Arc::default());
         let mut logins: Vec<_> = first.into_iter().map(login).collect();
         logins.iter_mut().for_each(|login| login.finish(false));
         assert_eq!(enter().len(), 2 * at_first);
@@ -91,7 +95,7 @@ mod tests {
         let counters = Arc::<MemberRouteCounters>::default();
         let begin = || {
             let permit = gate.enqueue().unwrap().try_permit().unwrap();
-            Login::new(permit, Instant::now(), Arc::clone(&counters))
+            Login::new(Some(permit), Instant::now(), Arc::clone(&counters))
         };
         let mut slow = begin();
         slow.settle();

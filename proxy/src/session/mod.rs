@@ -4,6 +4,7 @@ mod boundary;
 mod cancel;
 mod connect_failure;
 mod direction;
+mod first_answer;
 mod first_packet;
 mod hold;
 mod login;

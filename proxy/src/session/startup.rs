@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::boundary::Boundary;
 use super::connect_failure::{ConnectFailure, FailureLog};
+use super::first_answer::{self, FirstAnswer};
 use super::first_packet::{self, ReceivedPacket};
 use super::hold::{Admitted, Hold};
 use super::login::Login;
@@ -18,7 +20,7 @@ use super::read_buffer::ReadBuffer;
 use super::rejection::Rejection;
 use super::relay::Relay;
 use super::{AcceptedClient, ClientLimits, Session, SessionSettings, Shared, cancel};
-use crate::admission::Target;
+use crate::admission::Permit;
 use crate::clock;
 use crate::counters::RejectionKind;
 use crate::net;
@@ -135,8 +137,8 @@ impl ClientStartup {
     ) -> Result<Option<Connected>, Rejection> {
         let mut hold = Hold::begin(&self.accepted, &self.settings, packet)?;
         loop {
-            let Some(admitted) = hold.admitted(client, bytes).await? else { return Ok(None) };
-            let failure = match self.open(&admitted.target, packet, bytes).await {
+            let Some(mut admitted) = hold.admitted(client, bytes).await? else { return Ok(None) };
+            let failure = match self.open(&mut admitted, (packet, bytes), (client, &hold)).await {
                 Ok(Some((server, answer))) => return Ok(Some(Connected { admitted, server, answer })),
                 Ok(None) => ConnectFailure::not_ready(&admitted.target),
                 Err(error) => {
@@ -154,17 +156,18 @@ impl ClientStartup {
         }
     }
 
-    /// Connects to `target`, sends the first packet and waits for the answer; `None` if it is "not now".
+    /// Connects to the server, sends the first packet and waits for the answer; `None` if it is "not now".
     ///
     /// # Errors
-    /// If the connection cannot be made, or ends before the first byte of an answer.
+    /// If the connection cannot be made, or ends before the answer.
     async fn open(
         &self,
-        target: &Target,
-        packet: &FirstPacket,
-        bytes: &[u8],
+        admitted: &mut Admitted,
+        (packet, bytes): (&FirstPacket, &[u8]),
+        (client, hold): (&TcpStream, &Hold<'_>),
     ) -> std::io::Result<Option<(TcpStream, Vec<u8>)>> {
         let SessionSettings { connect_timeout, socket, .. } = &self.settings;
+        let Admitted { target, permit, .. } = admitted;
         let began = clock::now();
         let work = async {
             let mut server = net::connect(target.socket, *connect_timeout, socket).await?;
@@ -172,22 +175,47 @@ impl ClientStartup {
                 return Ok(None);
             }
             net::within(*connect_timeout, server.write_all(bytes)).await?;
-            let answer = match packet {
+            let mut answer = Vec::new();
+            let answered = match packet {
                 // The answer is encrypted, and may need more bytes from the client first.
-                FirstPacket::DirectTls => Vec::new(),
+                FirstPacket::DirectTls => FirstAnswer::ForClient,
                 FirstPacket::StartupMessage(_)
                 | FirstPacket::SslRequest
                 | FirstPacket::GssEncRequest
                 | FirstPacket::CancelRequest => {
-                    first_packet::answer(&mut server, self.read_buffer(), *connect_timeout).await?
+                    self.answer(&mut server, &mut answer, permit, (client, hold)).await?
                 }
             };
             target.sessions.counters().connect_time.record(clock::now().since(began));
-            Ok((!first_packet::is_not_now(&answer)).then_some((server, answer)))
+            Ok((answered == FirstAnswer::ForClient).then_some((server, answer)))
         };
         tokio::select! {
             opened = work => opened,
             () = target.grant.revoked() => Ok(None),
+        }
+    }
+
+    /// Waits for the server's answer, for as long as the client may be held. A server that takes longer than
+    /// `connect_timeout` may still answer "not now", but it delays no other client meanwhile.
+    ///
+    /// The relay waits on, without an answer, if the hold ends first, or the client does not wait for the answer.
+    async fn answer(
+        &self,
+        server: &mut TcpStream,
+        answer: &mut Vec<u8>,
+        permit: &mut Option<Permit>,
+        (client, hold): (&TcpStream, &Hold<'_>),
+    ) -> std::io::Result<FirstAnswer> {
+        let reading = first_answer::read(server, self.read_buffer(), answer);
+        if let Ok(answered) = timeout(self.settings.connect_timeout, reading).await {
+            return answered;
+        }
+        *permit = None;
+        let mut next = [0];
+        tokio::select! {
+            answered = first_answer::read(server, self.read_buffer(), answer) => answered,
+            _ = client.peek(&mut next) => Ok(FirstAnswer::ForClient),
+            () = hold.expired() => Ok(FirstAnswer::ForClient),
         }
     }
 
