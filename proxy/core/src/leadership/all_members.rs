@@ -42,10 +42,15 @@ impl<'a> Rules<'a> {
         let joining = self.joining();
         let mut until: Option<Moment> = None;
         let mut primary = None;
-        for (name, member) in voters.into_iter().filter(|(name, _)| !joining.contains(name)) {
+        for (name, member) in voters {
+            // From then on its silence counts, so this proof is none any more.
+            if let Some((_, counts_from)) = joining.iter().find(|(joins, _)| *joins == name) {
+                until = earliest(until, *counts_from);
+                continue;
+            }
             let (addr, view) = self.speaker(name, member);
             let (reply, end) = self.vote(name, view)?;
-            until = Some(until.map_or(end, |until| until.min(end)));
+            until = earliest(until, end);
             if let (Role::Primary { timeline, .. }, Some(socket)) = (reply.role, view.socket) {
                 let found = Verified { member: name, addr, view, socket, server: reply.server(), timeline };
                 primary.get_or_insert((found, member));
@@ -54,7 +59,7 @@ impl<'a> Rules<'a> {
         let (Some((primary, member)), Some(until)) = (primary, until) else {
             return Err(joining
                 .first()
-                .map_or(Reason::NoPrimary, |name| Reason::MemberNotProbed((*name).clone())));
+                .map_or(Reason::NoPrimary, |(name, _)| Reason::MemberNotProbed((*name).clone())));
         };
         if last_holder.is_some_and(|holder| holder != primary.member) {
             return Err(Reason::NotLastLeader(primary.member.clone()));
@@ -171,9 +176,9 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Members that are new on the list, or at their address, while a leadership stands: their silence does not count for
-    /// a while. It does where a lease stood and has run out: nobody has answered for the leader yet.
-    pub(super) fn joining(&self) -> Vec<&'a MemberName> {
+    /// Members that are new on the list, or at their address, while a leadership stands, and when their silence begins to
+    /// count. Where a lease stood and has run out it counts at once: nobody has answered for the leader yet.
+    pub(super) fn joining(&self) -> Vec<(&'a MemberName, Moment)> {
         let asks_dcs = self.policy.options().sources == Sources::DcsAndServers;
         if self.standing.is_none_or(|standing| standing.basis == Basis::Lease && asks_dcs) {
             return Vec::new();
@@ -182,6 +187,10 @@ impl<'a> Rules<'a> {
         let silent = |name: &MemberName| {
             self.evidence.member(name).is_some_and(|member| !self.speaker(name, member).1.has_replied())
         };
-        self.evidence.joining(self.now, limit).map(|(name, _)| name).filter(|name| silent(name)).collect()
+        self.evidence.joining(self.now, limit).filter(|(name, _)| silent(name)).collect()
     }
+}
+
+fn earliest(one: Option<Moment>, other: Moment) -> Option<Moment> {
+    Some(one.map_or(other, |one| one.min(other)))
 }

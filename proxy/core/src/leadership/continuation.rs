@@ -68,13 +68,7 @@ impl Rules<'_> {
     /// Somebody is new on the list: until when they have time to answer. The leader itself may be there under another
     /// name.
     fn list_changed(&self) -> Option<Moment> {
-        let limit = self.policy.options().max_member_probe_age;
-        let joining = self.joining();
-        self.evidence
-            .joining(self.now, limit)
-            .filter(|(name, _)| joining.contains(name))
-            .map(|(_, until)| until)
-            .max()
+        self.joining().into_iter().map(|(_, until)| until).max()
     }
 
     /// Whether the standing leader's own server was found down, or said that it is no such primary any more.

@@ -178,14 +178,17 @@ impl Oracle<'_> {
             return Finding::Nobody;
         }
         let joining = self.joining();
+        let (excused, asked): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| joining.iter().any(|(joins, _)| joins == *name));
         let mut votes = Vec::new();
-        for name in names.into_iter().filter(|name| !joining.iter().any(|(joins, _)| joins == *name)) {
+        for name in asked {
             match self.vote(name) {
                 Some(vote) => votes.push(vote),
                 None => return Finding::Unknown(Missing::Members),
             }
         }
-        let until = votes.iter().map(|(_, _, _, end)| *end).min();
+        let excuses_end = joining.iter().filter(|(name, _)| excused.contains(&name)).map(|(_, end)| *end);
+        let until = votes.iter().map(|(_, _, _, end)| *end).chain(excuses_end).min();
         let primary = votes.iter().find(|(_, _, reply, _)| is_primary(*reply));
         let (Some((name, site, reply, _)), Some(until)) = (primary, until) else {
             return if joining.is_empty() { Finding::Nobody } else { Finding::Unknown(Missing::Members) };
