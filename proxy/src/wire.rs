@@ -12,6 +12,9 @@ const CANCEL_KEY_MAX: usize = 256;
 /// The length of a cancel request without its key, in bytes: length, code and process ID.
 const CANCEL_HEADER: usize = 12;
 
+/// The length of an SSLRequest and of a GSSENCRequest, in bytes: length and code.
+pub const ENCRYPTION_REQUEST_LENGTH: usize = 8;
+
 const CANCEL_CODE: u32 = 80_877_102;
 const SSL_CODE: u32 = 80_877_103;
 const GSSENC_CODE: u32 = 80_877_104;
@@ -130,7 +133,7 @@ impl FirstPacket {
 /// Whether a packet with this code can have this size.
 fn size_fits(code: u32, size: usize) -> bool {
     match code {
-        SSL_CODE | GSSENC_CODE => size == 8,
+        SSL_CODE | GSSENC_CODE => size == ENCRYPTION_REQUEST_LENGTH,
         CANCEL_CODE => (CANCEL_HEADER + 4..=CANCEL_HEADER + CANCEL_KEY_MAX).contains(&size),
         _ => true,
     }

@@ -8,12 +8,24 @@ use tokio::time::{Instant, timeout_at};
 
 use super::read_buffer::ReadBuffer;
 use super::rejection::Rejection;
-use crate::wire::{FirstPacket, Parsed};
+use crate::wire::{ENCRYPTION_REQUEST_LENGTH, FirstPacket, Parsed};
+
+/// The answer of a server that refuses encryption, of one byte. The client goes on in plaintext, or asks for the other kind.
+pub(super) const ENCRYPTION_REFUSED: u8 = b'N';
 
 /// A first packet, and all bytes that the client has sent so far.
 pub(super) struct ReceivedPacket {
     pub(super) packet: FirstPacket,
     pub(super) bytes: Vec<u8>,
+}
+
+impl ReceivedPacket {
+    /// Whether it asks for encryption, and this answer refuses it. A client that has sent more than the question did not
+    /// wait for the answer.
+    pub(super) fn is_refused_encryption(&self, answer: &[u8]) -> bool {
+        let asks = matches!(self.packet, FirstPacket::SslRequest | FirstPacket::GssEncRequest);
+        asks && self.bytes.len() == ENCRYPTION_REQUEST_LENGTH && *answer == [ENCRYPTION_REFUSED]
+    }
 }
 
 /// Reads a client's first packet; `None` if the client disconnects before the packet is complete.

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::boundary::Boundary;
 use super::connect_failure::{ConnectFailure, FailureLog};
 use super::first_answer::{self, FirstAnswer};
-use super::first_packet::{self, ReceivedPacket};
+use super::first_packet::{self, ENCRYPTION_REFUSED, ReceivedPacket};
 use super::hold::{Admitted, Hold};
 use super::login::Login;
 use super::read_buffer::ReadBuffer;
@@ -88,30 +88,30 @@ impl ClientStartup {
             let cannot_watch = |error: &_| warn!(peer = %self.accepted.peer, %error, "cannot watch a client");
             let mut client = watched.inspect_err(cannot_watch).ok()?;
             let reading = first_packet::read(&mut client, self.read_buffer(), self.settings.startup_timeout);
-            let ReceivedPacket { packet, mut bytes } = match reading.await {
+            let mut opening = match reading.await {
                 Ok(opening) => opening?,
                 Err(rejection) => {
                     self.reject(client, &FirstPacket::StartupMessage(Default::default()), rejection).await;
                     return None;
                 }
             };
-            debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), ?packet, "first packet");
-            if packet == FirstPacket::CancelRequest {
-                cancel::forward(self.shared(), self.accepted.route, &self.settings, &bytes).await;
+            debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), packet = ?opening.packet, "first packet");
+            if opening.packet == FirstPacket::CancelRequest {
+                cancel::forward(self.shared(), self.accepted.route, &self.settings, &opening.bytes).await;
                 return None;
             }
             if limited {
                 let rejection = Rejection::too_many_sessions(self.settings.limits.sessions);
-                self.reject(client, &packet, rejection).await;
+                self.reject(client, &opening.packet, rejection).await;
                 return None;
             }
-            match self.connect(&client, &packet, &mut bytes).await {
+            match self.connect(&mut client, &mut opening).await {
                 Ok(Some(connected)) => {
-                    let into_session = connected.into_session(self.accepted, client, &packet);
+                    let into_session = connected.into_session(self.accepted, client, &opening.packet);
                     return into_session.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
                 }
                 Ok(None) => debug!(peer = %self.accepted.peer, "client left while it waited"),
-                Err(rejection) => self.reject(client, &packet, rejection).await,
+                Err(rejection) => self.reject(client, &opening.packet, rejection).await,
             }
             None
         }
@@ -128,17 +128,31 @@ impl ClientStartup {
     /// Waits for a server, connects and sends the first packet, until a server answers with something other than "not
     /// now". `None` if the client left.
     ///
-    /// Any failure before the first byte of an answer only means to keep waiting: the client does not notice it.
+    /// Any failure before the first byte of an answer only means to keep waiting: the client does not notice it. That a server
+    /// refuses encryption is no such byte: the client goes on with another first packet, which any server can answer.
     async fn connect(
         &self,
-        client: &TcpStream,
-        packet: &FirstPacket,
-        bytes: &mut Vec<u8>,
+        client: &mut TcpStream,
+        opening: &mut ReceivedPacket,
     ) -> Result<Option<Connected>, Rejection> {
-        let mut hold = Hold::begin(&self.accepted, &self.settings, packet)?;
+        let mut hold = Hold::begin(&self.accepted, &self.settings, &opening.packet)?;
+        let mut plaintext = None;
         loop {
-            let Some(mut admitted) = hold.admitted(client, bytes).await? else { return Ok(None) };
-            let failure = match self.open(&mut admitted, (packet, bytes), (client, &hold)).await {
+            let (mut admitted, server) = match plaintext.take() {
+                Some((admitted, server)) => (admitted, Some(server)),
+                None => match hold.admitted(client, &mut opening.bytes).await? {
+                    Some(admitted) => (admitted, None),
+                    None => return Ok(None),
+                },
+            };
+            let failure = match self.open(&mut admitted, server, opening, (client, &hold)).await {
+                Ok(Some((server, answer))) if opening.is_refused_encryption(&answer) => {
+                    if !self.refuse_encryption(&mut admitted, client, opening).await? {
+                        return Ok(None);
+                    }
+                    plaintext = Some((admitted, server));
+                    continue;
+                }
                 Ok(Some((server, answer))) => return Ok(Some(Connected { admitted, server, answer })),
                 Ok(None) => ConnectFailure::not_ready(&admitted.target),
                 Err(error) => {
@@ -156,27 +170,60 @@ impl ClientStartup {
         }
     }
 
-    /// Connects to the server, sends the first packet and waits for the answer; `None` if it is "not now".
+    /// Tells the client that the server refuses encryption, and reads its next first packet. `false` if it left, or needs
+    /// nothing more.
+    ///
+    /// # Errors
+    /// A [`Rejection`] if that packet is invalid, or does not come in time.
+    async fn refuse_encryption(
+        &self,
+        admitted: &mut Admitted,
+        client: &mut TcpStream,
+        opening: &mut ReceivedPacket,
+    ) -> Result<bool, Rejection> {
+        let bound = self.settings.startup_timeout;
+        admitted.permit.iter_mut().for_each(Permit::pause);
+        if net::within(bound, client.write_all(&[ENCRYPTION_REFUSED])).await.is_err() {
+            return Ok(false);
+        }
+        let Some(next) = first_packet::read(client, self.read_buffer(), bound).await? else {
+            return Ok(false);
+        };
+        if next.packet == FirstPacket::CancelRequest {
+            cancel::forward(self.shared(), self.accepted.route, &self.settings, &next.bytes).await;
+            return Ok(false);
+        }
+        admitted.permit.iter_mut().for_each(Permit::resume);
+        *opening = next;
+        Ok(true)
+    }
+
+    /// Connects to the server, unless it is connected already, sends the first packet and waits for the answer; `None` if it
+    /// is "not now".
     ///
     /// # Errors
     /// If the connection cannot be made, or ends before the answer.
     async fn open(
         &self,
         admitted: &mut Admitted,
-        (packet, bytes): (&FirstPacket, &[u8]),
+        server: Option<TcpStream>,
+        opening: &ReceivedPacket,
         (client, hold): (&TcpStream, &Hold<'_>),
     ) -> std::io::Result<Option<(TcpStream, Vec<u8>)>> {
         let SessionSettings { connect_timeout, socket, .. } = &self.settings;
         let Admitted { target, permit, .. } = admitted;
-        let began = clock::now();
+        let began = server.is_none().then(clock::now);
         let work = async {
-            let mut server = net::connect(target.socket, *connect_timeout, socket).await?;
+            let mut server = match server {
+                Some(server) => server,
+                None => net::connect(target.socket, *connect_timeout, socket).await?,
+            };
             if !target.grant.allows(clock::now()) {
                 return Ok(None);
             }
-            net::within(*connect_timeout, server.write_all(bytes)).await?;
+            net::within(*connect_timeout, server.write_all(&opening.bytes)).await?;
             let mut answer = Vec::new();
-            let answered = match packet {
+            let answered = match opening.packet {
                 // The answer is encrypted, and may need more bytes from the client first.
                 FirstPacket::DirectTls => FirstAnswer::ForClient,
                 FirstPacket::StartupMessage(_)
@@ -186,7 +233,9 @@ impl ClientStartup {
                     self.answer(&mut server, &mut answer, permit, (client, hold)).await?
                 }
             };
-            target.sessions.counters().connect_time.record(clock::now().since(began));
+            if let Some(began) = began {
+                target.sessions.counters().connect_time.record(clock::now().since(began));
+            }
             Ok((answered == FirstAnswer::ForClient).then_some((server, answer)))
         };
         tokio::select! {

@@ -91,6 +91,51 @@ async fn a_client_does_not_notice_a_server_that_is_stopped_during_its_login() {
 }
 
 #[tokio::test]
+async fn a_client_whose_server_refuses_encryption_does_not_notice_its_shutdown_either() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
+    let mut client = rig.client().await;
+    let mut served = None;
+    for request in [GSSENC_REQUEST, SSL_REQUEST] {
+        client.write_all(request).await.unwrap();
+        let served = match &mut served {
+            Some(served) => served,
+            none => none.insert(server.accept().await),
+        };
+        expect(served, request).await;
+        served.write_all(b"N").await.unwrap();
+        expect(&mut client, b"N").await;
+    }
+    client.write_all(STARTUP).await.unwrap();
+    let mut served = served.unwrap();
+    expect(&mut served, STARTUP).await;
+    let farewell = fatal(SqlState::CannotConnectNow, "the database system is shutting down", "");
+    served.write_all(&farewell).await.unwrap();
+    drop(served);
+    // The client knows that there is no encryption, so the next server is not asked for it.
+    let _served = server.accept_session().await;
+    expect(&mut client, AUTH_OK).await;
+}
+
+#[tokio::test]
+async fn a_cancel_request_may_follow_refused_encryption() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
+    let mut client = rig.client().await;
+    client.write_all(SSL_REQUEST).await.unwrap();
+    let mut served = server.accept().await;
+    expect(&mut served, SSL_REQUEST).await;
+    served.write_all(b"N").await.unwrap();
+    expect(&mut client, b"N").await;
+    let request = cancel_request(4);
+    client.write_all(&request).await.unwrap();
+    expect(&mut server.accept().await, &request).await;
+    assert_eq!(rest(&mut client).await, (Vec::new(), Ok(())));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_while_its_server_is_late_leaves_the_server() {
     let server = FakeServer::start().await;
     let mut rig =
