@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod events;
+pub mod files;
 pub mod logging;
 pub mod net;
 pub mod phase;

@@ -15,6 +15,7 @@ use pg_leader_proxy::sources::etcd::check_endpoint;
 use pg_leader_proxy_core::{ClusterConfig, ConfigProblem, MemberName, Observation, ServerAddr, SystemId};
 
 mod certificates;
+mod hung_file;
 mod loopback;
 
 #[path = "etcd_source/patroni.rs"]

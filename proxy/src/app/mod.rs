@@ -5,12 +5,12 @@ mod descriptors;
 mod drain;
 mod essential;
 mod listeners;
+mod reload;
 mod service_manager;
 mod settings;
 mod source_tasks;
 mod supervisor_link;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(crate) use self::descriptors::SET_ASIDE;
 use self::descriptors::{Descriptors, raise_limit, warn_if_scarce};
 use self::essential::Essential;
 use self::listeners::{listen, listeners};
+pub use self::reload::Reload;
 pub use self::service_manager::ServiceManager;
 pub(crate) use self::settings::static_member;
 use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings};
@@ -35,7 +36,7 @@ pub use self::supervisor_link::{SupervisorCommand, SupervisorLink};
 use crate::admin::{self, Admin};
 use crate::admission::Gate;
 use crate::clock;
-use crate::config::{self, Config, ConfigErrors, LeaderSource, Origins};
+use crate::config::{self, Config, LeaderSource};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outputs};
 use crate::counters::Counters;
 pub use crate::events::EventRecord;
@@ -49,30 +50,6 @@ use crate::worker::{Listener, Workers};
 
 /// The size of the queue of recheck requests. When it is full, the probes already have enough to do.
 const RECHECKS: usize = 64;
-
-/// How the configuration is read again.
-pub struct Reload {
-    read: Box<dyn FnMut() -> Result<Config, ConfigErrors> + Send>,
-    logging: Option<Logging>,
-}
-
-impl Reload {
-    /// Reloads by calling `read`. What is logged stays as it is.
-    pub fn new(read: impl FnMut() -> Result<Config, ConfigErrors> + Send + 'static) -> Self {
-        Self { read: Box::new(read), logging: None }
-    }
-
-    /// Reads the same origins again, and lets `logging` follow the configuration in force.
-    pub fn from_origins(origins: Origins, logging: Logging) -> Self {
-        Self { read: Box::new(move || Config::load(&origins)), logging: Some(logging) }
-    }
-}
-
-impl fmt::Debug for Reload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reload")
-    }
-}
 
 /// Runs the proxy until a signal or its supervisor stops it.
 ///
@@ -212,24 +189,30 @@ impl App {
 
     async fn serve(&mut self, mut reload: Reload, commands: &mut Commands) {
         let patience = loop {
-            match commands.next().await {
-                Command::Reload => self.reload((reload.read)()).await,
-                Command::Stop => break self.config.session.drain_timeout,
-                Command::Drain(patience) => break patience,
-                Command::SupervisorGone => {
-                    error!("the supervisor is gone, so nothing else could stop this process: stopping");
-                    break Duration::ZERO;
-                }
+            tokio::select! {
+                biased;
+                command = commands.next() => match command {
+                    Command::Reload => {
+                        self.service_manager.reloading().await;
+                        reload.request();
+                    }
+                    Command::Stop => break self.config.session.drain_timeout,
+                    Command::Drain(patience) => break patience,
+                    Command::SupervisorGone => {
+                        error!("the supervisor is gone, so nothing else could stop this process: stopping");
+                        break Duration::ZERO;
+                    }
+                },
+                read = reload.next() => self.reload(read).await,
             }
         };
         self.drain(patience, commands).await;
     }
 
-    async fn reload(&mut self, read: Result<Config, ConfigErrors>) {
-        self.service_manager.reloading().await;
+    async fn reload(&mut self, read: Result<Config>) {
         let applied = match read {
             Ok(config) => self.apply(config).await,
-            Err(errors) => Err(errors.into()),
+            Err(error) => Err(error),
         };
         self.counters.reloads.record(applied.is_ok(), clock::now());
         match applied {

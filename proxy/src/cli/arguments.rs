@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::Start;
 use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
+use crate::files::FileReader;
 
 const ABOUT: &str = "Routes PostgreSQL clients to the leader of a Patroni cluster.";
 
@@ -139,6 +140,7 @@ pub fn origins(matches: &ArgMatches, start: &Start) -> Origins {
         flags: flags.collect(),
         environment: start.environment.clone(),
         not_unicode: start.not_unicode.clone(),
+        files: FileReader::default(),
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
 use pg_leader_proxy_core::{Policy, ServerAddr};
 
 use super::renamed::Renamed;
 use super::require_auth::RequireAuth;
+use crate::files::FileReader;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +120,8 @@ impl PemFile {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn read(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), pem: fs::read(path)? })
+    pub fn read(files: &FileReader, path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), pem: files.read(path)? })
     }
 }
 

@@ -1,6 +1,5 @@
 //! The configuration file: TOML in, raw settings with their lines out.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,10 +12,11 @@ use super::names::Name;
 use super::raw::{Named, Raw};
 use super::source::Source;
 use super::unknown;
+use crate::files::FileReader;
 
 /// The settings of the file at `path`; what cannot be one is added to `errors`.
-pub(super) fn read(path: &Path, errors: &mut Vec<ConfigError>) -> Vec<Named> {
-    match fs::read_to_string(path) {
+pub(super) fn read(files: &FileReader, path: &Path, errors: &mut Vec<ConfigError>) -> Vec<Named> {
+    match files.read_to_string(path) {
         Ok(text) => {
             let mut reading = Reading { name: Arc::from(path.display().to_string()), text: &text, errors };
             reading.document()

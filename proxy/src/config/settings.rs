@@ -13,6 +13,7 @@ use super::raw::{Named, Raw, Setting};
 use super::renamed::Renamed;
 use super::source::Source;
 use super::table::KEYS;
+use crate::files::FileReader;
 
 /// Everything that settings come from. A flag goes before a variable, a variable before the file or the job, these
 /// before the default.
@@ -28,6 +29,8 @@ pub struct Origins {
     pub environment: BTreeMap<String, String>,
     /// The variables of the environment whose value is not Unicode, which no setting can be.
     pub not_unicode: BTreeSet<String>,
+    /// What the file, and those that the settings name, are read with.
+    pub files: FileReader,
 }
 
 /// Every setting that has a value.
@@ -43,7 +46,7 @@ impl Settings {
         let mut settings = Self::default();
         settings.defaults();
         if let Some(path) = &origins.file {
-            settings.take(file::read(path, errors), errors);
+            settings.take(file::read(&origins.files, path, errors), errors);
         }
         settings.take(given::read(&origins.given, errors), errors);
         settings.take(environment::read(origins, errors), errors);

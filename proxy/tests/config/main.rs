@@ -15,6 +15,7 @@ use pg_leader_proxy::config::{
     Config, ConfigErrors, KEYS, Key, Kind, LeaderSource, LogFormat, Origins, PemFile, RequireAuth, Settings,
     Shape, Source, SslMode, document,
 };
+use pg_leader_proxy::files::FileReader;
 use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Sources};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -175,7 +176,7 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!(probe.interval, Duration::from_millis(700));
     assert_eq!(probe.fast_interval, Duration::from_millis(7));
     assert_eq!((probe.connect_interval, probe.timeout), (Duration::from_secs(4), Duration::from_secs(4)));
-    let pem = PemFile::read(existing.as_ref()).unwrap();
+    let pem = PemFile::read(&FileReader::default(), existing.as_ref()).unwrap();
     assert_eq!((probe.sslmode, &probe.ca_file), (SslMode::VerifyFull, &Some(pem.clone())));
     assert_eq!(probe.identity, Some((pem.clone(), pem)));
     assert_eq!(probe.require_auth, RequireAuth::parse("scram-sha-256").unwrap());

@@ -1,5 +1,6 @@
 //! TLS with etcd: what etcdctl accepts is accepted, and files are read again.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 
@@ -8,7 +9,9 @@ use pg_leader_proxy::sources::etcd::check_endpoint;
 use pg_leader_proxy_core::MemberName;
 
 use crate::certificates::OpenSsl;
+use crate::hung_file::HungFile;
 use crate::patroni::{Patroni, Source, config};
+use crate::problems::wait_for_problem;
 use crate::server::Etcd;
 
 /// A root and a certificate that it has signed for `address`; etcd demands one of its clients, too.
@@ -86,6 +89,8 @@ async fn a_self_signed_certificate_is_accepted_as_etcdctl_accepts_it_with_keys_o
         let error = check_endpoint(&verifying(&etcd, &made, "other.crt"), &etcd.url()).await.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("etcd's certificate: self-signed certificate"), "{cause}");
+        let mut source = Source::start(verifying(&etcd, &made, "other.crt"));
+        wait_for_problem(&mut source, &[&etcd.url(), "etcd's certificate: self-signed certificate"]).await;
     }
 }
 
@@ -124,4 +129,31 @@ async fn renewed_certificates_at_the_same_path_are_used() {
     let lease = patroni.grant(60).await;
     patroni.put_leader("b", lease).await;
     source.lease("b").await;
+}
+
+#[tokio::test]
+async fn certificates_that_cannot_be_read_again_stay_in_use() {
+    let made = OpenSsl::new();
+    let mut etcd = Etcd::with_tls(|address| signed(&made, address));
+    etcd.start();
+    let mut patroni = Patroni(etcd.client().await);
+    patroni.bootstrap(60).await;
+    fs::copy(made.path("root.crt"), made.path("ours.crt")).unwrap();
+    let mut tls = verifying(&etcd, &made, "ours.crt");
+    tls.tls.identity = Some((made.path("leaf.crt"), made.path("leaf.key")));
+    let mut source = Source::start(tls.clone());
+    source.lease("a").await;
+
+    etcd.kill();
+    fs::remove_file(made.path("ours.crt")).unwrap();
+    let hung = HungFile::make(made.path("ours.crt"));
+    etcd.start();
+    let mut patroni = Patroni(etcd.client().await);
+    let lease = patroni.grant(60).await;
+    patroni.put_leader("b", lease).await;
+    source.lease("b").await;
+
+    let never_read = check_endpoint(&tls, &etcd.url()).await.unwrap_err().to_string();
+    let named = format!("cannot read {} for TLS with etcd: its file system does not answer", hung.path());
+    assert_eq!(never_read, named);
 }

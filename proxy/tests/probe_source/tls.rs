@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pg_leader_proxy::config::{self, PemFile, RequireAuth, SslMode};
+use pg_leader_proxy::files::FileReader;
 use pg_leader_proxy::sources::probe::{ProbeError, check_member};
 use pg_leader_proxy_core::{ProbeFailure, ServerAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +20,7 @@ use crate::server::Postgres;
 const ENCRYPTING: [SslMode; 4] = [SslMode::Prefer, SslMode::Require, SslMode::VerifyCa, SslMode::VerifyFull];
 
 fn pem(made: &OpenSsl, name: &str) -> PemFile {
-    PemFile::read(&made.path(name)).unwrap()
+    PemFile::read(&FileReader::default(), &made.path(name)).unwrap()
 }
 
 /// Gives `server` the certificate `leaf`, and to verify clients with the certificate `root`, if it was made.

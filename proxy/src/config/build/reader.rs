@@ -1,9 +1,9 @@
 //! Reads single settings, and collects what is wrong with them instead of stopping at the first.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
-use std::{fs, io};
 
 use super::super::checked::{PemFile, Secret};
 use super::super::environment::not_unicode;
@@ -157,7 +157,8 @@ impl<'a> Reader<'a> {
 
     /// What a file holds.
     pub(super) fn pem(&mut self, path: &str) -> Result<Option<PemFile>, Invalid> {
-        self.optional(path, |text| PemFile::read(Path::new(text)).map_err(|error| cannot_read(&error)))
+        let files = &self.origins.files;
+        self.optional(path, |text| PemFile::read(files, Path::new(text)).map_err(|error| cannot_read(&error)))
     }
 
     /// What `parse` makes of each item of the list at `path`; without a list, of none.
@@ -213,7 +214,8 @@ impl<'a> Reader<'a> {
                     self.fault(&in_variable, format!("`{in_file}` is given as well; keep one of them"))
                 );
             }
-            return self.optional(&in_file, |path| match fs::read_to_string(path) {
+            let files = &self.origins.files;
+            return self.optional(&in_file, |path| match files.read_to_string(Path::new(path)) {
                 Ok(text) => secret(&text),
                 Err(error) => Err(format!("the password file cannot be read: {error}")),
             });

@@ -10,6 +10,7 @@ use super::error::EtcdError;
 use super::nearby;
 use super::read::read;
 use super::snapshot::{Snapshot, Values};
+use super::tls::TlsFiles;
 use crate::config;
 
 /// Reading any lease, even one that does not exist, shows whether leases may be read.
@@ -43,7 +44,7 @@ pub struct EndpointReport {
 /// # Errors
 /// [`EtcdError`], which says what failed and why.
 pub async fn check_endpoint(config: &config::Etcd, endpoint: &str) -> Result<EndpointReport, EtcdError> {
-    let endpoint = Endpoint::connect(config, endpoint).await?;
+    let endpoint = Endpoint::connect(config, &mut TlsFiles::new(&config.tls), endpoint).await?;
     let found = read(endpoint.clone(), config.prefix.clone()).await?;
     if found.lease.is_none() {
         endpoint.time_to_live(NO_LEASE).await?;

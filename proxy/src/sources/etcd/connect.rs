@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tonic::transport;
 
 use super::error::{EtcdError, shown};
-use super::tls::Tls;
+use super::tls::TlsFiles;
 use crate::config;
 
 /// The interval of HTTP/2 pings. etcd disconnects clients that ping more often than every 5 s
@@ -38,10 +38,14 @@ impl Endpoint {
     /// Connects to `url` and logs in; without a login, as Patroni does, if authentication is not enabled there.
     ///
     /// Without a login the TCP connection is only opened by the first request.
-    pub(super) async fn connect(config: &config::Etcd, url: &str) -> Result<Self, EtcdError> {
-        match Self::connect_as(config, url, config.login.as_ref()).await {
+    pub(super) async fn connect(
+        config: &config::Etcd,
+        tls: &mut TlsFiles,
+        url: &str,
+    ) -> Result<Self, EtcdError> {
+        match Self::connect_as(config, tls, url, config.login.as_ref()).await {
             Err(error) if error.is_authentication_disabled() => {
-                let endpoint = Self::connect_as(config, url, None).await?;
+                let endpoint = Self::connect_as(config, tls, url, None).await?;
                 Ok(Self { login_ignored: true, ..endpoint })
             }
             connected => connected,
@@ -50,6 +54,7 @@ impl Endpoint {
 
     async fn connect_as(
         config: &config::Etcd,
+        tls: &mut TlsFiles,
         url: &str,
         login: Option<&(String, config::Secret)>,
     ) -> Result<Self, EtcdError> {
@@ -59,7 +64,7 @@ impl Endpoint {
         }
         let operation = if login.is_some() { "log in" } else { "connect" };
         let endpoint = shown(url);
-        let channel = Channel::Tonic(channel(config, url).await?);
+        let channel = Channel::Tonic(channel(config, tls, url).await?);
         // Boxed, because the future is as large as all services of the client together.
         let connecting = Box::pin(Client::from_channel(channel, Some(options)));
         let client = match timeout(config.timeout, connecting).await {
@@ -137,7 +142,11 @@ impl Endpoint {
 }
 
 /// The connection, which is opened by the first request.
-async fn channel(config: &config::Etcd, url: &str) -> Result<transport::Channel, EtcdError> {
+async fn channel(
+    config: &config::Etcd,
+    tls: &mut TlsFiles,
+    url: &str,
+) -> Result<transport::Channel, EtcdError> {
     let invalid = |source: transport::Error| EtcdError::RequestFailed {
         endpoint: shown(url),
         operation: "connect",
@@ -152,7 +161,7 @@ async fn channel(config: &config::Etcd, url: &str) -> Result<transport::Channel,
         .keep_alive_while_idle(true)
         .tcp_keepalive(Some(PING_INTERVAL));
     if url.starts_with("https://") {
-        let tls = Tls::read(&config.tls).await?;
+        let tls = tls.read().await?;
         return Ok(endpoint.connect_with_connector_lazy(tls.into_connector(config.timeout, PING_INTERVAL)));
     }
     Ok(endpoint.connect_lazy())

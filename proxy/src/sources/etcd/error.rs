@@ -21,6 +21,12 @@ pub enum EtcdError {
         #[source]
         source: std::io::Error,
     },
+    /// The file system of a file with a certificate or a key does not answer.
+    #[error("cannot read {file} for TLS with etcd: its file system does not answer")]
+    FileHangs {
+        /// The file.
+        file: String,
+    },
     /// A file does not hold a certificate or a key that can be used.
     #[error("{} {what}", path.display())]
     InvalidFile {

@@ -34,6 +34,7 @@ use connect::Endpoint;
 use endpoint_log::EndpointLog;
 use observation_sender::ObservationSender;
 use snapshot::Values;
+use tls::TlsFiles;
 use watch_session::WatchSession;
 
 /// The etcd source.
@@ -69,6 +70,7 @@ impl EtcdSource {
             current: 0,
             failed: 0,
             backoff: Backoff::default(),
+            tls: TlsFiles::new(&self.config.tls),
             logs: vec![EndpointLog::default(); self.config.endpoints.len()],
             reading: None,
             told: Told::default(),
@@ -90,6 +92,7 @@ struct EndpointLoop<'a> {
     /// The index of the endpoint to use.
     current: usize,
     /// How many endpoints in a row did not answer their first read.
+    tls: TlsFiles,
     failed: usize,
     backoff: Backoff,
     /// What was logged of each endpoint.
@@ -134,7 +137,7 @@ impl EndpointLoop<'_> {
     /// Runs one session. Returns whether its first read was answered, and why it ended.
     async fn one_session(&mut self) -> (bool, EtcdError) {
         let url = &self.config.endpoints[self.current];
-        match WatchSession::open(self.config, self.sender, &mut self.values, url).await {
+        match WatchSession::open(self.config, self.sender, &mut self.values, (&mut self.tls, url)).await {
             Ok(session) => {
                 if self.reading.replace(self.current) != Some(self.current) {
                     info!(endpoint = session.url(), "reading the cluster from etcd");

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
@@ -14,11 +15,16 @@ use openssl::ssl::{Ssl, SslConnector};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 use tokio_openssl::SslStream;
 use tower::{Service, service_fn};
+use tracing::warn;
 
+use super::super::chain;
 use super::error::EtcdError;
 use crate::config;
+use crate::files::FileReader;
 use crate::tls::{self, Authorities, Identity};
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -27,26 +33,71 @@ type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<SslStream<TcpStream
 /// HTTP/2, which etcd demands of a client that speaks gRPC.
 const ALPN: &[u8] = b"\x02h2";
 
+/// How long the files may take to be read. A file system that answers takes milliseconds.
+const READ_TIME: Duration = Duration::from_secs(2);
+
+/// The files for TLS with etcd. They are read again for each connection, so that renewed certificates are used without a
+/// restart.
+pub(super) struct TlsFiles {
+    config: config::EtcdTls,
+    files: FileReader,
+    /// The only reading that runs, on a thread of its own, because its file system may hang.
+    reading: Option<JoinHandle<Result<SslConnector, EtcdError>>>,
+    /// What the files gave when they could be used last.
+    last: Option<SslConnector>,
+    /// Whether it was logged that they cannot be used.
+    logged: bool,
+}
+
+impl TlsFiles {
+    pub(super) fn new(config: &config::EtcdTls) -> Self {
+        let (config, files) = (config.clone(), FileReader::default());
+        Self { config, files, reading: None, last: None, logged: false }
+    }
+
+    /// The settings from the files as they are now; if they cannot be used, as they were last.
+    ///
+    /// # Errors
+    /// If they cannot be used, and never could.
+    pub(super) async fn read(&mut self) -> Result<Tls, EtcdError> {
+        match (self.present().await, &self.last) {
+            (Ok(connector), _) => {
+                self.logged = false;
+                self.last = Some(connector.clone());
+                Ok(Tls(connector))
+            }
+            (Err(error), Some(last)) => {
+                if !std::mem::replace(&mut self.logged, true) {
+                    warn!(
+                        error = chain(&error),
+                        "TLS with etcd goes on with the certificates that were read before"
+                    );
+                }
+                Ok(Tls(last.clone()))
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// An earlier reading that has not ended is not waited for once more.
+    async fn present(&mut self) -> Result<SslConnector, EtcdError> {
+        let limit = if self.reading.is_some() { Duration::ZERO } else { READ_TIME };
+        let reading = self.reading.get_or_insert_with(|| {
+            let (config, files) = (self.config.clone(), self.files.clone());
+            spawn_blocking(move || read(&config, &files))
+        });
+        let Ok(ended) = timeout(limit, reading).await else {
+            return Err(EtcdError::FileHangs { file: self.files.waits_for() });
+        };
+        self.reading = None;
+        ended.unwrap_or_else(|panic| resume_unwind(panic.into_panic()))
+    }
+}
+
 /// Makes TLS connections to etcd.
 pub(super) struct Tls(SslConnector);
 
 impl Tls {
-    /// Reads the files again for each connection, so that renewed certificates are used without a restart.
-    pub(super) async fn read(config: &config::EtcdTls) -> Result<Self, EtcdError> {
-        let authorities = match &config.ca_file {
-            Some(path) => Authorities::Only(parsed(path, tls::certificates(&read(path).await?))?),
-            None => Authorities::System,
-        };
-        let identity = match &config.identity {
-            Some((cert, key)) => {
-                let identity = Identity::parse(&read(cert).await?, &read(key).await?);
-                Some(parsed(cert, identity)?)
-            }
-            None => None,
-        };
-        connector(authorities, identity.as_ref()).map(Self).map_err(EtcdError::Tls)
-    }
-
     /// The connector for a channel. The addresses of a name share `timeout`, so that a dead first one leaves time for the
     /// next; `keepalive` is the interval of TCP's keepalive probes.
     pub(super) fn into_connector(
@@ -71,6 +122,20 @@ impl Tls {
             })
         })
     }
+}
+
+fn read(config: &config::EtcdTls, files: &FileReader) -> Result<SslConnector, EtcdError> {
+    let read =
+        |path: &Path| files.read(path).map_err(|source| EtcdError::File { path: path.to_owned(), source });
+    let authorities = match &config.ca_file {
+        Some(path) => Authorities::Only(parsed(path, tls::certificates(&read(path)?))?),
+        None => Authorities::System,
+    };
+    let identity = match &config.identity {
+        Some((cert, key)) => Some(parsed(cert, Identity::parse(&read(cert)?, &read(key)?))?),
+        None => None,
+    };
+    connector(authorities, identity.as_ref()).map_err(EtcdError::Tls)
 }
 
 fn connector(authorities: Authorities, identity: Option<&Identity>) -> Result<SslConnector, ErrorStack> {
@@ -109,8 +174,4 @@ fn failed(error: openssl::ssl::Error, stream: &SslStream<TcpStream>) -> BoxError
 
 fn parsed<T>(path: &Path, parsed: Result<T, String>) -> Result<T, EtcdError> {
     parsed.map_err(|what| EtcdError::InvalidFile { path: path.to_owned(), what })
-}
-
-async fn read(path: &Path) -> Result<Vec<u8>, EtcdError> {
-    tokio::fs::read(path).await.map_err(|source| EtcdError::File { path: path.to_owned(), source })
 }

@@ -16,6 +16,7 @@ use super::error::EtcdError;
 use super::observation_sender::ObservationSender;
 use super::read::{ReadResult, read};
 use super::snapshot::{Change, HeldKey, Snapshot, Values};
+use super::tls::TlsFiles;
 use crate::{clock, config};
 
 /// How soon a lease is read again whose time to live was not confirmed.
@@ -69,9 +70,9 @@ impl<'a> WatchSession<'a> {
         config: &'a config::Etcd,
         sender: &'a ObservationSender,
         values: &'a mut Values,
-        url: &str,
+        (tls, url): (&mut TlsFiles, &str),
     ) -> Result<Self, EtcdError> {
-        let endpoint = Endpoint::connect(config, url).await?;
+        let endpoint = Endpoint::connect(config, tls, url).await?;
         let first = read(endpoint.clone(), config.prefix.clone()).await?;
         let returned = sender.record_answer();
         let snapshot = Snapshot::of(values, &first.kvs, first.revision);

@@ -3,130 +3,22 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering::Relaxed;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use lone::{Lone, PROGRAM, config, member, program, words};
+use rustix::process::Signal;
 
+#[path = "../hung_file/mod.rs"]
+mod hung_file;
+#[path = "../loopback/mod.rs"]
 mod loopback;
 
-/// Longer than any step takes on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
-const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-leader-proxy");
-
-/// A proxy of a list of members, on an address of its own. It is killed when this is dropped.
-struct Lone {
-    child: Child,
-    address: Ipv4Addr,
-    directory: TempDir,
-}
-
-impl Lone {
-    /// Starts one whose log goes to a file, and waits until it answers.
-    fn start(more: &str) -> Self {
-        Self::launch(Command::new(PROGRAM), more, |log| log.into())
-    }
-
-    /// Starts the program that `command` runs.
-    fn launch(mut command: Command, more: &str, stderr: impl FnOnce(File) -> Stdio) -> Self {
-        let (address, directory) = (loopback::own_address(), tempfile::tempdir().unwrap());
-        let log = stderr(File::create(directory.path().join("log")).unwrap());
-        let file = directory.path().join("proxy.toml");
-        fs::write(&file, config(address, more)).unwrap();
-        command.args(["run", "--config"]).arg(file).stdin(Stdio::null()).stderr(log);
-        let lone = Self { child: command.spawn().unwrap(), address, directory };
-        lone.wait("the admin address answers", |lone| lone.get("/live").is_some());
-        lone
-    }
-
-    fn write(&self) -> SocketAddr {
-        (self.address, 5433).into()
-    }
-
-    fn config_file(&self) -> String {
-        self.directory.path().join("proxy.toml").to_str().unwrap().to_owned()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap()
-    }
-
-    /// The body of the answer, if there is one.
-    fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect((self.address, 9433)).ok()?;
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
-    }
-
-    fn metric(&self, name: &str) -> f64 {
-        let metrics = self.get("/metrics").unwrap();
-        let line = metrics.lines().find(|line| line.starts_with(&format!("pg_leader_proxy_{name}")));
-        let line = line.unwrap_or_else(|| panic!("no {name} in {metrics}"));
-        line.rsplit_once(' ').unwrap().1.parse().unwrap()
-    }
-
-    fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
-        let began = Instant::now();
-        while !is_so(self) {
-            assert!(began.elapsed() < SOON, "never: {what}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn reload(&self, more: &str) {
-        fs::write(self.config_file(), config(self.address, more)).unwrap();
-        self.signal(Signal::HUP);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    fn wait_end(&mut self) -> ExitStatus {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(began.elapsed() < SOON, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Lone {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A configuration with a member that refuses connections, unless `more` names others.
-fn config(address: Ipv4Addr, more: &str) -> String {
-    let members = if more.contains("cluster.members") { "" } else { "cluster.members = [\"127.0.0.1:1\"]\n" };
-    format!(
-        "{members}probe.user = \"monitor\"\nwrite.listen = [\"{address}:5433\"]\nadmin.listen = \"{address}:9433\"\n\
-         session.workers = 2\nsession.drain_timeout = \"0s\"\n{more}\n"
-    )
-}
-
-fn program(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).output().unwrap()
-}
-
-fn words(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
+mod hung_files;
+mod lone;
 
 /// A proxy that logs a lot into a pipe that nobody reads, until lines are dropped.
 fn unread() -> Lone {
@@ -254,17 +146,8 @@ fn a_password_that_is_no_text_is_named() {
 
 #[test]
 fn silent_clients_take_no_descriptor_from_probes_and_the_admin_address() {
-    let member = TcpListener::bind("127.0.0.1:0").unwrap();
-    let members =
-        format!("cluster.members = [\"{}\"]\nprobe.interval = \"50ms\"", member.local_addr().unwrap());
-    let probes = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&probes);
-    std::thread::spawn(move || {
-        for probe in member.incoming() {
-            drop(probe);
-            count.fetch_add(1, Relaxed);
-        }
-    });
+    let (member, probes) = member();
+    let members = format!("cluster.members = [\"{member}\"]\nprobe.interval = \"50ms\"");
     let mut limited = Command::new("prlimit");
     limited.args(["--nofile=48:48", PROGRAM]);
     let lone = Lone::launch(limited, &members, |log| log.into());

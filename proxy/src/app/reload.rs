@@ -1,0 +1,103 @@
+//! Reading the configuration again, on a thread of its own: a file system that hangs stops nothing else.
+
+use std::fmt;
+use std::future::pending;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use pg_leader_proxy_core::display::HumanDuration;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
+
+use crate::config::{Config, ConfigErrors, Origins};
+use crate::files::FileReader;
+use crate::logging::Logging;
+
+/// How long the configuration and the files that it names may take to be read. A file system that answers takes
+/// milliseconds.
+const READ_TIME: Duration = Duration::from_secs(10);
+
+type Loaded = Result<Config, ConfigErrors>;
+
+/// How the configuration is read again.
+pub struct Reload {
+    read: Arc<dyn Fn() -> Loaded + Send + Sync>,
+    /// What `read` reads files with.
+    files: FileReader,
+    pub(super) logging: Option<Logging>,
+    requested: bool,
+    /// The only reading that runs.
+    running: Option<Reading>,
+}
+
+struct Reading {
+    thread: JoinHandle<Loaded>,
+    deadline: Instant,
+    /// It has taken too long: its reload was refused, and nobody waits for it any more.
+    overdue: bool,
+}
+
+impl Reload {
+    /// Reloads by calling `read`. What is logged stays as it is.
+    pub fn new(read: impl Fn() -> Loaded + Send + Sync + 'static) -> Self {
+        Self {
+            read: Arc::new(read),
+            files: FileReader::default(),
+            logging: None,
+            requested: false,
+            running: None,
+        }
+    }
+
+    /// Reads the same origins again, and lets `logging` follow the configuration in force.
+    pub fn from_origins(origins: Origins, logging: Logging) -> Self {
+        let files = origins.files.clone();
+        Self { files, logging: Some(logging), ..Self::new(move || Config::load(&origins)) }
+    }
+
+    /// Asks for a reload. Another one follows the one that is running.
+    pub(super) const fn request(&mut self) {
+        self.requested = true;
+    }
+
+    /// Waits until a reload was asked for and the configuration is read. It is cancel safe.
+    ///
+    /// # Errors
+    /// If the configuration has errors, cannot be read in time, or an earlier reload is still being read.
+    pub(super) async fn next(&mut self) -> Result<Config> {
+        loop {
+            match &mut self.running {
+                Some(Reading { thread, deadline, overdue }) if !*overdue => {
+                    if let Ok(ended) = timeout_at(*deadline, thread).await {
+                        self.running = None;
+                        let loaded = ended.unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
+                        return loaded.map_err(Into::into);
+                    }
+                    *overdue = true;
+                    let (file, limit) = (self.files.waits_for(), HumanDuration(READ_TIME));
+                    bail!("{file} cannot be read within {limit}: its file system does not answer");
+                }
+                _ if !self.requested => pending().await,
+                Some(Reading { thread, .. }) if !thread.is_finished() => {
+                    self.requested = false;
+                    bail!("an earlier reload still waits for {}", self.files.waits_for());
+                }
+                Some(_) | None => {
+                    self.requested = false;
+                    let read = Arc::clone(&self.read);
+                    let thread = spawn_blocking(move || read());
+                    let deadline = Instant::now() + READ_TIME;
+                    self.running = Some(Reading { thread, deadline, overdue: false });
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
+}
