@@ -20,6 +20,8 @@ mod loopback;
 
 #[path = "etcd_source/patroni.rs"]
 mod patroni;
+#[path = "etcd_source/problems.rs"]
+mod problems;
 #[path = "etcd_source/server.rs"]
 mod server;
 #[path = "etcd_source/tls.rs"]

@@ -52,7 +52,7 @@ fn every_reason() -> Vec<Reason> {
     let n = || MemberName::new("N");
     let (timeline, highest) = (Timeline(2), Timeline(3));
     vec![
-        Reason::Starting,
+        Reason::Starting(None),
         Reason::NoLeader,
         Reason::LeaderAddressUnknown(m()),
         Reason::LeaseUnconfirmed(m()),

@@ -50,6 +50,8 @@ pub enum Observation {
         /// When that became known.
         since: Moment,
     },
+    /// What keeps the DCS from telling about the cluster, in words for people; `None` once it tells.
+    DcsProblem(Option<String>),
     /// The wall clock moved against the clock of the moments: this machine may have stood still without counting it, so
     /// nothing that was asked before proves anything.
     ClockStepped {

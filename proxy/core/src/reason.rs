@@ -8,8 +8,8 @@ use crate::observation::ProbeFailure;
 /// Why a route forwards to nobody, or a server takes no new sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Nothing has been observed yet.
-    Starting,
+    /// Nothing has been observed yet; and what keeps the DCS from telling about the cluster, where that is known.
+    Starting(Option<String>),
     /// No member holds the leader key.
     NoLeader,
     /// The leader key names a member that the cluster never published an address of.
@@ -151,7 +151,7 @@ impl Reason {
             | Self::SingleMember(_)
             | Self::LeaderProbeFailed(_, ProbeFailure::Denied | ProbeFailure::Failed)
             | Self::MemberProbeFailed(_, ProbeFailure::Denied | ProbeFailure::Failed) => true,
-            Self::Starting
+            Self::Starting(_)
             | Self::NoLeader
             | Self::LeaderAddressUnknown(_)
             | Self::LeaseUnconfirmed(_)
@@ -191,7 +191,7 @@ impl Reason {
 
     const fn index(&self) -> usize {
         match self {
-            Self::Starting => 0,
+            Self::Starting(_) => 0,
             Self::NoLeader => 1,
             Self::LeaderAddressUnknown(_) => 2,
             Self::LeaseUnconfirmed(_) => 3,
@@ -236,7 +236,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting => f.write_str("nothing is known about the cluster yet"),
+            Self::Starting(problem) => write_starting(f, problem.as_deref()),
             Self::NoLeader => f.write_str("no member holds the leader key"),
             Self::LeaderAddressUnknown(member) => {
                 write!(f, "{member} holds the leader key but publishes no address")
@@ -306,4 +306,9 @@ impl fmt::Display for Reason {
             Self::ReplicaNotStreaming(member) => write!(f, "{member} streams from nobody"),
         }
     }
+}
+
+fn write_starting(f: &mut fmt::Formatter<'_>, problem: Option<&str>) -> fmt::Result {
+    f.write_str("nothing is known about the cluster yet")?;
+    problem.map_or(Ok(()), |problem| write!(f, ": {problem}"))
 }

@@ -201,8 +201,8 @@ mod tests {
     #[test]
     fn a_new_router_holds_everything() {
         let router = Router::new(Policy::default());
-        assert_eq!(router.routing().write, WriteRoute::Hold(Reason::Starting));
-        assert_eq!(router.routing().read, ReadRoute::Hold(Reason::Starting));
+        assert_eq!(router.routing().write, WriteRoute::Hold(Reason::Starting(None)));
+        assert_eq!(router.routing().read, ReadRoute::Hold(Reason::Starting(None)));
         assert_eq!(router.valid_until(), None);
     }
 }

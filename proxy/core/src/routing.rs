@@ -27,8 +27,8 @@ impl Routing {
     /// The decision of a router that knows nothing.
     pub(crate) const fn starting() -> Self {
         Self {
-            write: WriteRoute::Hold(Reason::Starting),
-            read: ReadRoute::Hold(Reason::Starting),
+            write: WriteRoute::Hold(Reason::Starting(None)),
+            read: ReadRoute::Hold(Reason::Starting(None)),
             probe_urgency: ProbeUrgency::Elevated,
             alarms: Vec::new(),
         }

@@ -105,7 +105,7 @@ impl Reason {
             | Self::NoPrimary
             | Self::TimelineBehind { .. }
             | Self::NotLastLeader(_) => SessionEnd::NoLongerLeader,
-            Self::Starting
+            Self::Starting(_)
             | Self::LeaderAddressUnknown(_)
             | Self::LeaseUnconfirmed(_)
             | Self::LeaseExpiring(_)

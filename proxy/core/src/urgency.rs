@@ -29,7 +29,7 @@ fn of_reason(reason: &Reason) -> ProbeUrgency {
         | Reason::LeaderInRecovery(member)
         | Reason::LeaderProbeFailed(member, _)
         | Reason::LeaderSilent(member) => ProbeUrgency::Burst(member.clone()),
-        Reason::Starting
+        Reason::Starting(_)
         | Reason::NoLeader
         | Reason::LeaderAddressUnknown(_)
         | Reason::LeaseExpiring(_)

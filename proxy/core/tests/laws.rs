@@ -130,8 +130,10 @@ fn law_4_it_does_not_matter_how_often_time_is_advanced() {
 fn law_5_a_new_router_forwards_nothing_until_it_has_evidence() {
     check_law("a new router forwards nothing", |steps, player| {
         let router = Router::new(Policy::default());
-        ensure(router.routing().write == WriteRoute::Hold(Reason::Starting), || "it forwards".to_owned())?;
-        ensure(router.routing().read == ReadRoute::Hold(Reason::Starting), || "it serves".to_owned())?;
+        ensure(router.routing().write == WriteRoute::Hold(Reason::Starting(None)), || {
+            "it forwards".to_owned()
+        })?;
+        ensure(router.routing().read == ReadRoute::Hold(Reason::Starting(None)), || "it serves".to_owned())?;
         each(steps, player, |snapshot, oracle| {
             let knows = oracle.dcs_was_seen() || !oracle.asks_the_dcs();
             let forwards = snapshot.routing.write.leader().is_some();

@@ -123,7 +123,7 @@ impl Drop for SessionGuard {
 impl Targets {
     /// What is known at the start: nothing.
     pub const fn starting() -> Self {
-        Self { write: Err(Reason::Starting), read: Err(Reason::Starting) }
+        Self { write: Err(Reason::Starting(None)), read: Err(Reason::Starting(None)) }
     }
 
     /// Chooses the server for a new session, and counts the session there: the leader, or the replica with the fewest

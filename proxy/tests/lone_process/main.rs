@@ -19,6 +19,7 @@ mod loopback;
 
 mod hung_files;
 mod lone;
+mod starting;
 
 /// A proxy that logs a lot into a pipe that nobody reads, until lines are dropped.
 fn unread() -> Lone {

@@ -53,6 +53,7 @@ impl LeaseEvidence {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Evidence {
     dcs: Dcs,
+    dcs_problem: Option<String>,
     leader_key: Option<Stamped<LeaderKey>>,
     last_holder: Option<MemberName>,
     vacant_since: Option<Moment>,
@@ -71,6 +72,7 @@ impl Evidence {
     pub(crate) fn new() -> Self {
         Self {
             dcs: Dcs::Unseen,
+            dcs_problem: None,
             leader_key: None,
             last_holder: None,
             vacant_since: None,
@@ -89,6 +91,12 @@ impl Evidence {
     /// Whether the DCS answers.
     pub const fn dcs(&self) -> Dcs {
         self.dcs
+    }
+
+    /// What keeps the DCS from telling about the cluster, in words for people; `None` once it has told anything.
+    pub(crate) fn unknown_because(&self) -> Option<&String> {
+        let told = self.last_holder.is_some() || self.initialize.is_some() || !self.members.is_empty();
+        self.dcs_problem.as_ref().filter(|_| !told)
     }
 
     /// The leader key, stamped with when this leadership was first seen.
@@ -272,6 +280,7 @@ impl Evidence {
                     self.dcs = Dcs::Silent(since);
                 }
             }
+            Observation::DcsProblem(problem) => self.dcs_problem = problem,
             Observation::ClockStepped { at } => self.clock_stepped = self.clock_stepped.max(Some(at)),
             Observation::Address { member, addr, socket } => {
                 self.members.get_mut(&member).into_iter().for_each(|known| known.resolve(&addr, socket, now));

@@ -96,7 +96,7 @@ const fn missing(reason: &Reason) -> Option<Missing> {
         Reason::MemberNotProbed(_) | Reason::MemberProbeFailed(..) | Reason::MemberSilent(_) => {
             Some(Missing::Members)
         }
-        Reason::Starting
+        Reason::Starting(_)
         | Reason::NoLeader
         | Reason::LeaderAddressUnknown(_)
         | Reason::LeaseExpiring(_)

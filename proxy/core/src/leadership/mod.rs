@@ -82,9 +82,9 @@ impl<'a> Rules<'a> {
         if self.policy.options().sources == Sources::ServersOnly {
             return self.by_all_members(Voters::List, None);
         }
-        let config = self.evidence.config();
+        let (config, unknown_because) = (self.evidence.config(), self.evidence.unknown_because());
         match (self.evidence.dcs(), self.evidence.leader_key()) {
-            (Dcs::Unseen, _) => Err(Reason::Starting),
+            (Dcs::Unseen, _) => Err(Reason::Starting(unknown_because.cloned())),
             _ if config.standby_cluster => Err(Reason::StandbyCluster),
             (_, Some(key)) => self.key_is_held(key),
             // In maintenance mode nobody takes a key that is gone.
@@ -92,6 +92,7 @@ impl<'a> Rules<'a> {
                 self.by_all_members(Voters::Known, self.evidence.last_holder())
             }
             (Dcs::Silent(_), None) if config.paused => self.without_dcs(),
+            (_, None) if unknown_because.is_some() => Err(Reason::Starting(unknown_because.cloned())),
             (Dcs::Live | Dcs::Silent(_), None) => Err(Reason::NoLeader),
         }
     }

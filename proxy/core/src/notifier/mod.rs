@@ -107,7 +107,7 @@ struct RouteHistory {
 impl RouteHistory {
     const fn new(started: Moment) -> Self {
         Self {
-            state: RouteState::Holding(Reason::Starting, started),
+            state: RouteState::Holding(Reason::Starting(None), started),
             reported: None,
             downtime: Duration::ZERO,
             waiting: Waiting::NONE,

@@ -84,6 +84,10 @@ fn input(words: &mut Words<'_>, at: Moment) -> Result<Input, String> {
         "initialize" if words.accept("none") => Observation::Initialize(None),
         "initialize" => Observation::Initialize(Some(SystemId(words.number("a system identifier")?))),
         "dcs" if words.accept("silent") => Observation::DcsSilent { since: words.moment_after("since", at)? },
+        "dcs" if words.accept("tells") => Observation::DcsProblem(None),
+        "dcs" if words.accept("problem") => {
+            Observation::DcsProblem(Some(words.rest().collect::<Vec<_>>().join(" ")))
+        }
         "clock" if words.accept("stepped") => Observation::ClockStepped { at: words.moment_after("at", at)? },
         "address" => {
             let member = words.member("a member")?;

@@ -94,6 +94,8 @@ fn observation_text(observation: &Observation, at: Moment) -> String {
         Observation::Initialize(Some(id)) => format!("initialize {id}"),
         Observation::Initialize(None) => "initialize none".to_owned(),
         Observation::DcsSilent { since } => format!("dcs silent{}", unless_at(" since", *since, at)),
+        Observation::DcsProblem(None) => "dcs tells".to_owned(),
+        Observation::DcsProblem(Some(problem)) => format!("dcs problem {problem}"),
         Observation::ClockStepped { at: stepped } => {
             format!("clock stepped{}", unless_at(" at", *stepped, at))
         }

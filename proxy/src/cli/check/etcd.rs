@@ -122,6 +122,7 @@ impl Cluster {
             | Observation::Switchover { .. }
             | Observation::Failsafe(_)
             | Observation::DcsSilent { .. }
+            | Observation::DcsProblem(_)
             | Observation::ClockStepped { .. }
             | Observation::Address { .. }
             | Observation::Probe { .. } => {}

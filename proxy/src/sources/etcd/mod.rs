@@ -37,6 +37,9 @@ use snapshot::Values;
 use tls::TlsFiles;
 use watch_session::WatchSession;
 
+/// The longest text about a problem, in characters. A client is told it.
+const PROBLEM_MAX: usize = 500;
+
 /// The etcd source.
 #[derive(Debug)]
 pub struct EtcdSource {
@@ -67,10 +70,10 @@ impl EtcdSource {
             config: &self.config,
             sender: &self.sender,
             values: Values::new(&self.config),
+            tls: TlsFiles::new(&self.config.tls),
             current: 0,
             failed: 0,
             backoff: Backoff::default(),
-            tls: TlsFiles::new(&self.config.tls),
             logs: vec![EndpointLog::default(); self.config.endpoints.len()],
             reading: None,
             told: Told::default(),
@@ -89,10 +92,10 @@ struct EndpointLoop<'a> {
     config: &'a config::Etcd,
     sender: &'a ObservationSender,
     values: Values,
+    tls: TlsFiles,
     /// The index of the endpoint to use.
     current: usize,
     /// How many endpoints in a row did not answer their first read.
-    tls: TlsFiles,
     failed: usize,
     backoff: Backoff,
     /// What was logged of each endpoint.
@@ -107,7 +110,10 @@ struct EndpointLoop<'a> {
 #[derive(Debug, Default)]
 struct Told {
     login_ignored: bool,
-    no_keys: bool,
+    /// That there are no keys of the cluster, and where they might be.
+    no_keys: Option<String>,
+    /// What the router was told last.
+    problem: Option<String>,
 }
 
 impl EndpointLoop<'_> {
@@ -118,7 +124,9 @@ impl EndpointLoop<'_> {
             if matches!(error, EtcdError::ReceiverGone) {
                 return Err(error);
             }
-            self.log_error(&error, answered.then_some(began));
+            let text = chain(&error);
+            self.log_error(&text, answered.then_some(began));
+            self.told.tell_router(self.sender, Some(text)).await?;
             self.current = (self.current + 1) % self.config.endpoints.len();
             self.failed = if answered { 0 } else { self.failed + 1 };
             let round_failed = self.failed >= self.config.endpoints.len();
@@ -143,6 +151,9 @@ impl EndpointLoop<'_> {
                     info!(endpoint = session.url(), "reading the cluster from etcd");
                 }
                 self.told.about(session.endpoint(), &self.config.prefix, session.found_nothing()).await;
+                if let Err(error) = self.told.tell_router(self.sender, self.told.no_keys.clone()).await {
+                    return (true, error);
+                }
                 match session.run(&mut self.steps).await {
                     Err(error) => (true, error),
                 }
@@ -152,8 +163,7 @@ impl EndpointLoop<'_> {
     }
 
     /// Logs an error: as a warning when the endpoint begins to fail, else at debug level.
-    fn log_error(&mut self, error: &EtcdError, began: Option<Instant>) {
-        let text = chain(error);
+    fn log_error(&mut self, text: &str, began: Option<Instant>) {
         if self.logs[self.current].fails(began, Instant::now()) {
             warn!(error = text, "etcd failed; trying the next endpoint");
         } else {
@@ -170,10 +180,26 @@ impl Told {
             warn!("etcd.user is ignored, because authentication is not enabled in etcd");
         }
         self.login_ignored = login_ignored;
-        if no_keys && !self.no_keys {
+        if !no_keys {
+            self.no_keys = None;
+        } else if self.no_keys.is_none() {
             let hint = nearby::hint(endpoint, prefix).await;
             warn!(prefix, "etcd has none of Patroni's keys for this cluster: {hint}");
+            self.no_keys = Some(format!("etcd has none of Patroni's keys under {prefix}: {hint}"));
         }
-        self.no_keys = no_keys;
+    }
+
+    /// Tells the router what keeps the store from telling about the cluster. Clients that wait since the start hear it.
+    async fn tell_router(
+        &mut self,
+        sender: &ObservationSender,
+        problem: Option<String>,
+    ) -> Result<(), EtcdError> {
+        let problem = problem.map(|text| text.chars().take(PROBLEM_MAX).collect());
+        if self.problem == problem {
+            return Ok(());
+        }
+        self.problem.clone_from(&problem);
+        sender.send(Observation::DcsProblem(problem)).await
     }
 }
