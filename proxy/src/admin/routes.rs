@@ -1,5 +1,6 @@
 //! What is answered on the admin address, path by path.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub struct Admin {
     pub phase: watch::Receiver<Phase>,
     /// When the process started.
     pub started: Moment,
+    /// The addresses that the process listens on, each with its block of the configuration.
+    pub listening: watch::Receiver<Vec<(&'static str, SocketAddr)>>,
     /// The log, if the process has set it up.
     pub logging: Option<Logging>,
 }
@@ -67,11 +70,13 @@ impl Admin {
 
     async fn answers(&self) -> Result<(RoutingAnswer, FailoversAnswer), Failure> {
         let view = self.view().await?;
+        let listening = self.listening.borrow().clone();
         let process = Process {
             cluster: &self.cluster,
             counters: &self.counters,
             phase: *self.phase.borrow(),
             started: self.started,
+            listening: &listening,
         };
         Ok((routing::routing(&view, process), failovers::failovers(&view, process)))
     }

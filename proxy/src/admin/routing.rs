@@ -1,5 +1,8 @@
 //! The answer `/routing`, made from what control knows and what was counted.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use pg_leader_proxy_core::{
     Admission, Alarm, Dcs, Leader, MemberName, MemberView, Moment, OpenSessions, Policy, PolicyOptions,
     ProbeUrgency, ReadRoute, Sources, WriteRoute,
@@ -23,16 +26,23 @@ pub(super) struct Process<'a> {
     pub(super) counters: &'a Counters,
     pub(super) phase: Phase,
     pub(super) started: Moment,
+    /// The addresses that it listens on, each with its block of the configuration.
+    pub(super) listening: &'a [(&'static str, SocketAddr)],
 }
 
 pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
     let primaries = view.routing.two_primaries().iter();
+    let mut listening: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+    for (block, addr) in process.listening {
+        listening.entry((*block).to_owned()).or_default().push(*addr);
+    }
     let sessions = RouteKind::ALL.map(|kind| (kind.code().to_owned(), sessions(process.counters, kind)));
     RoutingAnswer {
         cluster: process.cluster.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         phase: process.phase,
         uptime_ms: ms(view.now.since(process.started)),
+        listening,
         write: write(view),
         read: read(&view.routing.read),
         two_primaries: primaries

@@ -8,7 +8,7 @@ use tracing::{error, info};
 
 use super::App;
 use super::commands::{Command, Commands};
-use super::settings::routes;
+use super::settings::{admin_address, routes};
 use crate::phase::Phase;
 
 /// How long terminated sessions may take to end before the process exits anyway.
@@ -31,6 +31,7 @@ impl App {
         for (route, addr) in routes(&self.config) {
             self.workers.unlisten(route, addr).await;
         }
+        self.listening.send_replace(admin_address(&self.config).into_iter().collect());
         if !patience.is_zero() {
             self.wait_for_sessions(patience, commands).await;
         }

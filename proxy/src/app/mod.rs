@@ -30,7 +30,7 @@ use self::listeners::{listen, listeners};
 pub use self::reload::Reload;
 pub use self::service_manager::ServiceManager;
 pub(crate) use self::settings::static_member;
-use self::settings::{check_reloadable, etcd_config, gate_limits, routes, settings};
+use self::settings::{check_reloadable, etcd_config, gate_limits, listening, routes, settings};
 use self::source_tasks::{ask_servers, follow_etcd};
 pub use self::supervisor_link::{SupervisorCommand, SupervisorLink};
 use crate::admin::{self, Admin};
@@ -110,6 +110,8 @@ struct App {
     counters: Arc<Counters>,
     workers: Workers,
     phase: watch::Sender<Phase>,
+    /// The addresses that the process listens on, each with its block of the configuration.
+    listening: watch::Sender<Vec<(&'static str, SocketAddr)>>,
     descriptors: Descriptors,
     logging: Option<Logging>,
     service_manager: ServiceManager,
@@ -168,6 +170,7 @@ impl App {
             counters,
             workers,
             phase,
+            listening: watch::Sender::new(listening(&config)),
             // Now that those of the workers are open.
             descriptors: Descriptors::of_this_process(),
             logging,
@@ -240,6 +243,7 @@ impl App {
             counters: Arc::clone(&self.counters),
             phase: self.phase.subscribe(),
             started: clock::now(),
+            listening: self.listening.subscribe(),
             logging: self.logging.clone(),
         };
         essential.spawn("admin", admin::serve(listener, admin, self.descriptors.admin_connections()));
@@ -282,6 +286,7 @@ impl App {
         self.etcd.send_if_modified(|known| replace(known, etcd_config(&config)));
         self.probe.send_if_modified(|known| replace(known, config.probe.clone()));
         self.config = config;
+        self.listening.send_replace(listening(&self.config));
         self.limit_clients();
         self.count_addresses();
         self.tell_members().await;

@@ -49,6 +49,17 @@ pub(super) fn routes(config: &Config) -> Vec<(RouteKind, SocketAddr)> {
     write.chain(read).collect()
 }
 
+/// Every address to listen on, with its block of the configuration.
+pub(super) fn listening(config: &Config) -> Vec<(&'static str, SocketAddr)> {
+    let routes = routes(config).into_iter().map(|(route, addr)| (route.code(), addr));
+    routes.chain(admin_address(config)).collect()
+}
+
+/// The admin address, with its block of the configuration.
+pub(super) fn admin_address(config: &Config) -> Option<(&'static str, SocketAddr)> {
+    config.admin.map(|addr| ("admin", addr))
+}
+
 /// Rejects changes that cannot be applied while the process runs, all of them at once.
 pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[SocketAddr]) -> Result<()> {
     let mut refused = Vec::new();

@@ -55,6 +55,7 @@ async fn routing_shows_the_decision_and_every_piece_of_evidence() {
     let proxy = Proxy::with_leader().await;
     let routing: RoutingAnswer = proxy.json("/routing").await;
     assert_eq!((routing.cluster.as_str(), routing.phase), ("main", Phase::Serving));
+    assert_eq!(routing.listening["write"], [([10, 0, 0, 9], 5433).into()]);
     assert_eq!((routing.write.decision, routing.write.reason), (WriteDecision::Forward, None));
     let valid_for = routing.write.valid_for_ms.unwrap();
     assert!((20_000..=28_000).contains(&valid_for), "by the lease alone: {valid_for}");

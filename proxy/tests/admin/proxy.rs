@@ -54,6 +54,7 @@ impl Proxy {
             counters: Arc::clone(&counters),
             phase: phase.subscribe(),
             started: clock::now(),
+            listening: watch::channel(vec![("write", ([10, 0, 0, 9], 5433).into())]).1,
             logging: None,
         };
         let mut parts = JoinSet::new();

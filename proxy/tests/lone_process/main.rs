@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
@@ -90,10 +90,25 @@ fn an_address_is_not_shared_by_mistake() {
     );
     let own = program(&["check", "--connect", "--config", &first.config_file()]);
     assert!(
-        words(&own).contains(&format!("ok       write.listen {taken}: in use; the proxy of this")),
+        words(&own).contains(&format!("ok       write.listen {taken}: in use by the proxy of this cluster")),
         "{}",
         words(&own)
     );
+}
+
+#[test]
+fn check_takes_no_other_program_for_the_running_proxy() {
+    let running = Lone::start("");
+    let other = TcpListener::bind((running.address, 5434)).unwrap();
+    let taken = other.local_addr().unwrap();
+    let file = running.directory.path().join("changed.toml");
+    fs::write(&file, config(running.address, "").replace(":5433", ":5434")).unwrap();
+    let check = words(&program(&["check", "--connect", "--config", file.to_str().unwrap()]));
+    let expected = format!("error    write.listen {taken}: not available: in use by another program");
+    assert!(check.contains(&expected), "{check}");
+    let admin =
+        format!("ok       admin.listen {}:9433: in use by the proxy of this cluster", running.address);
+    assert!(check.contains(&admin), "{check}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod evidence;
 mod failovers;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{Basis, OnDcsLoss, ReadFallback, Sources};
@@ -32,6 +33,8 @@ pub struct RoutingAnswer {
     pub phase: Phase,
     /// How long the process has run.
     pub uptime_ms: u64,
+    /// The addresses that the process listens on, by the block of the configuration that names them.
+    pub listening: BTreeMap<String, Vec<SocketAddr>>,
     /// The route for sessions that write.
     pub write: WriteAnswer,
     /// The route for sessions that only read.

@@ -1,8 +1,11 @@
 //! Whether the addresses are free to listen on.
 
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
+use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::super::http::AdminAddress;
@@ -10,24 +13,26 @@ use super::findings::Findings;
 use crate::config::Config;
 
 pub(super) fn check(config: &Config, findings: &mut Findings<'_>) -> io::Result<()> {
-    let write = config.write.listen.iter().map(|addr| ("write.listen", *addr));
-    let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| ("read.listen", *addr));
-    for (key, addr) in write.chain(read).chain(config.admin.map(|addr| ("admin.listen", addr))) {
-        let subject = format!("{key} {addr}");
-        match bind(addr, config.session.so_reuseport) {
-            Ok(()) => findings.ok(&subject, "available")?,
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match running_cluster(config) {
-                Some(cluster) if cluster == config.cluster => {
-                    findings.ok(&subject, "in use; the proxy of this cluster is running")?;
-                }
-                Some(cluster) => {
-                    let found =
-                        format!("not available: in use, and the proxy of cluster {cluster} is running");
-                    findings.error(&subject, &found)?;
-                }
-                None => findings.error(&subject, &format!("not available: {}", explain(&error)))?,
-            },
-            Err(error) => findings.error(&subject, &format!("not available: {}", explain(&error)))?,
+    let write = config.write.listen.iter().map(|addr| ("write", *addr));
+    let read = config.read.iter().flat_map(|read| &read.listen).map(|addr| ("read", *addr));
+    let running = LazyCell::new(|| RunningProxy::find(config));
+    for (block, addr) in write.chain(read).chain(config.admin.map(|addr| ("admin", addr))) {
+        let subject = format!("{block}.listen {addr}");
+        let Err(error) = bind(addr, config.session.so_reuseport) else {
+            findings.ok(&subject, "available")?;
+            continue;
+        };
+        let in_use = error.kind() == io::ErrorKind::AddrInUse;
+        let holder = if in_use { running.as_ref().filter(|proxy| proxy.listens(block, addr)) } else { None };
+        match holder {
+            Some(proxy) if proxy.cluster == config.cluster => {
+                findings.ok(&subject, "in use by the proxy of this cluster, which is running")?;
+            }
+            Some(proxy) => {
+                let found = format!("not available: in use by the proxy of cluster {}", proxy.cluster);
+                findings.error(&subject, &found)?;
+            }
+            None => findings.error(&subject, &format!("not available: {}", explain(&error)))?,
         }
     }
     Ok(())
@@ -41,11 +46,22 @@ fn bind(addr: SocketAddr, shared: bool) -> io::Result<()> {
     socket.bind(&addr.into())
 }
 
-/// The cluster of the proxy that answers at the configured admin address.
-fn running_cluster(config: &Config) -> Option<String> {
-    let admin = AdminAddress::parse(&config.admin?.to_string()).ok()?;
-    let routing: serde_json::Value = serde_json::from_str(&admin.get("/routing").ok()?).ok()?;
-    routing["cluster"].as_str().map(str::to_owned)
+/// The proxy that answers at the configured admin address. Who else holds an address cannot be known.
+#[derive(Deserialize)]
+struct RunningProxy {
+    cluster: String,
+    listening: BTreeMap<String, Vec<SocketAddr>>,
+}
+
+impl RunningProxy {
+    fn find(config: &Config) -> Option<Self> {
+        let admin = AdminAddress::parse(&config.admin?.to_string()).ok()?;
+        serde_json::from_str(&admin.get("/routing").ok()?).ok()
+    }
+
+    fn listens(&self, block: &str, addr: SocketAddr) -> bool {
+        self.listening.get(block).is_some_and(|addrs| addrs.contains(&addr))
+    }
 }
 
 fn explain(error: &io::Error) -> String {
