@@ -20,6 +20,7 @@ mod loopback;
 mod hung_files;
 mod lone;
 mod starting;
+mod worker_panic;
 
 /// A proxy that logs a lot into a pipe that nobody reads, until lines are dropped.
 fn unread() -> Lone {
