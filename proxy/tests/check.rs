@@ -4,10 +4,12 @@
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use lab::{Cluster, ClusterOptions, MONITOR, Proxy};
+use lab::{Cluster, ClusterOptions, MONITOR, Proxy, Session};
 
 /// Beyond anything that a healthy step takes on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
+/// How many sessions are open at a change of leader.
+const SESSIONS: u64 = 4;
 
 fn program(arguments: &[&str], password: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_pg-leader-proxy"))
@@ -66,6 +68,11 @@ async fn status_tells_who_leads_and_what_happened() {
     let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     let proxy = Proxy::start(&cluster.proxy_command("proxy").unwrap()).await.unwrap();
     let admin = proxy.admin().to_string();
+    let write = cluster.app_config(cluster.proxy_addresses("proxy").unwrap().write);
+    let mut sessions = Vec::new();
+    for _ in 0..SESSIONS {
+        sessions.push(Session::open_within(&write, SOON).await.unwrap());
+    }
     cluster.switchover("b").await.unwrap();
     let began = Instant::now();
     loop {
@@ -79,8 +86,21 @@ async fn status_tells_who_leads_and_what_happened() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let json = program(&["status", "--json", "--admin", &admin], "");
-    let answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let mut answer: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(answer["routing"]["write"]["leader"]["member"], "b");
+    // Some were ended by their server, the others by the proxy: both answers count each of them, once.
+    let told = |answer: &serde_json::Value| {
+        let changes = answer["failovers"]["failovers"].as_array().unwrap();
+        let of_changes = changes.iter().map(|change| change["terminated_sessions"].as_u64().unwrap()).sum();
+        [of_changes, answer["routing"]["sessions"]["write"]["terminated"].as_u64().unwrap()]
+    };
+    while told(&answer) != [SESSIONS; 2] {
+        assert!(began.elapsed() < SOON, "{answer:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let json = program(&["status", "--json", "--admin", &admin], "");
+        answer = serde_json::from_slice(&json.stdout).unwrap();
+    }
+    drop(sessions);
 
     proxy.stop().await.unwrap();
     let gone = program(&["status", "--admin", &admin], "");
