@@ -169,7 +169,7 @@ pub struct Session {
     pub max_sessions: usize,
     /// How long a client may take to send its first packet.
     pub startup_timeout: Duration,
-    /// How long a server may take to accept a connection.
+    /// How long a server may take to accept a connection, and how long others wait for it to answer the first packet.
     pub connect_timeout: Duration,
     /// How long a connection may be idle before TCP sends a keepalive probe.
     pub keepalive: Duration,

@@ -194,7 +194,7 @@ pub const KEYS: &[Key] = &[
     .or("hold"),
     Key::new("session.max_sessions", PLACES, "How many sessions both routes may have together. Further clients get an error.").or("20000"),
     Key::new("session.startup_timeout", PATIENCE, "How long a client may take to send its first packet.").or("10s"),
-    Key::new("session.connect_timeout", PATIENCE, "How long a server may take for each step of a connection: to accept it, and to answer the first packet.").or("3s"),
+    Key::new("session.connect_timeout", PATIENCE, "How long a server may take to accept a connection. After the same time without an answer to the client's first packet the client waits on, but other clients no longer wait for it to log in.").or("3s"),
     Key::new(
         "session.keepalive",
         KEEPALIVE,

@@ -52,7 +52,7 @@ pub struct SessionSettings {
     pub limits: ClientLimits,
     /// How long a client may take to send its first packet.
     pub startup_timeout: Duration,
-    /// How long a server may take to accept a connection, and then to answer the first packet.
+    /// How long a server may take to accept a connection, and how long others wait for it to answer the first packet.
     pub connect_timeout: Duration,
     /// How long a client of the write route waits for a server; `None` for [`HOLD_BEYOND_TTL`] more than Patroni's `ttl`.
     pub write_hold_timeout: Option<Duration>,
