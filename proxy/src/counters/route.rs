@@ -58,9 +58,13 @@ pub enum TerminationKind {
 }
 
 impl TerminationKind {
+    /// How many there are. Not `ALL.len()`: in an optimised build the compiler finds a cycle where the length of a field of
+    /// [`RouteCounters`] calls a function.
+    const COUNT: usize = SessionEnd::ALL.len() + 2;
+
     /// All kinds, for metrics with one series for each.
-    pub const ALL: [Self; 12] = {
-        let mut all = [Self::EndedByServer; 12];
+    pub const ALL: [Self; Self::COUNT] = {
+        let mut all = [Self::EndedByServer; Self::COUNT];
         let mut index = 0;
         while index < SessionEnd::ALL.len() {
             all[index] = Self::Server(SessionEnd::ALL[index]);
@@ -110,7 +114,7 @@ pub struct RouteCounters {
     /// How long clients waited that had to wait.
     pub held_time: Timing,
     rejections: [Counter; RejectionKind::ALL.len()],
-    terminations: [Counter; TerminationKind::ALL.len()],
+    terminations: [Counter; TerminationKind::COUNT],
 }
 
 impl Default for RouteCounters {
