@@ -124,6 +124,7 @@ fn settings() -> SessionSettings {
         write_hold_timeout: Some(Duration::from_secs(30)),
         read_hold_timeout: Duration::from_secs(30),
         socket: SocketOptions { keepalive: Duration::from_secs(15), user_timeout: Duration::from_secs(900) },
+        log_sessions: false,
     }
 }
 

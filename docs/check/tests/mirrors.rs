@@ -90,6 +90,8 @@ fn every_reason() -> Vec<Reason> {
         Reason::ReplicaLagging(m()),
         Reason::ReplicaNotStreaming(m()),
         Reason::ReplicaRestarted(m()),
+        Reason::PausedByOperator,
+        Reason::MemberDrained(m()),
     ]
 }
 

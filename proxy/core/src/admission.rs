@@ -19,4 +19,14 @@ impl Admission {
             Self::Waits(reason) => Some(reason),
         }
     }
+
+    /// Why new sessions wait that any of these servers would do for, if they do. Each server has its own reason, but a
+    /// pause concerns all of them.
+    pub fn waits_for_any<'a>(admissions: impl Iterator<Item = &'a Self> + Clone) -> Option<&'a Reason> {
+        if admissions.clone().any(|admission| *admission == Self::Open) {
+            return None;
+        }
+        let paused = admissions.filter_map(Self::waits).find(|reason| **reason == Reason::PausedByOperator);
+        Some(paused.unwrap_or(&Reason::NoReplica))
+    }
 }

@@ -5,6 +5,9 @@ use std::fmt;
 use crate::cluster::{MemberName, SystemId, Timeline};
 use crate::observation::ProbeFailure;
 
+/// What follows is the identifier that was found.
+const OF_OTHER_CLUSTER: &str = "belongs to another cluster, system identifier";
+
 /// Why a route forwards to nobody, or a server takes no new sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -93,11 +96,15 @@ pub enum Reason {
     ReplicaLagging(MemberName),
     /// Read route: this replica streams from nobody.
     ReplicaNotStreaming(MemberName),
+    /// An operator has paused new sessions.
+    PausedByOperator,
+    /// Read route: an operator has drained this member.
+    MemberDrained(MemberName),
 }
 
 impl Reason {
     /// Every code, for metrics that name them all.
-    pub const CODES: [&'static str; 38] = [
+    pub const CODES: [&'static str; 40] = [
         "starting",
         "no_leader",
         "leader_address_unknown",
@@ -136,6 +143,8 @@ impl Reason {
         "replica_lagging",
         "replica_not_streaming",
         "replica_restarted",
+        "paused_by_operator",
+        "member_drained",
     ];
 
     /// The code, used as a metric label and in scenario files. Codes never change after the first release.
@@ -185,7 +194,9 @@ impl Reason {
             | Self::ReplicaNotAcceptingConnections(_)
             | Self::ReplicaTagged(_)
             | Self::ReplicaLagging(_)
-            | Self::ReplicaNotStreaming(_) => false,
+            | Self::ReplicaNotStreaming(_)
+            | Self::PausedByOperator
+            | Self::MemberDrained(_) => false,
         }
     }
 
@@ -229,6 +240,8 @@ impl Reason {
             Self::ReplicaLagging(_) => 35,
             Self::ReplicaNotStreaming(_) => 36,
             Self::ReplicaRestarted(_) => 37,
+            Self::PausedByOperator => 38,
+            Self::MemberDrained(_) => 39,
         }
     }
 }
@@ -260,10 +273,7 @@ impl fmt::Display for Reason {
                 write!(f, "the address of {member} leads to another primary than the one its sessions are on")
             }
             Self::SystemIdMismatch(member, found) => {
-                write!(
-                    f,
-                    "the server at the address of {member} belongs to another cluster, system identifier {found}"
-                )
+                write!(f, "the server at the address of {member} {OF_OTHER_CLUSTER} {found}")
             }
             Self::Bootstrapping => f.write_str("the cluster is being created"),
             Self::StandbyCluster => f.write_str("this is a standby cluster and takes no writes"),
@@ -304,6 +314,8 @@ impl fmt::Display for Reason {
             Self::ReplicaTagged(member) => write!(f, "{member} carries the tag noloadbalance"),
             Self::ReplicaLagging(member) => write!(f, "{member} is too far behind"),
             Self::ReplicaNotStreaming(member) => write!(f, "{member} streams from nobody"),
+            Self::PausedByOperator => f.write_str("an operator has paused new sessions"),
+            Self::MemberDrained(member) => write!(f, "an operator has drained {member}"),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::moment::{Moment, Stamped};
 use crate::observation::{ProbeReply, Role};
 use crate::policy::{Policy, ReadFallback};
 use crate::reason::Reason;
+use crate::restrictions::Restrictions;
 use crate::routing::{OpenSessions, ReadServer};
 
 /// A server of the read route, before it has an epoch.
@@ -30,6 +31,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Readers<'a> {
     pub(crate) evidence: &'a Evidence,
     pub(crate) policy: &'a Policy,
+    pub(crate) restrictions: &'a Restrictions,
     /// The confirmed leader, and until when it is.
     pub(crate) leader: Option<(&'a Leader, Moment)>,
     /// The servers that may have sessions already.
@@ -72,7 +74,8 @@ impl Readers<'_> {
         candidates.extend(self.renamed(&candidates));
         if let Some(leader) = &mut leader {
             let needed = candidates.iter().all(|candidate| candidate.admission != Admission::Open);
-            let takes = self.leader.is_some_and(|(leader, _)| *leader.admission() == Admission::Open);
+            let takes = self.leader.is_some_and(|(leader, _)| *leader.admission() == Admission::Open)
+                && self.restrictions.drained(&leader.member).is_none();
             if needed && takes && self.falls_back() {
                 leader.admission = Admission::Open;
             }
@@ -163,6 +166,9 @@ impl Readers<'_> {
 
     /// Why a replica takes no new sessions, if it does not.
     fn unfit(&self, answering: &Answering<'_>) -> Option<Reason> {
+        if let Some(drained) = self.restrictions.drained(answering.member) {
+            return Some(drained);
+        }
         let Role::Replica { replayed, streaming, .. } = answering.reply.fact.role else { return None };
         let leads = self.leader.is_some_and(|(leader, _)| *leader.admission() == Admission::Open);
         let reason = if is_former(answering) {
@@ -198,7 +204,8 @@ impl Readers<'_> {
         let (_, until) = self.leader?;
         let member = answering.member.clone();
         if self.falls_back() {
-            return Some(self.candidate(answering, Admission::Waits(Reason::MemberIsLeader(member)), until));
+            let reason = self.restrictions.drained(&member).unwrap_or(Reason::MemberIsLeader(member));
+            return Some(self.candidate(answering, Admission::Waits(reason), until));
         }
         self.is_standing(answering.reply.fact.server()).then(|| Candidate {
             open_sessions: OpenSessions::EndWhenIdle,

@@ -12,6 +12,7 @@ use crate::observation::Observation;
 use crate::policy::{Policy, Sources};
 use crate::reason::Reason;
 use crate::replicas::{self, Readers};
+use crate::restrictions::Restrictions;
 use crate::routing::{ReadRoute, ReadServer, Routing, WriteRoute};
 use crate::urgency::probe_urgency;
 
@@ -22,6 +23,7 @@ use crate::urgency::probe_urgency;
 #[derive(Clone, Debug, Hash)]
 pub struct Router {
     policy: Policy,
+    restrictions: Restrictions,
     evidence: Evidence,
     routing: Routing,
     valid_until: Option<Moment>,
@@ -38,6 +40,7 @@ impl Router {
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
+            restrictions: Restrictions::default(),
             evidence: Evidence::new(),
             routing: Routing::starting(),
             valid_until: None,
@@ -68,7 +71,9 @@ impl Router {
         let probe_urgency = probe_urgency(&write, &self.evidence);
         let mut routing = Routing { write, read, probe_urgency, alarms: Vec::new() };
         self.evidence.forget_former(&routing.sockets());
-        routing.alarms = alarm::alarms(&self.evidence, &self.policy, routing.write.leader(), now);
+        routing.alarms =
+            alarm::alarms(&self.evidence, &self.policy, &self.restrictions, routing.write.leader(), now);
+        routing.pause(&self.restrictions);
         self.deadline = self.next_expiry(now);
         let changed = routing != self.routing;
         self.routing = routing;
@@ -79,6 +84,18 @@ impl Router {
     pub fn set_policy(&mut self, policy: Policy, now: Moment) -> bool {
         self.policy = policy;
         self.advance(now)
+    }
+
+    /// Replaces the operator's restrictions at `now`. Returns whether the routing changed. Those of a member end when it is
+    /// forgotten.
+    pub fn restrict(&mut self, restrictions: Restrictions, now: Moment) -> bool {
+        self.restrictions = restrictions;
+        self.advance(now)
+    }
+
+    /// The operator's restrictions.
+    pub const fn restrictions(&self) -> &Restrictions {
+        &self.restrictions
     }
 
     /// The standing decision.
@@ -127,6 +144,8 @@ impl Router {
 
     fn forget_departed(&mut self, now: Moment) {
         self.evidence.forget_departed(now, self.policy.options().sources == Sources::ServersOnly);
+        let members = self.evidence.members();
+        self.restrictions.drained.retain(|member| members.contains_key(member));
     }
 
     fn write_route(&mut self, verdict: Result<Proof, Reason>) -> WriteRoute {
@@ -144,7 +163,8 @@ impl Router {
     fn read_route(&mut self, write: &WriteRoute, now: Moment) -> ReadRoute {
         let standing = self.routing.read.servers();
         let leader = write.leader().zip(self.valid_until);
-        let readers = Readers { evidence: &self.evidence, policy: &self.policy, leader, standing, now };
+        let Self { evidence, policy, restrictions, .. } = self;
+        let readers = Readers { evidence, policy, restrictions, leader, standing, now };
         let candidates = readers.candidates();
         let known: BTreeMap<ServerId, RouteEpoch> =
             standing.iter().map(|known| (known.server, known.epoch)).collect();

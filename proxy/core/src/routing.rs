@@ -9,6 +9,7 @@ use crate::cluster::{MemberName, ServerAddr, ServerId, Timeline};
 use crate::epoch::RouteEpoch;
 use crate::leadership::Leader;
 use crate::reason::Reason;
+use crate::restrictions::Restrictions;
 
 /// Where sessions go, until the next routing.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,6 +41,16 @@ impl Routing {
             if let Alarm::TwoPrimaries(primaries) = alarm { Some(primaries.as_slice()) } else { None }
         });
         found.unwrap_or_default()
+    }
+
+    /// Makes new sessions wait everywhere, if an operator has paused them.
+    pub(crate) fn pause(&mut self, restrictions: &Restrictions) {
+        if let WriteRoute::Forward(leader) = &mut self.write {
+            leader.set_admission(restrictions.paused(leader.admission()));
+        }
+        if let ReadRoute::Serve(servers) = &mut self.read {
+            servers.iter_mut().for_each(|server| server.admission = restrictions.paused(&server.admission));
+        }
     }
 
     /// The sockets that sessions may be on.
@@ -91,6 +102,14 @@ impl ReadRoute {
         match self {
             Self::Serve(servers) => servers,
             Self::Hold(_) => &[],
+        }
+    }
+
+    /// Why new sessions wait, if they do.
+    pub fn waits(&self) -> Option<&Reason> {
+        match self {
+            Self::Serve(servers) => Admission::waits_for_any(servers.iter().map(|server| &server.admission)),
+            Self::Hold(reason) => Some(reason),
         }
     }
 }

@@ -132,7 +132,9 @@ impl Reason {
             | Self::ReplicaNotAcceptingConnections(_)
             | Self::ReplicaTagged(_)
             | Self::ReplicaLagging(_)
-            | Self::ReplicaNotStreaming(_) => SessionEnd::LeftReadRoute,
+            | Self::ReplicaNotStreaming(_)
+            | Self::PausedByOperator
+            | Self::MemberDrained(_) => SessionEnd::LeftReadRoute,
         }
     }
 }

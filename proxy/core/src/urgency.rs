@@ -23,7 +23,9 @@ fn of_reason(reason: &Reason) -> ProbeUrgency {
             _,
             ProbeFailure::Denied | ProbeFailure::TooManyConnections | ProbeFailure::Failed,
         )
-        | Reason::StandbyCluster => ProbeUrgency::Normal,
+        | Reason::StandbyCluster
+        | Reason::PausedByOperator
+        | Reason::MemberDrained(_) => ProbeUrgency::Normal,
         Reason::LeaseUnconfirmed(member)
         | Reason::LeaderNotProbed(member)
         | Reason::LeaderInRecovery(member)

@@ -8,8 +8,6 @@ mod page;
 mod process_stats;
 mod routes;
 mod routing;
-mod server;
 pub(crate) mod text;
 
-pub use routes::Admin;
-pub use server::serve;
+pub use routes::{Admin, serve};

@@ -16,6 +16,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
+use std::convert::Infallible;
+
+use tokio::net::TcpListener;
+
 use super::answers::{FailoversAnswer, RoutingAnswer};
 use super::failovers;
 use super::metrics::{self, Format, Measured};
@@ -24,11 +28,15 @@ use super::process_stats::ProcessStats;
 use super::routing::{self, Process};
 use crate::control::{View, ViewHandle};
 use crate::counters::Counters;
+use crate::http_server::{self, Limits};
 use crate::logging::Logging;
 use crate::phase::Phase;
 
 /// How long control may take to answer; it answers at once unless the machine has no time for it.
 const VIEW_TIME: Duration = Duration::from_secs(1);
+
+/// How long a connection may last.
+const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
 /// The answer to every other path.
 const PATHS: &str = "\
@@ -109,8 +117,15 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
     }
 }
 
+/// Answers on the admin address until the process ends, on at most `connections` at once.
+pub async fn serve(listener: TcpListener, admin: Admin, connections: usize) -> Infallible {
+    let router = routes(admin);
+    let limits = Limits { connections, time: CONNECTION_TIME };
+    http_server::serve(listener, move |_| Some(router.clone()), limits).await
+}
+
 /// The paths and what answers them.
-pub(super) fn routes(admin: Admin) -> Router {
+fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/live", check(async || "alive\n"))

@@ -11,7 +11,7 @@ use pg_leader_proxy_core::{
 use super::answers::{
     AlarmAnswer, DcsAnswer, EvidenceAnswer, LeaderAnswer, LeaderKeyAnswer, LeaseAnswer, PolicyAnswer,
     PrimaryAnswer, ProbeUrgencyAnswer, ReadAnswer, ReadDecision, ReadServerAnswer, ReasonAnswer,
-    RoutingAnswer, SessionsAnswer, WriteAnswer, WriteDecision, ms,
+    RestrictionsAnswer, RoutingAnswer, SessionsAnswer, WriteAnswer, WriteDecision, ms,
 };
 use super::members;
 use crate::control::View;
@@ -52,6 +52,10 @@ pub(super) fn routing(view: &View, process: Process<'_>) -> RoutingAnswer {
         probe_urgency: probe_urgency(&view.routing.probe_urgency),
         evidence: evidence(view),
         policy: policy(&view.policy),
+        restrictions: RestrictionsAnswer {
+            paused: view.restrictions.paused,
+            drained: view.restrictions.drained.iter().map(ToString::to_string).collect(),
+        },
         sessions: sessions.into_iter().collect(),
     }
 }
@@ -122,11 +126,11 @@ fn read(route: &ReadRoute) -> ReadAnswer {
         reason: server.admission.waits().map(Into::into),
         ends_when_idle: server.open_sessions == OpenSessions::EndWhenIdle,
     });
-    let (decision, reason) = match route {
-        ReadRoute::Serve(_) => (ReadDecision::Serve, None),
-        ReadRoute::Hold(reason) => (ReadDecision::Hold, Some(reason.into())),
+    let decision = match route {
+        ReadRoute::Serve(_) => ReadDecision::Serve,
+        ReadRoute::Hold(_) => ReadDecision::Hold,
     };
-    ReadAnswer { decision, servers: servers.collect(), reason }
+    ReadAnswer { decision, servers: servers.collect(), reason: route.waits().map(Into::into) }
 }
 
 fn alarm(alarm: &Alarm) -> AlarmAnswer {

@@ -163,8 +163,7 @@ impl Targets {
                 Err(reason) => Some(reason),
             },
             RouteKind::Read => match &self.read {
-                Ok(_) if self.admitting_readers().next().is_some() => None,
-                Ok(_) => Some(&Reason::NoReplica),
+                Ok(servers) => Admission::waits_for_any(servers.iter().map(|target| &target.admission)),
                 Err(reason) => Some(reason),
             },
         }

@@ -1,4 +1,4 @@
-//! Commands to the process, from signals and from its supervisor.
+//! Commands to the process, from signals, its supervisor and the control socket.
 
 use std::time::Duration;
 
@@ -6,12 +6,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::supervisor_link::SupervisorCommand;
+use crate::control_socket::ReloadRequest;
 
-/// A command from a signal or from the supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A command to the process.
+#[derive(Debug)]
 pub(super) enum Command {
-    /// SIGHUP or the supervisor: read the configuration again.
-    Reload,
+    /// SIGHUP, the supervisor, or the control socket, which is answered: read the configuration again.
+    Reload(Option<ReloadRequest>),
     /// SIGTERM or SIGINT: drain, then stop. A second one stops at once.
     Stop,
     /// The supervisor: drain for at most this long, then stop.
@@ -20,30 +21,36 @@ pub(super) enum Command {
     SupervisorGone,
 }
 
-/// The sources of commands: signals, and the supervisor if there is one.
+/// The sources of commands: signals, the control socket, and the supervisor if there is one.
 pub(super) struct Commands {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
     commands: Option<mpsc::Receiver<SupervisorCommand>>,
+    reloads: mpsc::Receiver<ReloadRequest>,
 }
 
 impl Commands {
-    pub(super) fn new(commands: Option<mpsc::Receiver<SupervisorCommand>>) -> std::io::Result<Self> {
+    pub(super) fn new(
+        commands: Option<mpsc::Receiver<SupervisorCommand>>,
+        reloads: mpsc::Receiver<ReloadRequest>,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             commands,
+            reloads,
         })
     }
 
     /// Waits for the next command. It is cancel safe.
     pub(super) async fn next(&mut self) -> Command {
         tokio::select! {
-            _ = self.hangup.recv() => Command::Reload,
+            _ = self.hangup.recv() => Command::Reload(None),
             _ = self.terminate.recv() => Command::Stop,
             _ = self.interrupt.recv() => Command::Stop,
+            Some(request) = self.reloads.recv() => Command::Reload(Some(request)),
             command = supervisor_command(&mut self.commands) => command,
         }
     }
@@ -53,7 +60,7 @@ async fn supervisor_command(commands: &mut Option<mpsc::Receiver<SupervisorComma
     let Some(commands) = commands else { return std::future::pending().await };
     match commands.recv().await {
         Some(SupervisorCommand::Drain(patience)) => Command::Drain(patience),
-        Some(SupervisorCommand::Reload) => Command::Reload,
+        Some(SupervisorCommand::Reload) => Command::Reload(None),
         None => Command::SupervisorGone,
     }
 }

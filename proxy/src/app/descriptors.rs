@@ -8,12 +8,14 @@ use tracing::warn;
 use crate::config::Config;
 use crate::session::ClientLimits;
 
-/// How many descriptors are set aside for etcd, probes, look-ups of names, files and the admin address, if there are enough.
+/// How many descriptors are set aside for etcd, probes, look-ups of names, files, the admin address and the control socket, if there are enough.
 pub(crate) const SET_ASIDE: u64 = 256;
 /// How many clients beyond the limit of sessions are told so, unless descriptors are scarce.
 const REJECTED_AT_ONCE: u64 = 256;
 /// How many connections the admin address may have, unless descriptors are scarce.
 const ADMIN_CONNECTIONS: u64 = 64;
+/// How many connections the control socket may have, unless descriptors are scarce.
+const CONTROL_CONNECTIONS: u64 = 8;
 
 /// Raises the soft limit to the hard one. Each session takes two descriptors, and the usual soft limit of 1,024 exists
 /// only for programs that use `select`.
@@ -60,6 +62,11 @@ impl Descriptors {
     pub(super) fn admin_connections(&self) -> usize {
         to_usize((self.aside / 4).clamp(2, ADMIN_CONNECTIONS))
     }
+
+    /// How many connections the control socket may have.
+    pub(super) fn control_connections(&self) -> usize {
+        to_usize((self.aside / 32).clamp(1, CONTROL_CONNECTIONS))
+    }
 }
 
 /// Warns if the limit of open files allows fewer sessions than the configuration.
@@ -98,8 +105,11 @@ mod tests {
         for free in (0..2000).chain([65_536, 1_048_576]) {
             let descriptors = Descriptors::of(free);
             let limits = descriptors.client_limits(&config(20_000));
-            let used = 2 * limits.sessions + limits.rejected_at_once + descriptors.admin_connections();
-            assert!(used as u64 <= free.max(4), "{free}: {descriptors:?}, {limits:?}");
+            let used = 2 * limits.sessions
+                + limits.rejected_at_once
+                + descriptors.admin_connections()
+                + descriptors.control_connections();
+            assert!(used as u64 <= free.max(6), "{free}: {descriptors:?}, {limits:?}");
             assert!(limits.sessions <= 20_000 && descriptors.admin_connections() <= 64);
             if free >= 64 {
                 // What is left for etcd and probes.

@@ -52,7 +52,10 @@ impl App {
                 () = &mut ended => return,
                 () = sleep_until(deadline) => return,
                 command = commands.next() => match command {
-                    Command::Reload => info!("ignoring the reload: the process is draining"),
+                    Command::Reload(request) => {
+                        info!("ignoring the reload: the process is draining");
+                        request.into_iter().for_each(|request| request.answer(Err("the proxy is draining".to_owned())));
+                    }
                     Command::Drain(patience) => deadline = deadline.min(after(patience)),
                     Command::Stop => return,
                     Command::SupervisorGone => {

@@ -38,6 +38,7 @@ use crate::admission::Gate;
 use crate::clock;
 use crate::config::{self, Config, LeaderSource};
 use crate::control::{Control, ControlHandle, OBSERVATIONS, Outputs};
+use crate::control_socket::{Actions, ControlSocket, ReloadRequest};
 use crate::counters::Counters;
 pub use crate::events::EventRecord;
 use crate::events::Outbox;
@@ -50,6 +51,8 @@ use crate::worker::{Listener, Workers};
 
 /// The size of the queue of recheck requests. When it is full, the probes already have enough to do.
 const RECHECKS: usize = 64;
+/// The size of the queue of reloads that the control socket asks for.
+const RELOADS: usize = 4;
 
 /// Runs the proxy until a signal or its supervisor stops it.
 ///
@@ -69,8 +72,10 @@ pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
 async fn serve(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
     let SupervisorLink { listeners, commands, events, ready, service_manager } = link;
     let inherited = Inherited { listeners, events, supervised: commands.is_some(), service_manager };
-    let mut commands = Commands::new(commands).context("cannot watch for signals")?;
-    let (mut app, mut essential) = App::start(config, inherited, reload.logging.clone()).await?;
+    let (reload_requests, requested) = mpsc::channel(RELOADS);
+    let mut commands = Commands::new(commands, requested).context("cannot watch for signals")?;
+    let (mut app, mut essential) =
+        App::start(config, inherited, (reload.logging.clone(), reload_requests)).await?;
     if let Some(ready) = ready {
         // If the supervisor is gone, the commands will say so.
         let _ = ready.send(());
@@ -121,7 +126,7 @@ impl App {
     async fn start(
         config: Config,
         inherited: Inherited,
-        logging: Option<Logging>,
+        (logging, reloads): (Option<Logging>, mpsc::Sender<ReloadRequest>),
     ) -> Result<(Self, Essential)> {
         warn_of_old_names(&config);
         let Inherited { listeners: inherited, events, supervised, service_manager } = inherited;
@@ -182,6 +187,7 @@ impl App {
         // Listening comes last, because it cannot fail: if the start failed after accepting a client, that client would be
         // lost, while an inherited backlog would have kept it for the next process.
         app.serve_admin(supervised, &mut essential)?;
+        app.serve_control_socket(supervised, reloads, &mut essential)?;
         app.listen(listeners).await;
         app.count_addresses();
         for (route, addr) in routes(&app.config) {
@@ -195,9 +201,9 @@ impl App {
             tokio::select! {
                 biased;
                 command = commands.next() => match command {
-                    Command::Reload => {
+                    Command::Reload(request) => {
                         self.service_manager.reloading().await;
-                        reload.request();
+                        reload.request(request);
                     }
                     Command::Stop => break self.config.session.drain_timeout,
                     Command::Drain(patience) => break patience,
@@ -206,27 +212,28 @@ impl App {
                         break Duration::ZERO;
                     }
                 },
-                read = reload.next() => self.reload(read).await,
+                (read, requests) = reload.next() => self.reload(read, requests).await,
             }
         };
         self.drain(patience, commands).await;
     }
 
-    async fn reload(&mut self, read: Result<Config>) {
+    async fn reload(&mut self, read: Result<Config>, requests: Vec<ReloadRequest>) {
         let applied = match read {
             Ok(config) => self.apply(config).await,
             Err(error) => Err(error),
         };
         self.counters.reloads.record(applied.is_ok(), clock::now());
+        let answer = applied.as_ref().map_err(|error| format!("{error:#}")).copied();
         match applied {
             Ok(()) => {
-                if let Some(logging) = &self.logging {
-                    logging.set_filter(&self.config.log);
-                }
+                // The filter was parsed when the configuration was read.
+                self.logging.iter().for_each(|logging| drop(logging.set_filter(&self.config.log.filter)));
                 info!("configuration reloaded");
             }
             Err(error) => error!("configuration not reloaded, the old one stays: {error:#}"),
         }
+        requests.into_iter().for_each(|request| request.answer(answer.clone()));
         self.service_manager.ready().await;
     }
 
@@ -247,6 +254,27 @@ impl App {
             logging: self.logging.clone(),
         };
         essential.spawn("admin", admin::serve(listener, admin, self.descriptors.admin_connections()));
+        Ok(())
+    }
+
+    fn serve_control_socket(
+        &self,
+        supervised: bool,
+        reloads: mpsc::Sender<ReloadRequest>,
+        essential: &mut Essential,
+    ) -> Result<()> {
+        let Some(config) = &self.config.control else { return Ok(()) };
+        let shared = supervised || self.config.session.so_reuseport;
+        let socket = ControlSocket::bind(config, shared)?;
+        info!(path = %config.path.display(), "control socket");
+        let actions = Actions {
+            cluster: self.config.cluster.as_str().into(),
+            control: self.control.clone(),
+            sessions: self.workers.sessions_handle(),
+            reloads,
+            logging: self.logging.clone(),
+        };
+        essential.spawn("control socket", socket.serve(actions, self.descriptors.control_connections()));
         Ok(())
     }
 

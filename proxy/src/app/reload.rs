@@ -6,12 +6,13 @@ use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use pg_leader_proxy_core::display::HumanDuration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, ConfigErrors, Origins};
+use crate::control_socket::ReloadRequest;
 use crate::files::FileReader;
 use crate::logging::Logging;
 
@@ -28,6 +29,8 @@ pub struct Reload {
     files: FileReader,
     pub(super) logging: Option<Logging>,
     requested: bool,
+    /// Who asked for the next reading and waits for what comes of it.
+    requests: Vec<ReloadRequest>,
     /// The only reading that runs.
     running: Option<Reading>,
 }
@@ -37,6 +40,8 @@ struct Reading {
     deadline: Instant,
     /// It has taken too long: its reload was refused, and nobody waits for it any more.
     overdue: bool,
+    /// Who waits for what comes of it.
+    requests: Vec<ReloadRequest>,
 }
 
 impl Reload {
@@ -47,6 +52,7 @@ impl Reload {
             files: FileReader::default(),
             logging: None,
             requested: false,
+            requests: Vec::new(),
             running: None,
         }
     }
@@ -57,39 +63,46 @@ impl Reload {
         Self { files, logging: Some(logging), ..Self::new(move || Config::load(&origins)) }
     }
 
-    /// Asks for a reload. Another one follows the one that is running.
-    pub(super) const fn request(&mut self) {
+    /// Asks for a reload, perhaps for somebody who waits for what comes of it. Another one follows the one that is running.
+    pub(super) fn request(&mut self, request: Option<ReloadRequest>) {
         self.requested = true;
+        self.requests.extend(request);
     }
 
-    /// Waits until a reload was asked for and the configuration is read. It is cancel safe.
+    /// Waits until a reload was asked for and the configuration is read, and returns who waits for that. It is cancel safe.
     ///
-    /// # Errors
-    /// If the configuration has errors, cannot be read in time, or an earlier reload is still being read.
-    pub(super) async fn next(&mut self) -> Result<Config> {
+    /// The result is an error if the configuration has errors, cannot be read in time, or an earlier reload is still being
+    /// read.
+    pub(super) async fn next(&mut self) -> (Result<Config>, Vec<ReloadRequest>) {
         loop {
             match &mut self.running {
-                Some(Reading { thread, deadline, overdue }) if !*overdue => {
+                Some(Reading { thread, deadline, overdue, requests }) if !*overdue => {
                     if let Ok(ended) = timeout_at(*deadline, thread).await {
+                        let requests = std::mem::take(requests);
                         self.running = None;
                         let loaded = ended.unwrap_or_else(|panic| resume_unwind(panic.into_panic()));
-                        return loaded.map_err(Into::into);
+                        return (loaded.map_err(Into::into), requests);
                     }
                     *overdue = true;
+                    let requests = std::mem::take(requests);
                     let (file, limit) = (self.files.waits_for(), HumanDuration(READ_TIME));
-                    bail!("{file} cannot be read within {limit}: its file system does not answer");
+                    let late =
+                        anyhow!("{file} cannot be read within {limit}: its file system does not answer");
+                    return (Err(late), requests);
                 }
                 _ if !self.requested => pending().await,
                 Some(Reading { thread, .. }) if !thread.is_finished() => {
                     self.requested = false;
-                    bail!("an earlier reload still waits for {}", self.files.waits_for());
+                    let waits = anyhow!("an earlier reload still waits for {}", self.files.waits_for());
+                    return (Err(waits), std::mem::take(&mut self.requests));
                 }
                 Some(_) | None => {
                     self.requested = false;
                     let read = Arc::clone(&self.read);
                     let thread = spawn_blocking(move || read());
                     let deadline = Instant::now() + READ_TIME;
-                    self.running = Some(Reading { thread, deadline, overdue: false });
+                    let requests = std::mem::take(&mut self.requests);
+                    self.running = Some(Reading { thread, deadline, overdue: false, requests });
                 }
             }
         }

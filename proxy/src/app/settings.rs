@@ -32,6 +32,7 @@ pub(super) fn settings(config: &Config, limits: ClientLimits) -> SessionSettings
         write_hold_timeout: config.write.hold_timeout,
         read_hold_timeout: config.read.as_ref().and_then(|read| read.hold_timeout).unwrap_or_default(),
         socket: SocketOptions { keepalive: session.keepalive, user_timeout: session.user_timeout },
+        log_sessions: config.log.sessions,
     }
 }
 
@@ -62,6 +63,8 @@ pub(super) fn admin_address(config: &Config) -> Option<(&'static str, SocketAddr
 
 /// Rejects changes that cannot be applied while the process runs, all of them at once.
 pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[SocketAddr]) -> Result<()> {
+    let path = |config: &Config| config.control.as_ref().map(|control| control.path.clone());
+    let group = |config: &Config| config.control.as_ref().and_then(|control| control.group.clone());
     let mut refused = Vec::new();
     let wanted = routes(after);
     for (route, addr) in routes(before) {
@@ -78,6 +81,8 @@ pub(super) fn check_reloadable(before: &Config, after: &Config, inherited: &[Soc
         ("session.workers", before.session.workers != after.session.workers),
         ("session.so_reuseport", before.session.so_reuseport != after.session.so_reuseport),
         ("admin.listen", before.admin != after.admin),
+        ("control.socket", path(before) != path(after)),
+        ("control.group", group(before) != group(after)),
         ("log.format", before.log.format != after.log.format),
     ];
     let changed = only_with_a_restart.into_iter().filter(|(_, changed)| *changed);

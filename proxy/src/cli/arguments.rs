@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
 use super::Start;
+use super::running::CONFIGURATIONS;
 use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
 use crate::files::FileReader;
 
@@ -16,10 +18,13 @@ Examples:
   pg-leader-proxy run --config proxy.toml
   pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user monitor
   pg-leader-proxy check --config proxy.toml --connect
-  pg-leader-proxy status
+  pg-leader-proxy status --watch
+  pg-leader-proxy sessions --user anna
+  pg-leader-proxy terminate 4711
 
-Exit codes: 0 success, 1 failure, 64 wrong command line, 78 wrong configuration.
-`status`: 0 new sessions go to a leader, 1 they wait, 2 no proxy answers, 70 the answer cannot be printed.";
+Exit codes: 0 success, 1 failure or refused, 2 no proxy answers, 64 wrong command line, 78 wrong configuration.
+`status`: 0 new sessions go to a leader, 1 they wait, 2 no proxy answers, 70 the answer cannot be printed.
+Commands that talk to a running proxy read /etc/pg-leader-proxy/proxy.toml, if there is one and no other is named.";
 
 /// The command line, for clap.
 pub fn command() -> Command {
@@ -45,6 +50,8 @@ pub fn command() -> Command {
                 ),
         )
         .subcommand(status())
+        .subcommand(failovers())
+        .subcommands(operating())
         .subcommand(
             Command::new("completions")
                 .about("Print the completions for a shell")
@@ -63,15 +70,105 @@ fn status() -> Command {
              answers)",
         )
         .arg(file())
-        .arg(Arg::new("admin").long("admin").value_name("ADDRESS").help(
-            "The admin address of the proxy: 127.0.0.1:9433 or a URL [default: `admin.listen` of the configuration]",
-        ))
+        .arg(admin())
+        .arg(json("Print the answers of /routing and /failovers as JSON"))
         .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .help("Print the answers of /routing and /failovers as JSON"),
+            Arg::new("watch")
+                .long("watch")
+                .value_name("SECONDS")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("2")
+                .value_parser(value_parser!(u64).range(1..=3600))
+                .help("Ask again after this many seconds [default: 2], until it is interrupted"),
         )
+        .arg(
+            Arg::new("all")
+                .long("all")
+                .value_name("DIRECTORY")
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value(CONFIGURATIONS)
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(["config", "admin"])
+                .help(format!("Ask every proxy with a configuration (*.toml) in DIRECTORY [default: {CONFIGURATIONS}]")),
+        )
+}
+
+fn failovers() -> Command {
+    Command::new("failovers")
+        .about("List the changes of leader that a running proxy has seen, or explain one step by step")
+        .arg(
+            Arg::new("number")
+                .value_name("NUMBER")
+                .value_parser(value_parser!(u64))
+                .help("The change to explain, by its number in the list"),
+        )
+        .arg(file())
+        .arg(admin())
+        .arg(json("Print the answer of /failovers as JSON"))
+}
+
+/// The commands for the control socket.
+fn operating() -> Vec<Command> {
+    let command = |name: &'static str, about: &'static str| {
+        Command::new(name).about(about).arg(file()).arg(
+            Arg::new("socket")
+                .long("socket")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The control socket of the proxy [default: `control.socket` of the configuration]"),
+        )
+    };
+    let member = || Arg::new("member").value_name("MEMBER").required(true).help("The member's name");
+    let of_member = |help: &'static str| Arg::new("member").long("member").value_name("MEMBER").help(help);
+    let of_user = |help: &'static str| Arg::new("user").long("user").value_name("USER").help(help);
+    let choice = |id: &'static str, words: &'static [&'static str], help: &'static str| {
+        Arg::new(id).long(id).value_name("WORD").value_parser(PossibleValuesParser::new(words)).help(help)
+    };
+    vec![
+        command("sessions", "List the sessions of a running proxy, held clients included")
+            .arg(of_member("Only sessions with this member"))
+            .arg(of_user("Only sessions of this user (the user of an encrypted session is not known)"))
+            .arg(choice(
+                "state",
+                &["starting", "held", "connecting", "relaying"],
+                "Only sessions in this state",
+            ))
+            .arg(choice("route", &["write", "read"], "Only sessions of this route"))
+            .arg(json("Print JSON")),
+        command("pause", "Let all new sessions wait, on both routes; open ones go on"),
+        command("resume", "End `pause`"),
+        command("drain", "Send no new readers to a member; those that it has go on").arg(member()),
+        command("undrain", "End `drain`").arg(member()),
+        command("terminate", "End sessions, with the error of pg_terminate_backend")
+            .arg(
+                Arg::new("session")
+                    .value_name("SESSION")
+                    .value_parser(value_parser!(u64))
+                    .help("The session with this number in the list of `sessions`"),
+            )
+            .arg(of_member("All sessions with this member"))
+            .arg(of_user("All sessions of this user, unless they are encrypted"))
+            .group(ArgGroup::new("which").args(["session", "member", "user"]).required(true)),
+        command("reload", "Read the configuration again, as SIGHUP does, and say what came of it"),
+        command("log-level", "Change what is logged until the next reload").arg(
+            Arg::new("filter")
+                .value_name("FILTER")
+                .required(true)
+                .help("As `log.filter`: a level such as debug, or info,pg_leader_proxy=debug"),
+        ),
+    ]
+}
+
+fn admin() -> Arg {
+    Arg::new("admin").long("admin").value_name("ADDRESS").help(
+        "The admin address of the proxy: 127.0.0.1:9433 or a URL [default: `admin.listen` of the configuration]",
+    )
+}
+
+fn json(help: &'static str) -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
 }
 
 fn file() -> Arg {

@@ -7,11 +7,11 @@ use std::io;
 pub enum Exit {
     /// All is well.
     Success,
-    /// Something failed while it ran, or a test of connections failed.
+    /// Something failed while it ran, a test of connections failed, or a running proxy refused a command.
     Failure,
     /// `status`: the proxy answers, and new sessions wait.
     Waiting,
-    /// `status`: no proxy answers.
+    /// No running proxy answers.
     Unreachable,
     /// `status`: the proxy answers, and the answer could not be printed (`EX_SOFTWARE`).
     Unprinted,

@@ -1,21 +1,25 @@
-//! One request to the admin address of a running proxy.
+//! One request to the admin address or the control socket of a running proxy.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::time::timeout;
 
-/// How long a request may take.
+/// How long a request to the admin address may take.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
+/// How long a command on the control socket may take: longer than the proxy itself waits for anything.
+const COMMAND_TIME: Duration = Duration::from_secs(30);
 /// The longest answer that is read, in bytes. A real one, with 32 changes of leader and many members, is far shorter.
 const MAX_BODY: usize = 16 << 20;
 
@@ -50,10 +54,12 @@ impl AdminAddress {
 
     /// The body of the answer to `GET path`, where it is 200.
     pub(super) fn get(&self, path: &str) -> anyhow::Result<String> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        let exchange =
-            async { timeout(REQUEST_TIME, self.exchange(path)).await.context("no answer in time")? };
-        let (status, body) = runtime.block_on(exchange).with_context(|| {
+        let exchange = async {
+            let stream = TcpStream::connect(&self.host_and_port).await?;
+            let request = Request::get(path).header(HOST, &self.host_and_port).body(Full::default())?;
+            exchange(stream, request).await
+        };
+        let (status, body) = within(REQUEST_TIME, exchange).with_context(|| {
             format!("no proxy answers at {} (give its admin.listen address with --admin)", self.host_and_port)
         })?;
         ensure!(
@@ -64,25 +70,41 @@ impl AdminAddress {
         );
         Ok(body)
     }
+}
 
-    async fn exchange(&self, path: &str) -> anyhow::Result<(StatusCode, String)> {
-        let stream = TcpStream::connect(&self.host_and_port).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::get(path).header(HOST, &self.host_and_port).body(Empty::<Bytes>::new())?;
-        let answer = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body = Limited::new(response, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?;
-            Ok((status, String::from_utf8(body.to_bytes().into())?))
-        };
-        tokio::pin!(answer);
-        // The connection does the work; its end, which the proxy brings about, may come before the answer is taken.
-        tokio::select! {
-            answer = &mut answer => answer,
-            ended = connection => {
-                ended?;
-                answer.await
-            }
+/// The answer to `POST path` with a body in JSON, on the control socket at `socket`.
+pub(super) fn post(socket: &Path, path: &str, json: String) -> anyhow::Result<(StatusCode, String)> {
+    let exchange = async {
+        let stream = UnixStream::connect(socket).await?;
+        let request = Request::post(path).header(HOST, "proxy").header(CONTENT_TYPE, "application/json");
+        exchange(stream, request.body(Full::from(json))?).await
+    };
+    within(COMMAND_TIME, exchange).with_context(|| format!("no proxy answers at {}", socket.display()))
+}
+
+fn within<T>(time: Duration, exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { timeout(time, exchange).await.context("no answer in time")? })
+}
+
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Full<Bytes>>,
+) -> anyhow::Result<(StatusCode, String)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?;
+        Ok((status, String::from_utf8(body.to_bytes().into())?))
+    };
+    tokio::pin!(answer);
+    // The connection does the work; its end, which the proxy brings about, may come before the answer is taken.
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = connection => {
+            ended?;
+            answer.await
         }
     }
 }

@@ -1,12 +1,16 @@
-//! The command line: `run`, `check`, `status`, and what packages carry of it.
+//! The command line: `run`, `check`, the commands for a running proxy, and what packages carry of it.
 
 mod arguments;
 mod check;
 mod exit;
 mod http;
+mod operate;
 mod pages;
+mod report;
 mod run;
+mod running;
 mod status;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -85,21 +89,16 @@ fn dispatch(
             let origins = origins(matches, start);
             check::check(&origins, matches.get_flag("connect"), out, err)
         }
-        Some(("status", matches)) => {
-            let request = status::Request {
-                admin: matches.get_one::<String>("admin"),
-                origins: origins(matches, start),
-                json: matches.get_flag("json"),
-            };
-            status::status(&request, out, err)
-        }
+        Some(("status", matches)) => status::status(start, matches, out, err),
+        Some(("failovers", matches)) => status::failovers(start, matches, out, err),
         Some(("completions", matches)) => pages::completions(matches, out),
         Some(("man", matches)) => pages::man(matches),
         Some(("document", _)) => {
             out.write_all(crate::config::document().as_bytes())?;
             Ok(Exit::Success)
         }
-        _ => Ok(Exit::Usage),
+        Some((name, matches)) => operate::operate(name, start, matches, (out, err)),
+        None => Ok(Exit::Usage),
     }
 }
 

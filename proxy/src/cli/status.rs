@@ -1,48 +1,97 @@
-//! `status`: what a running proxy does, and why, in lines for people.
+//! `status`: what a running proxy does, and why, for people; of one proxy or of all on this machine, once or again and again.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use pg_leader_proxy_core::display::{Counted, HumanBytes, HumanDuration};
+use clap::ArgMatches;
 use serde::Deserialize as _;
 
 use super::exit::Exit;
 use super::http::AdminAddress;
 use super::is_broken_pipe;
-use crate::admin::answers::{
-    AskedAs, FailoverAnswer, FailoversAnswer, MemberAnswer, RoutingAnswer, WriteAnswer,
-};
-use crate::admin::text;
-use crate::config::{ConfigError, Origins, Settings};
-use crate::phase::Phase;
+use super::report::{tell, tell_failover, tell_failovers};
+use super::running::{admin_address, origins_of_running};
+use super::{Start, arguments};
+use crate::admin::answers::{FailoversAnswer, RoutingAnswer};
+use crate::config::{ConfigError, Origins};
 
-/// What `status` was asked.
-pub(super) struct Request<'a> {
-    /// The admin address, if it was given by itself.
-    pub(super) admin: Option<&'a String>,
-    /// Where else the address may come from.
-    pub(super) origins: Origins,
-    /// Whether to print JSON.
-    pub(super) json: bool,
-}
+/// Clears a terminal and goes to its first line (ECMA-48: CUP, ED).
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
-/// Asks the proxy and prints what it answers.
+/// Asks the proxy, or all proxies, and prints what they answer.
 pub(super) fn status(
-    request: &Request<'_>,
+    start: &Start,
+    matches: &ArgMatches,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let address = match address(request) {
-        Ok(address) => address,
-        Err(errors) => {
-            errors.iter().try_for_each(|error| writeln!(err, "{error}"))?;
-            return Ok(Exit::Configuration);
+    let proxies = match matches.get_one::<PathBuf>("all") {
+        Some(directory) => instances(directory, &arguments::origins(matches, start))?,
+        None => vec![(None, origins_of_running(matches, start))],
+    };
+    let (admin, json) = (matches.get_one::<String>("admin"), matches.get_flag("json"));
+    let mut once = |out: &mut dyn Write| {
+        let mut worst = Exit::Success;
+        for (name, origins) in &proxies {
+            if let Some(name) = name.as_ref().filter(|_| !json) {
+                writeln!(out, "== {name}")?;
+            }
+            worst = worse(worst, of_one(admin, origins, json, (&mut *out, &mut *err))?);
         }
+        anyhow::Ok(worst)
+    };
+    let Some(seconds) = matches.get_one::<u64>("watch") else { return once(out) };
+    loop {
+        if io::stdout().is_terminal() {
+            write!(out, "{CLEAR}")?;
+        }
+        once(out)?;
+        out.flush()?;
+        thread::sleep(Duration::from_secs(*seconds));
+    }
+}
+
+/// The proxies whose configurations are in `directory`, by name.
+fn instances(directory: &Path, origins: &Origins) -> anyhow::Result<Vec<(Option<String>, Origins)>> {
+    let reading = || format!("cannot list the configurations in {}", directory.display());
+    let mut files = Vec::new();
+    for entry in directory.read_dir().with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    anyhow::ensure!(!files.is_empty(), "there is no configuration (*.toml) in {}", directory.display());
+    files.sort();
+    let instance = |path: PathBuf| {
+        let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
+        (name, Origins { file: Some(path), ..origins.clone() })
+    };
+    Ok(files.into_iter().map(instance).collect())
+}
+
+/// The exit code that says most: a proxy that does not answer, then one whose clients wait.
+const fn worse(one: Exit, other: Exit) -> Exit {
+    if other.code() > one.code() { other } else { one }
+}
+
+fn of_one(
+    admin: Option<&String>,
+    origins: &Origins,
+    json: bool,
+    (out, err): (&mut dyn Write, &mut dyn Write),
+) -> anyhow::Result<Exit> {
+    let address = match admin_address(admin, origins) {
+        Ok(address) => address,
+        Err(errors) => return complain(&errors, err),
     };
     match ask(&address) {
         Ok(answer) => {
             let exit = if answer.waits() { Exit::Waiting } else { Exit::Success };
-            match print(&answer, request.json, out) {
+            match print(&answer, json, out) {
                 Ok(()) => Ok(exit),
                 Err(error) if is_broken_pipe(&error) => Ok(exit),
                 Err(error) => {
@@ -58,18 +107,57 @@ pub(super) fn status(
     }
 }
 
-/// The admin address: as given by itself, or else that of the configuration.
-fn address(request: &Request<'_>) -> Result<String, Vec<ConfigError>> {
-    if let Some(admin) = request.admin {
-        return Ok(admin.clone());
+fn complain(errors: &[ConfigError], err: &mut dyn Write) -> anyhow::Result<Exit> {
+    errors.iter().try_for_each(|error| writeln!(err, "{error}"))?;
+    Ok(Exit::Configuration)
+}
+
+/// `failovers`: the changes of leader, or one of them step by step.
+pub(super) fn failovers(
+    start: &Start,
+    matches: &ArgMatches,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> anyhow::Result<Exit> {
+    let origins = origins_of_running(matches, start);
+    let asked = match admin_address(matches.get_one::<String>("admin"), &origins) {
+        Ok(address) => AdminAddress::parse(&address).and_then(|admin| admin.get("/failovers")),
+        Err(errors) => return complain(&errors, err),
+    };
+    let body = match asked {
+        Ok(body) => body,
+        Err(error) => {
+            writeln!(err, "pg-leader-proxy: {error:#}")?;
+            return Ok(Exit::Unreachable);
+        }
+    };
+    if matches.get_flag("json") {
+        writeln!(out, "{:#}", serde_json::from_str::<serde_json::Value>(&body)?)?;
+        return Ok(Exit::Success);
     }
-    let mut errors = Vec::new();
-    let settings = Settings::gather(&request.origins, &mut errors);
-    match settings.find("admin.listen") {
-        Some(listen) if errors.is_empty() => Ok(listen.raw.to_string()),
-        _ => Err(errors),
+    let answer: FailoversAnswer = serde_json::from_str(&body).context(OTHER_VERSION)?;
+    let Some(number) = matches.get_one::<u64>("number") else {
+        tell_failovers(out, &answer)?;
+        return Ok(Exit::Success);
+    };
+    match answer.numbered().find(|(known, _)| known == number) {
+        Some((_, failover)) => {
+            tell_failover(out, failover)?;
+            Ok(Exit::Success)
+        }
+        None => {
+            let numbers: Vec<String> = answer.numbered().map(|(number, _)| number.to_string()).collect();
+            let known = if numbers.is_empty() { "none".to_owned() } else { numbers.join(", ") };
+            writeln!(
+                err,
+                "pg-leader-proxy: no change of leader {number} is remembered (there are: {known})"
+            )?;
+            Ok(Exit::Failure)
+        }
     }
 }
+
+const OTHER_VERSION: &str = "the proxy is of another version, whose answer this one cannot read; try --json";
 
 /// What the proxy answered.
 struct Answer {
@@ -96,150 +184,7 @@ fn print(answer: &Answer, json: bool, out: &mut dyn Write) -> anyhow::Result<()>
         writeln!(out, "{:#}", serde_json::json!({ "routing": routing, "failovers": failovers }))?;
         return Ok(());
     }
-    let other_version = "the proxy is of another version, whose answer this one cannot read; try --json";
     let (routing, failovers) = (RoutingAnswer::deserialize(routing), FailoversAnswer::deserialize(failovers));
-    tell(out, &routing.context(other_version)?, &failovers.context(other_version)?)?;
+    tell(out, &routing.context(OTHER_VERSION)?, &failovers.context(OTHER_VERSION)?)?;
     Ok(())
-}
-
-fn tell(out: &mut dyn Write, routing: &RoutingAnswer, failovers: &FailoversAnswer) -> io::Result<()> {
-    let up = HumanDuration::from_millis(routing.uptime_ms);
-    writeln!(out, "cluster {} (pg-leader-proxy {}, up {up})\n", routing.cluster, routing.version)?;
-    writes(out, &routing.write)?;
-    for alarm in &routing.alarms {
-        writeln!(out, "  ALARM: {}", alarm.text)?;
-    }
-    reads(out, routing)?;
-    writeln!(out, "{}", text::dcs(routing))?;
-    if routing.phase == Phase::Draining {
-        writeln!(out, "draining: this proxy accepts no new sessions")?;
-    }
-    writeln!(out, "\nmembers")?;
-    for member in &routing.evidence.members {
-        tell_member(out, member)?;
-    }
-    writeln!(out, "\nsessions")?;
-    for (route, counted) in &routing.sessions {
-        writeln!(
-            out,
-            "  {route:<8} {} open, {} held, {} accepted, {} terminated, {} rejected",
-            counted.open,
-            counted.held,
-            counted.accepted,
-            counted.terminated,
-            counted.rejected_total()
-        )?;
-    }
-    writeln!(out, "\nchanges of leader: {}", failovers.total)?;
-    for failover in failovers.failovers.iter().rev().take(text::FAILOVERS_SHOWN) {
-        tell_failover(out, failover)?;
-    }
-    Ok(())
-}
-
-fn writes(out: &mut dyn Write, write: &WriteAnswer) -> io::Result<()> {
-    match &write.leader {
-        Some(leader) => {
-            writeln!(out, "writes go to {} at {}", leader.member, leader.address)?;
-            write!(out, "  timeline {}, epoch {}", leader.timeline, leader.epoch)?;
-            write!(out, ", confirmed by {}", text::confirmed_by(leader.confirmed_by))?;
-            match write.valid_for_ms {
-                Some(valid) => writeln!(out, "; valid for {}", HumanDuration::from_millis(valid))?,
-                None => writeln!(out)?,
-            }
-        }
-        None => writeln!(out, "writes wait")?,
-    }
-    match &write.reason {
-        Some(reason) => writeln!(out, "  because {}", reason.text),
-        None => Ok(()),
-    }
-}
-
-fn reads(out: &mut dyn Write, routing: &RoutingAnswer) -> io::Result<()> {
-    if let Some(reason) = &routing.read.reason {
-        return writeln!(out, "reads wait\n  because {}", reason.text);
-    }
-    let admitting = routing.read.servers.iter().filter(|server| server.new_sessions);
-    let names: Vec<&str> = admitting.map(|server| server.member.as_str()).collect();
-    match names.is_empty() {
-        false => writeln!(out, "reads go to {}", names.join(", ")),
-        true => writeln!(out, "reads wait: no server takes new sessions"),
-    }
-}
-
-fn tell_member(out: &mut dyn Write, member: &MemberAnswer) -> io::Result<()> {
-    write!(out, "  {:<16} {:<22} {}", member.member, member.address, member.summary)?;
-    if member.asked_as == AskedAs::Departed {
-        write!(out, ", no longer in the cluster")?;
-    }
-    if let Some(probe) = &member.last_probe {
-        match probe.timeline {
-            Some(timeline) => write!(out, ", timeline {timeline}")?,
-            None => write!(out, ", timeline unknown")?,
-        }
-        if let Some(lag) = probe.lag_bytes {
-            write!(out, ", lag {}", HumanBytes(lag))?;
-        }
-        write!(out, ", last probe {} ago", HumanDuration::from_millis(probe.age_ms))?;
-    } else if let Some(failure) = &member.probe_failure {
-        write!(out, ", last probe {} ago", HumanDuration::from_millis(failure.age_ms))?;
-    }
-    writeln!(out)
-}
-
-fn tell_failover(out: &mut dyn Write, failover: &FailoverAnswer) -> io::Result<()> {
-    let ago = HumanDuration::from_millis(failover.age_ms);
-    write!(out, "\n  {} -> {}, {ago} ago", failover.from.member, failover.next_leader())?;
-    if let Some(downtime) = failover.write_downtime_ms {
-        write!(out, ", write downtime {}", HumanDuration::from_millis(downtime))?;
-    }
-    let terminated = Counted(failover.terminated_sessions, "session");
-    writeln!(out, ", {terminated} terminated, {} held", Counted(failover.held_clients, "client"))?;
-    writeln!(out, "  because {}", failover.cause.text)?;
-    for step in &failover.steps {
-        writeln!(out, "  {:>+9} ms  {}", step.at_ms, step.text)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::admin::answers::{PrimaryAnswer, ReasonAnswer, StepAnswer, StepKind};
-
-    #[test]
-    fn a_change_of_leader_is_a_timeline() {
-        let step = |at_ms, step, text: &str| StepAnswer {
-            at_ms,
-            age_ms: 0,
-            step,
-            member: None,
-            text: text.to_owned(),
-        };
-        let failover = FailoverAnswer {
-            from: PrimaryAnswer { member: "a".into(), timeline: 1 },
-            from_epoch: 1,
-            to: Some(PrimaryAnswer { member: "b".into(), timeline: 2 }),
-            to_epoch: Some(2),
-            cause: ReasonAnswer { code: "no_leader".into(), text: "no member holds the leader key".into() },
-            age_ms: 61_000,
-            write_downtime_ms: Some(2_350),
-            terminated_sessions: 12,
-            held_clients: 7,
-            steps: vec![
-                step(-4, StepKind::LastByte, "the last byte passed"),
-                step(0, StepKind::ForwardingStopped, "forwarding stopped, the sessions were terminated"),
-                step(2_346, StepKind::FirstClientServed, "the first client was served"),
-            ],
-        };
-        let mut told = Vec::new();
-        tell_failover(&mut told, &failover).unwrap();
-        assert_eq!(
-            String::from_utf8(told).unwrap(),
-            "\n  a -> b, 1 min 1 s ago, write downtime 2.3 s, 12 sessions terminated, 7 clients held\n  \
-             because no member holds the leader key\n         -4 ms  the last byte passed\n         +0 ms  \
-             forwarding stopped, the sessions were terminated\n      +2346 ms  the first client was served\n"
-        );
-    }
 }

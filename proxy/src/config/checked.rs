@@ -32,6 +32,8 @@ pub struct Config {
     pub session: Session,
     /// The address of the admin page, metrics and health answers.
     pub admin: Option<SocketAddr>,
+    /// Where commands of an operator arrive.
+    pub control: Option<ControlSocket>,
     /// How to log.
     pub log: Log,
     /// Old names that are still used; each is worth a warning.
@@ -184,6 +186,15 @@ pub struct Session {
     pub so_reuseport: bool,
 }
 
+/// The control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlSocket {
+    /// Its path.
+    pub path: PathBuf,
+    /// The group whose members may use it, by name or number, beside root and the proxy's own user.
+    pub group: Option<String>,
+}
+
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -191,6 +202,8 @@ pub struct Log {
     pub format: LogFormat,
     /// What to log, in the syntax of `tracing_subscriber::EnvFilter`, such as `info` or `pg_leader_proxy=debug`.
     pub filter: String,
+    /// Whether each session's end is logged.
+    pub sessions: bool,
 }
 
 /// The form of a log line.

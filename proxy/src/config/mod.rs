@@ -26,7 +26,8 @@ mod unknown;
 mod values;
 
 pub use checked::{
-    Config, Etcd, EtcdTls, LeaderSource, Log, LogFormat, PemFile, Probe, Route, Secret, Session, SslMode,
+    Config, ControlSocket, Etcd, EtcdTls, LeaderSource, Log, LogFormat, PemFile, Probe, Route, Secret,
+    Session, SslMode,
 };
 pub use document::document;
 pub use environment::FILE_VARIABLE;

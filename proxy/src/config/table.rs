@@ -23,6 +23,10 @@ pub const BLOCKS: &[Block] = &[
     },
     Block { name: "session", doc: "Limits and time-outs of the sessions of both routes." },
     Block { name: "admin", doc: "The page, the metrics and the answers to health checks." },
+    Block {
+        name: "control",
+        doc: "The control socket, on which commands such as `sessions`, `pause` and `terminate` reach a running proxy.",
+    },
     Block { name: "log", doc: "What is logged. The log goes to standard error." },
 ];
 
@@ -230,9 +234,30 @@ pub const KEYS: &[Key] = &[
     )
     .or("127.0.0.1:9433")
     .needs_restart(),
+    Key::new(
+        "control.socket",
+        Kind::Path,
+        "The path of the control socket (a Unix socket). Without it there is none. Only root, the proxy's own user and \
+         `control.group` may use it.",
+    )
+    .needs_restart(),
+    Key::new(
+        "control.group",
+        Kind::Text,
+        "The group whose members may use the control socket, by name or number. The proxy's user must belong to it. Without \
+         it only root and the proxy's own user may.",
+    )
+    .needs_restart(),
     Key::new("log.format", Kind::Choice(&["text", "json"]), "Text for people, or JSON with one object per line.")
         .or("text")
         .needs_restart(),
+    Key::new(
+        "log.sessions",
+        Kind::Boolean,
+        "Whether each session's end is logged, with how it ended, its times and its bytes. At most 100 a second are; the others \
+         are counted.",
+    )
+    .or("true"),
     Key::new("log.filter", Kind::Text, "What to log: a level such as `info`, or `info,pg_leader_proxy=debug`.")
         .or("info"),
 ];

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use pg_leader_proxy_core::display::Counted;
-use pg_leader_proxy_core::{Evidence, FailoverReport, Moment, Policy, Routing, WriteRoute};
+use pg_leader_proxy_core::{Evidence, FailoverReport, Moment, Policy, Restrictions, Routing, WriteRoute};
 use tokio::sync::{mpsc, oneshot};
+
+use super::restriction::{RestrictionChange, RestrictionError};
 
 /// Everything the router knows and decided at one moment, for people to read.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct View {
     pub evidence: Evidence,
     /// The policy in force.
     pub policy: Policy,
+    /// Where an operator wants no new sessions.
+    pub restrictions: Restrictions,
     /// The changes of leader so far, the oldest first.
     pub reports: Vec<FailoverReport>,
 }
@@ -50,6 +54,7 @@ impl View {
 pub(super) enum Request {
     View(oneshot::Sender<View>),
     Policy(Policy),
+    Restrict(RestrictionChange, oneshot::Sender<Result<bool, RestrictionError>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -84,6 +89,16 @@ impl ControlHandle {
     pub async fn set_policy(&self, policy: Policy) {
         // Control ends only with the process.
         let _ = self.0.send(Request::Policy(policy)).await;
+    }
+
+    /// Changes where new sessions are not wanted. Returns whether that was different before.
+    ///
+    /// # Errors
+    /// If a member is not known, or control has stopped.
+    pub async fn restrict(&self, change: RestrictionChange) -> Result<bool, RestrictionError> {
+        let (answer, done) = oneshot::channel();
+        self.0.send(Request::Restrict(change, answer)).await.map_err(|_| RestrictionError::Stopped)?;
+        done.await.map_err(|_| RestrictionError::Stopped)?
     }
 
     /// Severs every session and admits no more; returns when the sessions have been told.

@@ -2,6 +2,7 @@
 
 mod handle;
 mod outputs;
+mod restriction;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::route::RouteKind;
 
 pub use handle::{ControlHandle, View, ViewHandle};
 pub use outputs::Outputs;
+pub use restriction::{RestrictionChange, RestrictionError};
 
 use handle::Request;
 
@@ -94,11 +96,24 @@ impl Control {
             Request::Policy(policy) => self.update(None, |router, now| {
                 router.set_policy(policy, now);
             }),
+            Request::Restrict(change, answer) => {
+                let _ = answer.send(self.restrict(change));
+            }
             Request::Stop(answer) => {
                 self.stop();
                 let _ = answer.send(());
             }
         }
+    }
+
+    fn restrict(&mut self, change: RestrictionChange) -> Result<bool, RestrictionError> {
+        let before = self.router.restrictions().clone();
+        let after = change.applied_to(&before, self.router.evidence())?;
+        let changed = before != after;
+        self.update(None, |router, now| {
+            router.restrict(after, now);
+        });
+        Ok(changed)
     }
 
     fn view(&self) -> View {
@@ -108,6 +123,7 @@ impl Control {
             valid_until: self.router.valid_until(),
             evidence: self.router.evidence().clone(),
             policy: *self.router.policy(),
+            restrictions: self.router.restrictions().clone(),
             reports: self.failover_log.reports().cloned().collect(),
         }
     }

@@ -16,6 +16,7 @@ pub use self::epoch::EpochCounters;
 pub use self::member::{MemberCounters, MemberRouteCounters, ProbeCounters, ProbedOver};
 pub use self::route::{RejectionKind, RouteCounters, TerminationKind};
 pub use self::worker::WorkerBytes;
+use crate::logging::LineBudget;
 use crate::route::RouteKind;
 
 /// How many epochs are remembered: one for each failover report, and the present one.
@@ -101,11 +102,14 @@ pub struct Counters {
     pub reloads: Reloads,
     /// How many sessions there may be at once: the limit in force.
     pub max_sessions: Counter,
+    /// What the session log leaves out.
+    pub session_log: LineBudget,
     write: RouteCounters,
     read: RouteCounters,
     epochs: Mutex<VecDeque<(RouteEpoch, Arc<EpochCounters>)>>,
     members: Mutex<BTreeMap<MemberName, Arc<MemberCounters>>>,
     workers: Mutex<Vec<Arc<WorkerBytes>>>,
+    sessions_numbered: AtomicU64,
 }
 
 impl Counters {
@@ -115,6 +119,11 @@ impl Counters {
             RouteKind::Write => &self.write,
             RouteKind::Read => &self.read,
         }
+    }
+
+    /// The number of the next session, counted from 1.
+    pub fn number_session(&self) -> u64 {
+        self.sessions_numbered.fetch_add(1, Relaxed) + 1
     }
 
     /// Open sessions now, on both routes.

@@ -20,17 +20,20 @@ pub enum RejectionKind {
     Silent,
     /// The proxy is shutting down.
     Stopping,
+    /// An operator ended the session while it waited.
+    Terminated,
 }
 
 impl RejectionKind {
     /// All kinds, for metrics with one series for each.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NoServer,
         Self::TooManyHeld,
         Self::TooManySessions,
         Self::BadPacket,
         Self::Silent,
         Self::Stopping,
+        Self::Terminated,
     ];
 
     /// The name in logs and metrics.
@@ -42,6 +45,7 @@ impl RejectionKind {
             Self::BadPacket => "bad_packet",
             Self::Silent => "silent",
             Self::Stopping => "stopping",
+            Self::Terminated => "terminated",
         }
     }
 }
@@ -55,12 +59,14 @@ pub enum TerminationKind {
     EndedByServer,
     /// By the proxy, which is shutting down.
     Stopping,
+    /// By the proxy, because an operator said so.
+    Operator,
 }
 
 impl TerminationKind {
     /// How many there are. Not `ALL.len()`: in an optimised build the compiler finds a cycle where the length of a field of
     /// [`RouteCounters`] calls a function.
-    const COUNT: usize = SessionEnd::ALL.len() + 2;
+    const COUNT: usize = SessionEnd::ALL.len() + 3;
 
     /// All kinds, for metrics with one series for each.
     pub const ALL: [Self; Self::COUNT] = {
@@ -71,6 +77,7 @@ impl TerminationKind {
             index += 1;
         }
         all[Self::Stopping.index()] = Self::Stopping;
+        all[Self::Operator.index()] = Self::Operator;
         all
     };
 
@@ -80,6 +87,7 @@ impl TerminationKind {
             Self::Server(end) => end.code(),
             Self::EndedByServer => "ended_by_server",
             Self::Stopping => "stopping",
+            Self::Operator => "operator",
         }
     }
 
@@ -88,6 +96,7 @@ impl TerminationKind {
             Self::Server(end) => end as usize,
             Self::EndedByServer => SessionEnd::ALL.len(),
             Self::Stopping => SessionEnd::ALL.len() + 1,
+            Self::Operator => SessionEnd::ALL.len() + 2,
         }
     }
 }

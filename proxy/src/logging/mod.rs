@@ -1,5 +1,6 @@
 //! Logging to standard error, as text or JSON, each line with the name of the cluster.
 
+mod budget;
 mod seldom;
 mod writer;
 
@@ -18,7 +19,7 @@ use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use self::writer::DroppedLines;
-use crate::config::{Config, Log, LogFormat};
+use crate::config::{Config, LogFormat};
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,7 @@ pub enum LoggingError {
     Started(#[from] TryInitError),
 }
 
+pub use budget::LineBudget;
 pub(crate) use seldom::Seldom;
 pub use writer::LogFlush;
 
@@ -47,12 +49,15 @@ impl Logging {
         self.dropped.count()
     }
 
-    /// Replaces the filter by that of `log`. The format stays the same.
-    pub fn set_filter(&self, log: &Log) {
-        let changed = EnvFilter::try_new(&log.filter).map(|filter| self.filter.reload(filter));
-        if !matches!(changed, Ok(Ok(()))) {
-            tracing::warn!(filter = log.filter, "the log filter cannot be changed; the old one stays");
-        }
+    /// Replaces the filter; the old one stays if there is an error.
+    ///
+    /// # Errors
+    /// If the filter cannot be parsed.
+    pub fn set_filter(&self, filter: &str) -> Result<(), LoggingError> {
+        let filter = EnvFilter::try_new(filter)?;
+        // The subscriber lasts as long as the process.
+        let _ = self.filter.reload(filter);
+        Ok(())
     }
 }
 

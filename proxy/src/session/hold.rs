@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::connect_failure::ConnectFailure;
+use super::record::StartupProgress;
 use super::rejection::Rejection;
 use super::{AcceptedClient, SessionSettings, Shared};
 use crate::admission::{HoldTerms, Permit, SessionGuard, Target, Ticket};
@@ -26,6 +27,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// A client that waits for a server, and its place in the queue.
 pub(super) struct Hold<'a> {
     accepted: &'a AcceptedClient,
+    progress: &'a StartupProgress,
     expiry: Expiry<'a>,
     encrypted: bool,
     ticket: Ticket,
@@ -47,7 +49,7 @@ impl<'a> Hold<'a> {
     /// # Errors
     /// A [`Rejection`] if the queue is full.
     pub(super) fn begin(
-        accepted: &'a AcceptedClient,
+        (accepted, progress): (&'a AcceptedClient, &'a StartupProgress),
         settings: &'a SessionSettings,
         packet: &FirstPacket,
     ) -> Result<Self, Rejection> {
@@ -58,7 +60,7 @@ impl<'a> Hold<'a> {
             RouteKind::Read => &shared.read_gate,
         };
         let ticket = gate.enqueue().map_err(|_| Rejection::too_many_held(expiry.reason().as_ref()))?;
-        Ok(Self { accepted, expiry, encrypted: packet.asks_for_encryption(), ticket })
+        Ok(Self { accepted, progress, expiry, encrypted: packet.asks_for_encryption(), ticket })
     }
 
     /// Waits until this client may connect. Appends what it sends meanwhile to `bytes`. `None` if it left.
@@ -70,14 +72,14 @@ impl<'a> Hold<'a> {
         client: &TcpStream,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<Admitted>, Rejection> {
-        let Self { accepted, expiry, encrypted, ticket } = self;
+        let Self { accepted, progress, expiry, encrypted, ticket } = self;
         let encrypted_from = encrypted.then(|| accepted.peer.ip());
         let mut waiting = None;
         loop {
             let permit = match ticket.try_permit() {
                 Some(permit) => Some(permit),
                 None => {
-                    waiting.get_or_insert_with(|| HeldGuard::new(accepted.counts()));
+                    waiting.get_or_insert_with(|| HeldGuard::new(accepted.counts(), progress));
                     tokio::select! {
                         permit = ticket.permit() => permit,
                         () = left(client, bytes) => return Ok(None),
@@ -91,6 +93,7 @@ impl<'a> Hold<'a> {
                 if waiting.is_some() {
                     target.counters.iter().for_each(|counters| counters.waited.increment());
                 }
+                progress.set_connecting(&target.member);
                 return Ok(Some(Admitted { target, guard, permit: Some(permit) }));
             }
             // The route closed between the permit and the choice of a server.
@@ -192,20 +195,24 @@ async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
 /// A client that waits: it counts among the held ones until this is dropped, which records how long it waited.
 struct HeldGuard<'a> {
     counts: &'a RouteCounters,
+    progress: &'a StartupProgress,
     since: Moment,
 }
 
 impl<'a> HeldGuard<'a> {
-    fn new(counts: &'a RouteCounters) -> Self {
+    fn new(counts: &'a RouteCounters, progress: &'a StartupProgress) -> Self {
         counts.waited.increment();
         counts.held.increment();
-        Self { counts, since: clock::now() }
+        progress.set_held();
+        Self { counts, progress, since: clock::now() }
     }
 }
 
 impl Drop for HeldGuard<'_> {
     fn drop(&mut self) {
         self.counts.held.decrement();
-        self.counts.held_time.record(clock::now().since(self.since));
+        let waited = clock::now().since(self.since);
+        self.progress.add_waited(waited);
+        self.counts.held_time.record(waited);
     }
 }

@@ -7,11 +7,15 @@ mod direction;
 mod first_answer;
 mod first_packet;
 mod hold;
+mod identity;
+mod log;
 mod login;
 mod read_buffer;
+mod record;
 mod rejection;
 mod relay;
 mod scratch;
+mod snapshot;
 mod startup;
 mod termination;
 
@@ -19,12 +23,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy_core::MemberName;
+use pg_leader_proxy_core::{MemberName, Moment};
 use tokio::sync::{mpsc, watch};
-use tracing::debug;
 
+pub use self::identity::Identity;
+pub use self::record::SessionId;
+pub(crate) use self::record::StartupProgress;
 pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
+pub use self::snapshot::{SessionSelector, SessionSnapshot, SessionState};
 pub(crate) use self::startup::StartupContext;
 use crate::admission::{Gate, HoldTerms, SessionGuard, Targets};
 use crate::clock;
@@ -60,6 +67,8 @@ pub struct SessionSettings {
     pub read_hold_timeout: Duration,
     /// The TCP options of clients and servers.
     pub socket: SocketOptions,
+    /// Whether each session's end is logged.
+    pub log_sessions: bool,
 }
 
 impl SessionSettings {
@@ -148,10 +157,42 @@ impl Session {
         }
     }
 
+    /// The session as it is now.
+    pub(crate) fn snapshot(&self, now: Moment) -> SessionSnapshot {
+        let Self { accepted, target, relay } = self;
+        let [bytes_to_server, bytes_to_client] = relay.bytes_passed();
+        let record = &relay.record;
+        SessionSnapshot {
+            id: record.id,
+            route: accepted.route,
+            client: accepted.peer,
+            state: SessionState::Relaying,
+            member: Some(target.member.clone()),
+            server_port: relay.server_port(),
+            identity: record.identity.clone(),
+            age: now.since(record.accepted_at),
+            idle: relay.active_at().map(|at| now.since(at)),
+            waited: Duration::from_millis(record.waited_ms.into()),
+            bytes_to_server,
+            bytes_to_client,
+        }
+    }
+
+    /// Whether this is a session that `selector` means.
+    pub(crate) fn is(&self, selector: &SessionSelector) -> bool {
+        let record = &self.relay.record;
+        selector.means(record.id, Some(&self.target.member), record.identity.as_ref())
+    }
+
+    /// Whether the client's user is known.
+    pub(crate) const fn has_user(&self) -> bool {
+        self.relay.record.identity.is_some()
+    }
+
     /// Closes both connections and counts how the session ended. If its server ended it, that server is probed at once.
     pub(crate) fn end(self, end: &End) {
+        log::relayed(&self, end);
         let Self { accepted, target, relay } = self;
-        debug!(peer = %accepted.peer, member = %target.member, epoch = %target.epoch, %end, "session ended");
         let counts = accepted.counts();
         match end {
             End::Terminated => {
@@ -161,7 +202,11 @@ impl Session {
                     counters.record_terminated();
                     relay.last_byte_at().into_iter().for_each(|at| counters.record_last_byte(at));
                 }
-                relay.terminate(accepted.route, &target.member);
+                relay.terminate(|grant| termination::error(grant, accepted.route, &target.member));
+            }
+            End::TerminatedByOperator => {
+                counts.terminations(TerminationKind::Operator).increment();
+                relay.terminate(|_| termination::operator_error());
             }
             End::Finished | End::ServerFailed(_) | End::ClientFailed(_) if relay.server_ended(end) => {
                 if let Some(counters) = &target.counters {
@@ -189,6 +234,7 @@ mod tests {
             write_hold_timeout: None,
             read_hold_timeout: seconds(7),
             socket: SocketOptions { keepalive: seconds(9), user_timeout: seconds(20) },
+            log_sessions: true,
         };
         assert_eq!(settings.hold_timeout(RouteKind::Write, seconds(30)), seconds(45));
         assert_eq!(settings.hold_timeout(RouteKind::Write, seconds(60)), seconds(75));

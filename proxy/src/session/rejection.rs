@@ -87,6 +87,15 @@ impl Rejection {
         }
     }
 
+    pub(super) fn terminated() -> Self {
+        Self {
+            kind: RejectionKind::Terminated,
+            state: SqlState::AdminShutdown,
+            message: "terminating connection due to administrator command".to_owned(),
+            detail: String::new(),
+        }
+    }
+
     pub(super) fn stopping() -> Self {
         Self {
             kind: RejectionKind::Stopping,

@@ -6,7 +6,6 @@
 //! A relay never blocks. Its worker passes it epoll's events and advances it. Epoll is edge-triggered, so the relay
 //! remembers which socket may be readable and which writable.
 
-use std::fmt;
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -15,17 +14,17 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use pg_leader_proxy_core::{MemberName, Moment};
+use pg_leader_proxy_core::Moment;
 
 use super::boundary::Boundary;
 use super::direction::{Direction, DirectionState, Stop};
 use super::login::Login;
+use super::record::SessionRecord;
 use super::scratch::Scratch;
 use super::termination;
 use crate::admission::Grant;
 use crate::clock;
 use crate::net;
-use crate::route::RouteKind;
 
 /// How long after the last byte of an encrypted answer a session counts as idle.
 const QUIET: Duration = Duration::from_secs(1);
@@ -37,21 +36,12 @@ pub(crate) enum End {
     Finished,
     /// The grant was revoked, or expired and was not extended.
     Terminated,
+    /// An operator ended this session.
+    TerminatedByOperator,
     /// The client's connection broke.
     ClientFailed(io::Error),
     /// The server's connection broke.
     ServerFailed(io::Error),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Finished => f.write_str("closed by the server"),
-            Self::Terminated => f.write_str("terminated"),
-            Self::ClientFailed(error) => write!(f, "the client's connection broke: {error}"),
-            Self::ServerFailed(error) => write!(f, "the server's connection broke: {error}"),
-        }
-    }
 }
 
 /// What an advanced relay waits for.
@@ -84,6 +74,8 @@ pub(crate) struct Relay {
     boundary: Boundary,
     /// `None` once the session has settled and its client has logged in.
     login: Option<Box<Login>>,
+    /// What is told about the session. Boxed, and here beside the rest, for its size.
+    pub(super) record: Box<SessionRecord>,
     write_interest: bool,
 }
 
@@ -94,7 +86,7 @@ impl Relay {
         [client, server]: [std::net::TcpStream; 2],
         grant: Arc<Grant>,
         (mut boundary, answer): (Boundary, Vec<u8>),
-        login: Box<Login>,
+        (record, login): (Box<SessionRecord>, Box<Login>),
     ) -> Self {
         boundary.follow(&answer);
         let [client, server] = [client, server].map(TcpStream::from_std);
@@ -102,7 +94,7 @@ impl Relay {
         // The first packet was sent already.
         to_server.last_byte_at = Some(clock::now());
         let (to_client, login) = (Direction::new(answer), Some(login));
-        Self { client, server, grant, to_server, to_client, boundary, login, write_interest: false }
+        Self { client, server, grant, to_server, to_client, boundary, login, record, write_interest: false }
     }
 
     /// Registers the sockets with epoll for reading. Hardly any session ever waits to write, so that is added on demand.
@@ -232,16 +224,14 @@ impl Relay {
         }
     }
 
-    /// Ends the session at once. Its client is told why, where it can be told anything.
-    pub(super) fn terminate(self, route: RouteKind, member: &MemberName) {
+    /// Ends the session at once. Its client is told `error`, where it can be told anything.
+    pub(super) fn terminate(self, error: impl FnOnce(&Grant) -> Vec<u8>) {
         // A command that the server has not answered may have been executed: an error would misreport its outcome.
         let answered =
             !self.boundary.ends_with_ready() || self.to_client.last_byte_at >= self.to_server.last_byte_at;
         let told = answered
             && self.to_client.has_sent_all()
-            && termination::tell([&self.client, &self.server], &self.boundary, || {
-                termination::error(&self.grant, route, member)
-            });
+            && termination::tell([&self.client, &self.server], &self.boundary, || error(&self.grant));
         net::reset_on_close(&self.server);
         if !told {
             net::reset_on_close(&self.client);
@@ -257,13 +247,23 @@ impl Relay {
         match end {
             End::Finished | End::ServerFailed(_) => !self.to_server.at_end || self.boundary.ends_with_error(),
             End::ClientFailed(_) => self.boundary.ends_with_error(),
-            End::Terminated => false,
+            End::Terminated | End::TerminatedByOperator => false,
         }
     }
 
     /// How many bytes were sent to the server and to the client.
     pub(crate) const fn bytes_passed(&self) -> [u64; 2] {
         [self.to_server.bytes_passed, self.to_client.bytes_passed]
+    }
+
+    /// The port of this machine on the connection to the server, while that is open.
+    pub(super) fn server_port(&self) -> Option<u16> {
+        self.server.local_addr().ok().map(|addr| addr.port())
+    }
+
+    /// When the last byte was sent in either direction.
+    pub(super) fn active_at(&self) -> Option<Moment> {
+        self.to_server.last_byte_at.max(self.to_client.last_byte_at)
     }
 
     /// When the last byte was sent to the client.

@@ -17,9 +17,10 @@ use super::first_packet::{self, ENCRYPTION_REFUSED, ReceivedPacket};
 use super::hold::{Admitted, Hold};
 use super::login::Login;
 use super::read_buffer::ReadBuffer;
+use super::record::{SessionId, SessionRecord, StartupProgress};
 use super::rejection::Rejection;
 use super::relay::Relay;
-use super::{AcceptedClient, ClientLimits, Session, SessionSettings, Shared, cancel};
+use super::{AcceptedClient, ClientLimits, Session, SessionSettings, Shared, cancel, log};
 use crate::admission::Permit;
 use crate::clock;
 use crate::counters::RejectionKind;
@@ -43,7 +44,7 @@ impl StartupContext {
         Rc::new(Self { shared, read_buffer: ReadBuffer::default(), failure_log: FailureLog::default() })
     }
 
-    /// Connects a client to a server; the future gives `None` if the client is rejected or leaves, or sends a cancel request.
+    /// Connects a client to a server, and shows how far that is; the future gives `None` if the client is rejected or leaves, or sends a cancel request.
     /// A client far beyond the limit is reset here, so that it takes no descriptor any more.
     ///
     /// The client counts as open from this call on. The future must be polled in a tokio runtime.
@@ -51,7 +52,7 @@ impl StartupContext {
         self: Rc<Self>,
         route: RouteKind,
         (client, peer): (std::net::TcpStream, SocketAddr),
-    ) -> Option<impl Future<Output = Option<Session>> + use<>> {
+    ) -> Option<(Rc<StartupProgress>, impl Future<Output = Option<Session>> + use<>)> {
         let accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer);
         let settings = *self.shared.settings.borrow();
         let open = self.shared.counters.open_sessions();
@@ -62,7 +63,10 @@ impl StartupContext {
             return None;
         }
         let limited = open > sessions as u64;
-        Some(ClientStartup { context: self, accepted, settings }.join(client, limited))
+        let id = SessionId(self.shared.counters.number_session());
+        let progress = Rc::new(StartupProgress::new(id, route, peer));
+        let startup = ClientStartup { context: self, accepted, settings, progress: Rc::clone(&progress) };
+        Some((progress, startup.join(client, limited)))
     }
 }
 
@@ -71,6 +75,7 @@ struct ClientStartup {
     context: Rc<StartupContext>,
     accepted: AcceptedClient,
     settings: SessionSettings,
+    progress: Rc<StartupProgress>,
 }
 
 /// A server that answered a client's first packet.
@@ -96,6 +101,7 @@ impl ClientStartup {
                 }
             };
             debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), packet = ?opening.packet, "first packet");
+            self.progress.set_packet(&opening.packet);
             if opening.packet == FirstPacket::CancelRequest {
                 cancel::forward(self.shared(), self.accepted.route, &self.settings, &opening.bytes).await;
                 return None;
@@ -105,12 +111,18 @@ impl ClientStartup {
                 self.reject(client, &opening.packet, rejection).await;
                 return None;
             }
-            match self.connect(&mut client, &mut opening).await {
+            let connected = tokio::select! {
+                biased;
+                () = self.progress.terminated() => Err(Rejection::terminated()),
+                connected = self.connect(&mut client, &mut opening) => connected,
+            };
+            match connected {
                 Ok(Some(connected)) => {
-                    let into_session = connected.into_session(self.accepted, client, &opening.packet);
+                    let record = self.progress.record();
+                    let into_session = connected.into_session(self.accepted, client, &opening.packet, record);
                     return into_session.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
                 }
-                Ok(None) => debug!(peer = %self.accepted.peer, "client left while it waited"),
+                Ok(None) => log::left(self.shared(), &self.progress),
                 Err(rejection) => self.reject(client, &opening.packet, rejection).await,
             }
             None
@@ -135,7 +147,7 @@ impl ClientStartup {
         client: &mut TcpStream,
         opening: &mut ReceivedPacket,
     ) -> Result<Option<Connected>, Rejection> {
-        let mut hold = Hold::begin(&self.accepted, &self.settings, &opening.packet)?;
+        let mut hold = Hold::begin((&self.accepted, &self.progress), &self.settings, &opening.packet)?;
         let mut plaintext = None;
         loop {
             let (mut admitted, server) = match plaintext.take() {
@@ -194,6 +206,7 @@ impl ClientStartup {
             return Ok(false);
         }
         admitted.permit.iter_mut().for_each(Permit::resume);
+        self.progress.set_packet(&next.packet);
         *opening = next;
         Ok(true)
     }
@@ -271,6 +284,7 @@ impl ClientStartup {
     async fn reject(&self, client: TcpStream, packet: &FirstPacket, rejection: Rejection) {
         debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), %rejection, "client rejected");
         self.accepted.counts().rejections(rejection.kind).increment();
+        log::rejected(self.shared(), &self.progress, rejection.kind);
         rejection.send(client, packet).await;
     }
 }
@@ -282,6 +296,7 @@ impl Connected {
         accepted: AcceptedClient,
         client: TcpStream,
         packet: &FirstPacket,
+        record: Box<SessionRecord>,
     ) -> std::io::Result<Session> {
         let Self { admitted: Admitted { target, guard, permit }, server, answer } = self;
         let boundary = match packet {
@@ -292,7 +307,7 @@ impl Connected {
         let sockets = [client.into_std()?, server.into_std()?];
         let counters = Arc::clone(target.sessions.counters());
         let login = Login::new(permit, Instant::now() + SETTLING, counters);
-        let relay = Relay::new(sockets, target.grant, (boundary, answer), login);
+        let relay = Relay::new(sockets, target.grant, (boundary, answer), (record, login));
         Ok(Session { accepted, target: guard, relay })
     }
 }

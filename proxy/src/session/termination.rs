@@ -52,6 +52,7 @@ pub(super) fn error(grant: &Grant, route: RouteKind, member: &MemberName) -> Vec
     let what = match kind(grant, route, member) {
         TerminationKind::Server(end) => end.text(),
         TerminationKind::EndedByServer => SessionEnd::ServerDown.text(),
+        TerminationKind::Operator => "an operator has ended this session",
         TerminationKind::Stopping => "the proxy is shutting down",
     };
     let why = match (grant.disconnect_reason(), route) {
@@ -75,6 +76,11 @@ pub(super) fn kind(grant: &Grant, route: RouteKind, member: &MemberName) -> Term
         (None, RouteKind::Read) => SessionEnd::Silent,
         (None, RouteKind::Write) => SessionEnd::UnconfirmedLeader,
     })
+}
+
+/// The error for a client whose session an operator ended: PostgreSQL's own for `pg_terminate_backend`.
+pub(super) fn operator_error() -> Vec<u8> {
+    wire::fatal(SqlState::AdminShutdown, "terminating connection due to administrator command", "")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,12 @@ use tokio::time::{Sleep, sleep};
 use tracing::warn;
 
 use super::acceptors::{Acceptors, Client};
+use super::sessions::{Cursor, Page, SessionCommand, Terminated};
 use super::{EventLoop, PoolHandle, RelayedSession, WorkerCommand};
+use crate::clock;
 use crate::logging::Seldom;
 use crate::route::RouteKind;
-use crate::session::{Shared, StartupContext};
+use crate::session::{SessionId, SessionSelector, Shared, StartupContext, StartupProgress};
 
 /// How long a worker waits after a failed accept, which usually means that no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,7 +52,21 @@ pub(super) struct AcceptLoop {
     handle: PoolHandle,
     startup_context: Rc<StartupContext>,
     /// The start-ups that are running. The panic of one was logged and affects no other.
-    startups: FuturesUnordered<LocalBoxFuture<'static, thread::Result<Option<RelayedSession>>>>,
+    startups: FuturesUnordered<Startup>,
+}
+
+/// A running start-up, and how far it is.
+struct Startup {
+    progress: Rc<StartupProgress>,
+    future: LocalBoxFuture<'static, thread::Result<Option<RelayedSession>>>,
+}
+
+impl Future for Startup {
+    type Output = thread::Result<Option<RelayedSession>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.future.poll_unpin(context)
+    }
 }
 
 impl AcceptLoop {
@@ -154,6 +171,7 @@ impl AcceptLoop {
                 }
                 Ok(WorkerCommand::Unlisten(route, addr)) => self.unlisten(route, addr),
                 Ok(WorkerCommand::Relay(relayed)) => self.event_loop.add(relayed),
+                Ok(WorkerCommand::Sessions(command)) => self.answer(command),
                 Err(mpsc::error::TryRecvError::Empty) => return,
                 Err(mpsc::error::TryRecvError::Disconnected) => {
                     self.leaving = true;
@@ -193,10 +211,63 @@ impl AcceptLoop {
 
     fn start_client(&self, route: RouteKind, client: Client) {
         let load = self.handle.add_client();
-        let Some(startup) = Rc::clone(&self.startup_context).start(route, client) else { return };
+        let Some((progress, startup)) = Rc::clone(&self.startup_context).start(route, client) else { return };
         // Not an async block, which would store the start-up twice.
         let startup = startup.map(|session| session.map(|session| RelayedSession { session, load }));
-        self.startups.push(AssertUnwindSafe(startup).catch_unwind().boxed_local());
+        let future = AssertUnwindSafe(startup).catch_unwind().boxed_local();
+        self.startups.push(Startup { progress, future });
+    }
+
+    /// Answers a question about sessions, whose asker may be gone.
+    fn answer(&mut self, command: SessionCommand) {
+        match command {
+            SessionCommand::Page { cursor, limit, answer } => {
+                let page = match cursor {
+                    Cursor::Startups(after) => self.startups_after(after, limit),
+                    Cursor::Relays(from) => self.event_loop.page(from, limit),
+                };
+                let _ = answer.send(page);
+            }
+            SessionCommand::Terminate { selector, answer } => {
+                let (held, relayed) =
+                    (self.terminate_startups(&selector), self.event_loop.terminate(&selector));
+                let _ = answer.send(Terminated {
+                    sessions: held.sessions + relayed.sessions,
+                    unreadable: held.unreadable + relayed.unreadable,
+                });
+            }
+        }
+    }
+
+    /// Snapshots of at most `limit` start-ups with a higher number than `after`, the lowest first.
+    fn startups_after(&self, after: SessionId, limit: usize) -> Page {
+        let mut later: Vec<&StartupProgress> =
+            self.startups.iter().map(|startup| &*startup.progress).collect();
+        later.retain(|progress| progress.id() > after);
+        later.sort_unstable_by_key(|progress| progress.id());
+        let more = later.len() > limit;
+        later.truncate(limit);
+        let now = clock::now();
+        Page {
+            sessions: later.iter().map(|progress| progress.snapshot(now)).collect(),
+            next: Some(match later.last().filter(|_| more) {
+                Some(last) => Cursor::Startups(last.id()),
+                None => Cursor::Relays(0),
+            }),
+        }
+    }
+
+    fn terminate_startups(&self, selector: &SessionSelector) -> Terminated {
+        let mut terminated = Terminated::default();
+        for Startup { progress, .. } in &self.startups {
+            if progress.is(selector) {
+                progress.terminate();
+                terminated.sessions += 1;
+            } else if matches!(selector, SessionSelector::User(_)) && !progress.has_user() {
+                terminated.unreadable += 1;
+            }
+        }
+        terminated
     }
 
     /// Transfers settled sessions to workers that clearly have fewer.

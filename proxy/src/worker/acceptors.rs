@@ -192,6 +192,7 @@ mod tests {
                 keepalive: Duration::from_secs(9),
                 user_timeout: Duration::from_secs(20),
             },
+            log_sessions: true,
         });
         (sender, Acceptors::new(settings), Poll::new().unwrap())
     }

@@ -73,6 +73,16 @@ impl Peer {
     pub(super) fn load(&self) -> Load {
         self.load.clone()
     }
+
+    /// Where its commands go; `None` once it is being stopped.
+    pub(super) fn commands(&self) -> Option<mpsc::Sender<WorkerCommand>> {
+        self.commands.upgrade()
+    }
+
+    /// Wakes it, because there is a command.
+    pub(super) fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
 }
 
 /// The permission to transfer one session to a certain worker.
@@ -143,6 +153,12 @@ mod tests {
 
     fn clients(handle: &PoolHandle, count: usize) -> Vec<LoadGuard> {
         (0..count).map(|_| handle.add_client()).collect()
+    }
+
+    /// The allocator has a size of 320 bytes and then one of 384.
+    #[test]
+    fn the_record_of_a_session_wastes_no_memory() {
+        assert!(size_of::<RelayedSession>() <= 320, "{} bytes", size_of::<RelayedSession>());
     }
 
     #[test]

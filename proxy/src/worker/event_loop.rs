@@ -15,12 +15,13 @@ use slab::Slab;
 use tracing::warn;
 
 use super::balance::RelayedSession;
+use super::sessions::{Cursor, Page, Terminated};
 use super::turns::Turns;
 use super::{LISTENERS, LoopWaker, WAKE};
 use crate::admission::Grant;
 use crate::clock;
 use crate::counters::WorkerBytes;
-use crate::session::{End, Progress, Scratch, Side};
+use crate::session::{End, Progress, Scratch, SessionSelector, Side};
 
 /// How many events to take from epoll at once.
 const EVENTS: usize = 256;
@@ -216,6 +217,28 @@ impl EventLoop {
                 None
             }
         }
+    }
+
+    /// Snapshots of at most `limit` sessions, from this key on.
+    pub(super) fn page(&self, from: usize, limit: usize) -> Page {
+        let now = clock::now();
+        let until = from.saturating_add(limit);
+        let sessions = (from..until).filter_map(|key| self.sessions.get(key));
+        Page {
+            sessions: sessions.map(|relayed| relayed.session.snapshot(now)).collect(),
+            next: (until < self.sessions.capacity()).then_some(Cursor::Relays(until)),
+        }
+    }
+
+    /// Ends the sessions that `selector` means. Must not be called while epoll's events are processed.
+    pub(super) fn terminate(&mut self, selector: &SessionSelector) -> Terminated {
+        let by_user = matches!(selector, SessionSelector::User(_));
+        let unknown = |relayed: &RelayedSession| by_user && !relayed.session.has_user();
+        let unreadable = self.sessions.iter().filter(|(_, relayed)| unknown(relayed)).count();
+        let meant = self.sessions.iter().filter(|(_, relayed)| relayed.session.is(selector));
+        let meant: Vec<usize> = meant.map(|(key, _)| key).collect();
+        meant.iter().for_each(|key| self.end(*key, &End::TerminatedByOperator));
+        Terminated { sessions: meant.len() as u64, unreadable: unreadable as u64 }
     }
 
     fn dispatch(&mut self, token: Token, event: &Event) {

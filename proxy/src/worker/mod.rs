@@ -9,6 +9,7 @@ mod accept;
 mod acceptors;
 mod balance;
 mod event_loop;
+mod sessions;
 mod turns;
 
 use std::io;
@@ -25,6 +26,8 @@ use tracing::error;
 use self::accept::AcceptLoop;
 use self::balance::{Load, Peer, Pool, PoolHandle, RelayedSession};
 use self::event_loop::EventLoop;
+use self::sessions::SessionCommand;
+pub use self::sessions::{SessionsHandle, Terminated, WorkerSilent};
 use crate::route::RouteKind;
 use crate::session::Shared;
 
@@ -62,12 +65,14 @@ enum WorkerCommand {
     Listen(Listener),
     Unlisten(RouteKind, SocketAddr),
     Relay(Box<RelayedSession>),
+    Sessions(SessionCommand),
 }
 
 /// The workers. The first of them accepts clients. After this is dropped, each thread ends with its last session.
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
+    pool: Pool,
     panicked: watch::Receiver<Option<String>>,
 }
 
@@ -132,7 +137,7 @@ impl Workers {
             start_thread(move || AcceptLoop::new(shared, event_loop, inbox, handle), report)?;
             started.push(Worker { commands, load: pool[index].load(), waker: WakeOnDrop(waker) });
         }
-        Ok(Self { workers: started, panicked })
+        Ok(Self { workers: started, pool, panicked })
     }
 
     /// Starts to accept clients on a socket.
@@ -148,6 +153,11 @@ impl Workers {
     /// How many clients the workers have.
     pub fn sessions(&self) -> usize {
         self.workers.iter().map(|worker| worker.load.count()).sum()
+    }
+
+    /// Asks them about their sessions.
+    pub fn sessions_handle(&self) -> SessionsHandle {
+        SessionsHandle::new(Arc::clone(&self.pool))
     }
 
     /// The name of the first thread that panics.
@@ -211,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_thread_that_panics_is_reported_by_its_name() {
         let (sender, panicked) = watch::channel(None);
-        let workers = Workers { workers: Vec::new(), panicked };
+        let workers = Workers { workers: Vec::new(), pool: Pool::from([]), panicked };
         let report = PanicReport { thread: "worker-1".to_owned(), panicked: sender.clone() };
         let reported = workers.panicked();
         start_thread(|| panic!("a fault in a worker"), report).unwrap();

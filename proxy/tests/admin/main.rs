@@ -229,7 +229,7 @@ async fn status_tells_what_the_proxy_answers() {
         "timeline 2, epoch 2, confirmed by its lease in etcd and its own answer; valid for ",
         "etcd answers; b has held the leader key for ",
         "lease valid for ",
-        "last probe ",
+        "LAST PROBE",
         "changes of leader: 1",
         "a -> b",
         "write downtime ",

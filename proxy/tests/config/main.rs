@@ -43,7 +43,10 @@ fn sample(key: &Key, existing_file: &str) -> String {
         "read.fallback" => "leader",
         "session.workers" => "3",
         "admin.listen" => "127.0.0.1:6435",
+        "control.socket" => "/run/pg-leader-proxy/main.sock",
+        "control.group" => "operators",
         "log.format" => "json",
+        "log.sessions" => "false",
         "log.filter" => "debug",
         path if path.ends_with("_file") => existing_file,
         _ if matches!(key.kind, Kind::Count(..)) => "77",
@@ -200,7 +203,11 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((session.startup_timeout, session.connect_timeout), (four, four));
     assert_eq!((session.keepalive, session.user_timeout, session.drain_timeout), (four, four, four));
     assert_eq!(config.admin, Some("127.0.0.1:6435".parse().unwrap()));
+    let control = config.control.unwrap();
+    assert_eq!(control.path, PathBuf::from("/run/pg-leader-proxy/main.sock"));
+    assert_eq!(control.group.as_deref(), Some("operators"));
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Json, "debug"));
+    assert!(!config.log.sessions);
 }
 
 #[test]

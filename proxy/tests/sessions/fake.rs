@@ -72,7 +72,7 @@ pub(crate) struct Rig {
     pub(crate) hold_terms: watch::Sender<HoldTerms>,
     targets: watch::Sender<Arc<Targets>>,
     _settings: watch::Sender<SessionSettings>,
-    _workers: Workers,
+    pub(crate) workers: Workers,
     epochs: Router,
     now: Duration,
 }
@@ -86,6 +86,7 @@ pub(crate) fn settings() -> SessionSettings {
         write_hold_timeout: Some(Duration::from_secs(5)),
         read_hold_timeout: Duration::from_secs(5),
         socket: SocketOptions { keepalive: Duration::from_secs(15), user_timeout: Duration::from_secs(20) },
+        log_sessions: true,
     }
 }
 
@@ -130,7 +131,7 @@ impl Rig {
             hold_terms,
             targets,
             _settings: settings,
-            _workers: workers,
+            workers,
             epochs: Router::new(Policy::default()),
             now: Duration::ZERO,
         }

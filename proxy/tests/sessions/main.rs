@@ -6,6 +6,7 @@ mod first_packet;
 mod holding;
 mod relaying;
 mod servers;
+mod snapshots;
 mod terminating;
 
 use pg_leader_proxy::admission::GateLimits;

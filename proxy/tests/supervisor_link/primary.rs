@@ -17,7 +17,7 @@ pub(crate) const READY: &[u8] = b"Z\0\0\0\x05I";
 const ANSWER: [(&str, Option<&str>); 8] = [
     ("recovers", Some("false")),
     ("system_id", Some("7")),
-    ("started", Some("1")),
+    ("started", None),
     ("timeline", Some("00000004")),
     ("written", Some("0/1000")),
     ("received", None),
@@ -38,7 +38,7 @@ impl Primary {
         let addr = listener.local_addr().unwrap();
         let in_recovery = Arc::new(AtomicBool::new(false));
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, Arc::clone(&in_recovery)));
+        serving.spawn(serve(listener, Arc::clone(&in_recovery), addr.port()));
         Self { addr, in_recovery, _serving: serving }
     }
 
@@ -48,15 +48,16 @@ impl Primary {
     }
 }
 
-async fn serve(listener: TcpListener, in_recovery: Arc<AtomicBool>) {
+/// The port also is the time at which the server started, so that each is another one.
+async fn serve(listener: TcpListener, in_recovery: Arc<AtomicBool>, port: u16) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(converse(client, Arc::clone(&in_recovery)));
+        connections.spawn(converse(client, Arc::clone(&in_recovery), port));
     }
 }
 
 /// Answers until the client leaves.
-async fn converse(mut client: TcpStream, in_recovery: Arc<AtomicBool>) -> std::io::Result<()> {
+async fn converse(mut client: TcpStream, in_recovery: Arc<AtomicBool>, port: u16) -> std::io::Result<()> {
     let length = client.read_u32().await?;
     let mut startup = vec![0; length as usize - 4];
     client.read_exact(&mut startup).await?;
@@ -67,21 +68,22 @@ async fn converse(mut client: TcpStream, in_recovery: Arc<AtomicBool>) -> std::i
         let mut message = vec![0; client.read_u32().await? as usize - 4];
         client.read_exact(&mut message).await?;
         if probe {
-            client.write_all(&row(in_recovery.load(Ordering::Relaxed))).await?;
+            client.write_all(&row(in_recovery.load(Ordering::Relaxed), &port.to_string())).await?;
         }
         client.write_all(READY).await?;
     }
 }
 
 /// RowDescription, DataRow and CommandComplete.
-fn row(in_recovery: bool) -> Vec<u8> {
+fn row(in_recovery: bool, started: &str) -> Vec<u8> {
     let (mut names, mut values) = (columns(), columns());
     for (name, value) in ANSWER {
         names.extend_from_slice(name.as_bytes());
         // No table, type text, any length, text format.
         names.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
         let value = match (name, in_recovery) {
-            ("recovers", true) => Some("true"),
+            ("started", _) => Some(started),
+            ("recovers" | "streaming", true) => Some("true"),
             ("timeline", true) => Some("4"),
             ("written", true) => None,
             _ => value,

@@ -49,6 +49,10 @@ pub enum Alarm {
     AllMembersRule(MemberName),
     /// The wall clock was stepped within the last minute.
     ClockStepped,
+    /// An operator has paused new sessions.
+    PausedByOperator,
+    /// An operator has drained this member.
+    MemberDrained(MemberName),
 }
 
 /// Where an address leads that does not lead to the server in use any more.
@@ -66,7 +70,7 @@ pub enum AddressLeadsTo {
 
 impl Alarm {
     /// Every code, for metrics that name them all.
-    pub const CODES: [&'static str; 14] = [
+    pub const CODES: [&'static str; 16] = [
         "two_primaries",
         "higher_timeline",
         "leader_silent",
@@ -81,6 +85,8 @@ impl Alarm {
         "config_unreadable",
         "all_members_rule",
         "clock_stepped",
+        "paused_by_operator",
+        "member_drained",
     ];
 
     /// The name used as a metric label and in scenario files.
@@ -100,6 +106,8 @@ impl Alarm {
             Self::ConfigUnreadable => 11,
             Self::AllMembersRule(_) => 12,
             Self::ClockStepped => 13,
+            Self::PausedByOperator => 14,
+            Self::MemberDrained(_) => 15,
         };
         Self::CODES[index]
     }
@@ -115,12 +123,14 @@ impl Alarm {
             | Self::MonitorNoConnection(member)
             | Self::MonitorFailed(member)
             | Self::MemberRecordGone(member)
-            | Self::AllMembersRule(member) => Some(member),
+            | Self::AllMembersRule(member)
+            | Self::MemberDrained(member) => Some(member),
             Self::TwoPrimaries(_)
             | Self::InitializeGone
             | Self::ConfigGone
             | Self::ConfigUnreadable
-            | Self::ClockStepped => None,
+            | Self::ClockStepped
+            | Self::PausedByOperator => None,
         }
     }
 }
@@ -180,6 +190,10 @@ impl fmt::Display for Alarm {
                 write!(f, "{member} leads without a confirmed lease, because every member answers")
             }
             Self::ClockStepped => f.write_str("the wall clock of the proxy's machine was stepped"),
+            Self::PausedByOperator => f.write_str("an operator has paused new sessions, which wait"),
+            Self::MemberDrained(member) => {
+                write!(f, "an operator has drained {member}, which gets no new readers")
+            }
         }
     }
 }

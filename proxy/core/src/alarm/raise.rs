@@ -9,6 +9,7 @@ use crate::moment::Moment;
 use crate::observation::{ProbeFailure, Role};
 use crate::policy::{Policy, Sources};
 use crate::reason::Reason;
+use crate::restrictions::Restrictions;
 
 use super::{AddressLeadsTo, Alarm};
 
@@ -19,6 +20,7 @@ pub(crate) const CLOCK_STEPPED_FOR: Duration = Duration::from_secs(60);
 pub(crate) fn alarms(
     evidence: &Evidence,
     policy: &Policy,
+    restrictions: &Restrictions,
     leader: Option<&Leader>,
     now: Moment,
 ) -> Vec<Alarm> {
@@ -32,6 +34,8 @@ pub(crate) fn alarms(
     if evidence.clock_stepped().is_some_and(|stepped| now < stepped + CLOCK_STEPPED_FOR) {
         alarms.push(Alarm::ClockStepped);
     }
+    alarms.extend(restrictions.paused.then_some(Alarm::PausedByOperator));
+    alarms.extend(restrictions.drained.iter().cloned().map(Alarm::MemberDrained));
     alarms.sort();
     alarms.dedup();
     alarms

@@ -125,6 +125,8 @@ const fn missing(reason: &Reason) -> Option<Missing> {
         | Reason::ReplicaNotAcceptingConnections(_)
         | Reason::ReplicaTagged(_)
         | Reason::ReplicaLagging(_)
-        | Reason::ReplicaNotStreaming(_) => None,
+        | Reason::ReplicaNotStreaming(_)
+        | Reason::PausedByOperator
+        | Reason::MemberDrained(_) => None,
     }
 }

@@ -23,6 +23,10 @@ impl Leader {
         Self { epoch, standing: proof.leader, admission: proof.admission }
     }
 
+    pub(crate) fn set_admission(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
     /// What it takes to go on in this epoch.
     pub(crate) const fn standing(&self) -> &Standing {
         &self.standing

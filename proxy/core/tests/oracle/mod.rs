@@ -151,7 +151,7 @@ impl<'a> Oracle<'a> {
     pub(crate) fn options(&self) -> PolicyOptions {
         let last = self.heard.iter().rev().find_map(|step| match &step.input {
             Input::Policy(policy) => Some(*policy),
-            Input::Observe(_) | Input::Tick => None,
+            Input::Observe(_) | Input::Restrict(_) | Input::Tick => None,
         });
         *last.unwrap_or_else(Policy::default).options()
     }
@@ -375,7 +375,7 @@ impl<'a> Oracle<'a> {
     fn observations(&self) -> impl DoubleEndedIterator<Item = &'a Observation> + use<'a> {
         self.heard.iter().filter_map(|step| match &step.input {
             Input::Observe(observation) => Some(observation),
-            Input::Policy(_) | Input::Tick => None,
+            Input::Policy(_) | Input::Restrict(_) | Input::Tick => None,
         })
     }
 }

@@ -241,7 +241,9 @@ pub(super) fn alarm_word(alarm: &Alarm) -> String {
         | Alarm::ConfigGone
         | Alarm::ConfigUnreadable
         | Alarm::AllMembersRule(_)
-        | Alarm::ClockStepped => alarm.member().map(ToString::to_string).unwrap_or_default(),
+        | Alarm::ClockStepped
+        | Alarm::PausedByOperator
+        | Alarm::MemberDrained(_) => alarm.member().map(ToString::to_string).unwrap_or_default(),
     };
     if about.is_empty() { alarm.code().to_owned() } else { format!("{}({about})", alarm.code()) }
 }

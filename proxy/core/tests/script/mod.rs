@@ -27,7 +27,9 @@ mod write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use pg_leader_proxy_core::{Lsn, MemberName, Moment, Observation, Policy, ServerAddr, StartTime, SystemId};
+use pg_leader_proxy_core::{
+    Lsn, MemberName, Moment, Observation, Policy, Restrictions, ServerAddr, StartTime, SystemId,
+};
 
 pub(crate) use expect::Expectation;
 pub(crate) use play::{Player, Snapshot, play, run};
@@ -77,6 +79,8 @@ pub(crate) struct Step {
 pub(crate) enum Input {
     /// The operator changes the policy.
     Policy(Policy),
+    /// The operator changes where new sessions are not wanted.
+    Restrict(Restrictions),
     /// A fact arrives.
     Observe(Observation),
     /// Time passes.

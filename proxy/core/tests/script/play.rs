@@ -78,6 +78,9 @@ impl Player {
         self.heard += 1;
         match &step.input {
             Input::Policy(policy) => self.call(None, step.at, |router| router.set_policy(*policy, step.at)),
+            Input::Restrict(restrictions) => {
+                self.call(None, step.at, |router| router.restrict(restrictions.clone(), step.at))
+            }
             Input::Observe(observation) => {
                 self.call(Some(observation), step.at, |router| router.observe(observation.clone(), step.at))
             }

@@ -1,12 +1,12 @@
 //! Text to steps: the parser of the scenario language.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pg_leader_proxy_core::{
     ClusterConfig, ConfigProblem, LeaderKey, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
-    PolicyOptions, ProbeConnection, ProbeFailure, ProbeReply, ReadFallback, Revision, Role, Sources, Stamped,
-    SystemId, Timeline,
+    PolicyOptions, ProbeConnection, ProbeFailure, ProbeReply, ReadFallback, Restrictions, Revision, Role,
+    Sources, Stamped, SystemId, Timeline,
 };
 
 use super::words::{Words, address, duration, number};
@@ -69,6 +69,7 @@ fn input(words: &mut Words<'_>, at: Moment) -> Result<Input, String> {
     let observation = match words.next("the input")? {
         "tick" => return Ok(Input::Tick),
         "policy" => return Ok(Input::Policy(policy(words)?)),
+        "restrict" => return Ok(Input::Restrict(restrictions(words)?)),
         "key" => leader_key(words, at)?,
         "members" => Observation::Members(members(words)?),
         "config" if words.accept("deleted") => Observation::ConfigLost(ConfigProblem::Deleted),
@@ -129,6 +130,22 @@ fn policy(words: &mut Words<'_>) -> Result<Policy, String> {
         }
     }
     Policy::new(options).map_err(|error| error.to_string())
+}
+
+/// `none`, `paused`, `drained b c` or `paused drained b c`
+fn restrictions(words: &mut Words<'_>) -> Result<Restrictions, String> {
+    if words.accept("none") {
+        return Ok(Restrictions::default());
+    }
+    let paused = words.accept("paused");
+    let mut drained = BTreeSet::new();
+    if words.accept("drained") {
+        drained.extend(words.rest().map(MemberName::new));
+    }
+    let restricts = paused || !drained.is_empty();
+    restricts
+        .then_some(Restrictions { paused, drained })
+        .ok_or_else(|| "what is missing; write `none`".to_owned())
 }
 
 fn leader_key(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {

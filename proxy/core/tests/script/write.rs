@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pg_leader_proxy_core::{
     ClusterConfig, ConfigProblem, LeaderKey, Lsn, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
-    ProbeConnection, ReadFallback, Role, Sources, Stamped,
+    ProbeConnection, ReadFallback, Restrictions, Role, Sources, Stamped,
 };
 
 use super::{
@@ -31,10 +31,24 @@ impl Input {
     fn text(&self, at: Moment) -> String {
         match self {
             Self::Policy(policy) => format!("policy {}", policy_text(policy)),
+            Self::Restrict(restrictions) => restrictions_text(restrictions),
             Self::Observe(observation) => observation_text(observation, at),
             Self::Tick => "tick".to_owned(),
         }
     }
+}
+
+fn restrictions_text(restrictions: &Restrictions) -> String {
+    let mut words = vec!["restrict"];
+    words.extend(restrictions.paused.then_some("paused"));
+    if !restrictions.drained.is_empty() {
+        words.push("drained");
+        words.extend(restrictions.drained.iter().map(MemberName::as_str));
+    }
+    if words.len() == 1 {
+        words.push("none");
+    }
+    words.join(" ")
 }
 
 fn policy_text(policy: &Policy) -> String {

@@ -79,6 +79,14 @@ pub enum StepKind {
     FirstClientServed,
 }
 
+impl FailoversAnswer {
+    /// Those that are remembered, numbered from 1 for the first since the process started.
+    pub fn numbered(&self) -> impl Iterator<Item = (u64, &FailoverAnswer)> {
+        let forgotten = self.total.saturating_sub(self.failovers.len() as u64);
+        (forgotten + 1..).zip(&self.failovers)
+    }
+}
+
 impl FailoverAnswer {
     /// The next leader, in words.
     pub fn next_leader(&self) -> &str {

@@ -49,6 +49,9 @@ pub struct RoutingAnswer {
     pub evidence: EvidenceAnswer,
     /// The policy in force.
     pub policy: PolicyAnswer,
+    /// Where an operator wants no new sessions.
+    #[serde(default)]
+    pub restrictions: RestrictionsAnswer,
     /// What was counted of sessions, by route.
     pub sessions: BTreeMap<String, SessionsAnswer>,
 }
@@ -119,7 +122,7 @@ pub struct ReadAnswer {
     pub decision: ReadDecision,
     /// The servers that sessions may be on.
     pub servers: Vec<ReadServerAnswer>,
-    /// Why it holds.
+    /// Why it holds; or why new sessions wait although open ones go on.
     pub reason: Option<ReasonAnswer>,
 }
 
@@ -183,6 +186,15 @@ pub struct PolicyAnswer {
     pub max_lag_bytes: Option<u64>,
     /// `read.fallback`.
     pub read_fallback: ReadFallbackAnswer,
+}
+
+/// Where an operator wants no new sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestrictionsAnswer {
+    /// Whether all new sessions wait.
+    pub paused: bool,
+    /// The members that new sessions of the read route do not go to.
+    pub drained: Vec<String>,
 }
 
 /// What the leader is learned from.

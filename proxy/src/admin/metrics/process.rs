@@ -65,6 +65,13 @@ pub(super) const METRICS: &[Metric] = &[
         samples: Counter(|measured| one(number(measured.dropped_log_lines))),
     },
     Metric {
+        name: "session_log_lines_left_out_total",
+        labels: &[],
+        meaning: "Sessions whose end was not logged, because too many ended within a second",
+        worry: "It grows without a change of leader: clients connect in a loop",
+        samples: Counter(|measured| one(number(measured.counters.session_log.left_out()))),
+    },
+    Metric {
         name: "process_cpu_seconds_total",
         labels: &[],
         meaning: "Processor time that the process has taken, in user and system mode",

@@ -47,6 +47,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
     let read = routes::read(reader);
     let session = session(reader);
     let admin = routes::admin(reader);
+    let control = routes::control(reader);
     let log = log(reader);
     let ((cluster, mut leader_source), policy) = (leader_source?, policy?);
     if let LeaderSource::Etcd(etcd) = &mut leader_source {
@@ -61,6 +62,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
         read: read?,
         session: session?,
         admin: admin?,
+        control: control?,
         log: log?,
         renamed: reader.renamed(),
     })
@@ -177,5 +179,6 @@ fn log(reader: &mut Reader<'_>) -> Result<Log, Invalid> {
         Ok(_) => Ok(filter),
         Err(error) => Err(reader.fault("log.filter", format!("{error}; a level such as \"info\" will do"))),
     });
-    Ok(Log { format: format?, filter: filter? })
+    let sessions = reader.boolean("log.sessions");
+    Ok(Log { format: format?, filter: filter?, sessions: sessions? })
 }

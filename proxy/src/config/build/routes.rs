@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::super::checked::Route;
+use super::super::checked::{ControlSocket, Route};
 use super::super::keys::Block;
 use super::super::values;
 use super::reader::{Invalid, Reader};
@@ -35,6 +35,18 @@ pub(super) fn admin(reader: &mut Reader<'_>) -> Result<Option<SocketAddr>, Inval
         address => values::listen(address).map(Some),
     })?;
     Ok(listen.flatten())
+}
+
+pub(super) fn control(reader: &mut Reader<'_>) -> Result<Option<ControlSocket>, Invalid> {
+    let (socket, group) = (reader.optional_text("control.socket"), reader.optional_text("control.group"));
+    match (socket?, group?) {
+        (Some(path), group) => Ok(Some(ControlSocket { path: path.into(), group })),
+        (None, Some(_)) => {
+            let problem = "has no effect without `control.socket`; give that, or remove this";
+            Err(reader.fault("control.group", problem.to_owned()))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 fn route(reader: &mut Reader<'_>, block: &str) -> Result<Route, Invalid> {

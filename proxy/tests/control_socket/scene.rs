@@ -1,0 +1,220 @@
+//! A proxy before two fake servers, its clients, and the commands of an operator.
+
+use std::fs::{self, File, Permissions};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::loopback;
+use crate::primary::{AUTH_OK, Primary, READY, message};
+
+/// Longer than any step takes on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-leader-proxy");
+
+/// A start-up packet of protocol 3.0 for the user `anna`.
+const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
+/// How long to wait for something that must not happen.
+const A_WHILE: Duration = Duration::from_millis(400);
+
+/// A proxy, its leader and its replica. The process is killed when this is dropped.
+pub(crate) struct Scene {
+    child: Child,
+    address: Ipv4Addr,
+    directory: TempDir,
+    pub(crate) leader: Primary,
+    pub(crate) replica: Primary,
+}
+
+/// The exit code of a command, and all that it printed.
+pub(crate) type Told = (Option<i32>, String);
+
+impl Scene {
+    /// Starts the proxy with these further lines of configuration, and waits until it serves both routes.
+    pub(crate) async fn start(more: &str) -> Self {
+        let (leader, replica) = (Primary::start().await, Primary::start().await);
+        replica.set_in_recovery(true);
+        let (address, directory) = (loopback::own_address(), tempfile::tempdir().unwrap());
+        // Another user is to reach the socket, too.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+        let log = File::create(directory.path().join("log")).unwrap();
+        let file = directory.path().join("proxy.toml");
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--config"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let members = [leader.addr, replica.addr];
+        fs::write(&file, text(address, &directory.path().join("control.sock"), members, more)).unwrap();
+        let scene = Self { child: command.spawn().unwrap(), address, directory, leader, replica };
+        scene.wait("both routes are served", |scene| {
+            scene.metric("read_servers") == Some(1.0)
+                && scene.get("/leader").is_some_and(|told| told.contains("epoch"))
+        });
+        scene
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes the configuration anew, without a signal.
+    pub(crate) fn write_config(&self, more: &str) {
+        let text = text(self.address, &self.socket(), [self.leader.addr, self.replica.addr], more);
+        fs::write(self.path("proxy.toml"), text).unwrap();
+    }
+
+    pub(crate) fn write(&self) -> SocketAddr {
+        (self.address, 5433).into()
+    }
+
+    pub(crate) fn read(&self) -> SocketAddr {
+        (self.address, 5434).into()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Runs a command that finds the proxy by its configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Told {
+        told(Command::new(PROGRAM).args(arguments).arg("--config").arg(self.path("proxy.toml")))
+    }
+
+    /// Runs a command that must succeed, and returns what it printed.
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let (code, text) = self.command(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {text}");
+        text
+    }
+
+    /// The sessions that `sessions --json` lists, with these further arguments.
+    pub(crate) fn sessions(&self, more: &[&str]) -> Vec<serde_json::Value> {
+        let text = self.done(&[&["sessions", "--json"], more].concat());
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        answer["sessions"].as_array().unwrap().clone()
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect((self.address, 9433)).ok()?;
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+    }
+
+    /// A sample of `/metrics`, by the beginning of its name and its labels.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.get("/metrics")?;
+        let line = metrics.lines().find(|line| line.starts_with(&format!("pg_leader_proxy_{name}")))?;
+        line.rsplit_once(' ')?.1.parse().ok()
+    }
+
+    pub(crate) fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
+        while !is_so(self) {
+            assert!(began.elapsed() < SOON, "never: {what}; {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    pub(crate) fn wait_end(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(began.elapsed() < SOON, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(address: Ipv4Addr, socket: &Path, members: [SocketAddr; 2], more: &str) -> String {
+    let [leader, replica] = members;
+    format!(
+        "cluster.members = [\"{leader}\", \"{replica}\"]\nprobe.user = \"monitor\"\nprobe.sslmode = \"disable\"\n\
+         probe.interval = \"100ms\"\nwrite.listen = [\"{address}:5433\"]\nread.listen = [\"{address}:5434\"]\n\
+         admin.listen = \"{address}:9433\"\ncontrol.socket = \"{}\"\nsession.workers = 2\n{more}\n",
+        socket.display()
+    )
+}
+
+/// Runs a command to its end.
+pub(crate) fn told(command: &mut Command) -> Told {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+/// A client of the proxy.
+pub(crate) struct Client(pub(crate) TcpStream);
+
+impl Client {
+    /// One that has sent its first packet.
+    pub(crate) fn connect(addr: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(STARTUP).unwrap();
+        Self(stream)
+    }
+
+    /// One with an open session.
+    pub(crate) fn open(addr: SocketAddr) -> Self {
+        let mut client = Self::connect(addr);
+        client.logs_in();
+        client
+    }
+
+    pub(crate) fn logs_in(&mut self) {
+        self.expect(&[AUTH_OK, READY].concat());
+    }
+
+    pub(crate) fn asks(&mut self) {
+        self.0.write_all(&message(b'Q', b"select 1\0")).unwrap();
+        self.expect(READY);
+    }
+
+    fn expect(&mut self, bytes: &[u8]) {
+        let mut received = vec![0; bytes.len()];
+        self.0.read_exact(&mut received).unwrap();
+        assert_eq!(received, bytes, "{}", String::from_utf8_lossy(&received));
+    }
+
+    /// Whether it receives nothing for a while, not even the end of its connection.
+    pub(crate) fn waits(&self) -> bool {
+        self.0.set_read_timeout(Some(A_WHILE)).unwrap();
+        let waits = self.0.peek(&mut [0]).is_err();
+        self.0.set_read_timeout(Some(SOON)).unwrap();
+        waits
+    }
+
+    /// All that it receives until its connection ends.
+    pub(crate) fn last_words(mut self) -> String {
+        let mut words = Vec::new();
+        // It may be reset at its end.
+        let _ = self.0.read_to_end(&mut words);
+        String::from_utf8_lossy(&words).into_owned()
+    }
+}
