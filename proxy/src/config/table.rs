@@ -193,7 +193,8 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "read.fallback",
         Kind::Choice(&["hold", "leader"]),
-        "Where readers go when no replica will do: `hold` lets them wait, `leader` sends them to the leader.",
+        "Where readers go when no replica will do: `hold` lets them wait, `leader` sends them to the leader. With `hold`, the \
+         readers of a replica that was promoted end when they are idle.",
     )
     .or("hold"),
     Key::new("session.max_sessions", PLACES, "How many sessions both routes may have together. Further clients get an error.").or("20000"),

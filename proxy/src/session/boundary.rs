@@ -7,6 +7,8 @@ pub(crate) struct Boundary {
     logged_in: bool,
     /// The type of the last message.
     last: u8,
+    /// Whether it is a ReadyForQuery outside of a transaction.
+    idle: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,23 +27,29 @@ enum Position {
 const HEADER: usize = 5;
 /// The type of ReadyForQuery, which ends a login.
 const READY_FOR_QUERY: u8 = b'Z';
+/// What ReadyForQuery says outside of a transaction. Inside it says `T`, or `E` once that has failed.
+const IDLE: u8 = b'I';
 /// The type of ErrorResponse.
 const ERROR_RESPONSE: u8 = b'E';
 
 impl Boundary {
     /// The start of a stream of whole messages.
     pub(crate) const fn messages() -> Self {
-        Self { position: Position::message(), logged_in: false, last: 0 }
+        Self::at(Position::message())
     }
 
     /// The start of a stream in which encryption is negotiated first.
     pub(crate) const fn negotiating() -> Self {
-        Self { position: Position::Negotiating, logged_in: false, last: 0 }
+        Self::at(Position::Negotiating)
     }
 
     /// A stream that cannot be followed.
     pub(crate) const fn unknown() -> Self {
-        Self { position: Position::Unknown, logged_in: false, last: 0 }
+        Self::at(Position::Unknown)
+    }
+
+    const fn at(position: Position) -> Self {
+        Self { position, logged_in: false, last: 0, idle: false }
     }
 
     /// Whether the bytes so far are whole messages.
@@ -70,6 +78,11 @@ impl Boundary {
         self.between_messages() && self.last == READY_FOR_QUERY
     }
 
+    /// Whether the last whole message says that the server is ready for the next query, and no transaction is open.
+    pub(crate) const fn ends_idle(&self) -> bool {
+        self.between_messages() && self.idle
+    }
+
     /// Whether nobody can tell where a message ends.
     pub(crate) const fn is_unknown(&self) -> bool {
         matches!(self.position, Position::Unknown)
@@ -93,11 +106,12 @@ impl Boundary {
                     }
                 }
                 Position::Body(missing) => {
-                    let passed = bytes.len().min(*missing as usize);
-                    bytes = &bytes[passed..];
-                    *missing -= passed as u32;
+                    let passed;
+                    (passed, bytes) = bytes.split_at(bytes.len().min(*missing as usize));
+                    *missing -= passed.len() as u32;
                     if *missing == 0 {
                         self.position = Position::message();
+                        self.record_end(passed);
                     }
                 }
                 Position::Header(have, header) => {
@@ -119,6 +133,12 @@ impl Boundary {
     const fn record_header(&mut self, [kind, ..]: [u8; HEADER]) {
         self.logged_in |= kind == READY_FOR_QUERY;
         self.last = kind;
+        self.idle = false;
+    }
+
+    /// Records the last bytes of a message. The status of a transaction is the last byte of ReadyForQuery.
+    fn record_end(&mut self, body: &[u8]) {
+        self.idle = self.last == READY_FOR_QUERY && body.last() == Some(&IDLE);
     }
 
     /// Follows messages while their headers are complete, which is the usual case. Returns the bytes that remain.
@@ -129,10 +149,11 @@ impl Boundary {
                 self.position = Position::Unknown;
                 return body;
             };
-            let Some(rest) = body.get(length as usize..) else {
+            let Some((body, rest)) = body.split_at_checked(length as usize) else {
                 self.position = Position::Body(length);
                 return body;
             };
+            self.record_end(body);
             bytes = rest;
         }
         bytes
@@ -226,6 +247,23 @@ mod tests {
         assert!(!takes_error_after(b"E\0\0\0\x05\0"), "the server has rejected the login");
         for after in [&b"C\0\0\0\x0aBEGIN\0"[..], b"E\0\0\0\x05\0", b"S\0\0\0\x08a\0b\0", b"D\0\0"] {
             assert!(!takes_error_after(&[ready, after].concat()), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn a_session_is_idle_outside_of_a_transaction_only() {
+        for (status, idle) in [(b'I', true), (b'T', false), (b'E', false)] {
+            let bytes = [&b"Z\0\0\0\x05IZ\0\0\0\x05"[..], &[status]].concat();
+            for cut in 0..=bytes.len() {
+                let mut boundary = Boundary::messages();
+                boundary.follow(&bytes[..cut]);
+                assert_eq!(boundary.ends_idle(), cut == 6 || cut == bytes.len() && idle, "after {cut} bytes");
+                boundary.follow(&bytes[cut..]);
+                assert_eq!(boundary.ends_idle(), idle, "{status}, cut at {cut}");
+                assert!(boundary.ends_with_ready());
+                boundary.follow(b"N\0\0\0\x05I");
+                assert!(!boundary.ends_idle());
+            }
         }
     }
 

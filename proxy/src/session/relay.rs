@@ -141,13 +141,13 @@ impl Relay {
         &self.grant
     }
 
-    /// Whether the session is idle at `now`: the server has answered everything and waits for the next query. For encrypted
-    /// bytes, silence stands for that.
+    /// Whether the session is idle at `now`: no transaction is open, and the server has answered everything and waits for
+    /// the next query. For encrypted bytes, silence stands for that.
     pub(crate) fn is_idle(&self, now: Moment) -> bool {
         let last = self.to_client.last_byte_at;
         let waits = match self.boundary.is_unknown() {
             true => last.is_some_and(|last| now.since(last) >= QUIET),
-            false => self.boundary.ends_with_ready(),
+            false => self.boundary.ends_idle(),
         };
         waits
             && self.to_client.has_sent_all()

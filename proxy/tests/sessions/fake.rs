@@ -21,6 +21,8 @@ use tokio::sync::{mpsc, watch};
 /// Longer than any step of a test takes.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
+/// A client's request for TLS.
+pub(crate) const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 /// A start-up packet of protocol 3.0 for the user `anna`.
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
 /// One of the same length, for the user `otto`.
@@ -163,12 +165,14 @@ impl Rig {
         self.targets.borrow().write.as_ref().unwrap().counters.clone().unwrap()
     }
 
-    /// Makes these servers the read route.
-    pub(crate) fn serve_reads(&mut self, servers: &[&FakeServer]) {
-        let targets =
+    /// Makes these servers the read route. Returns their grants.
+    pub(crate) fn serve_reads(&mut self, servers: &[&FakeServer]) -> Vec<Arc<Grant>> {
+        let targets: Vec<Target> =
             servers.iter().enumerate().map(|(n, server)| self.target(&format!("r{n}"), server)).collect();
+        let grants = targets.iter().map(|target| Arc::clone(&target.grant)).collect();
         self.publish(|known| known.read = Ok(targets));
         self.read_gate.set_open(true);
+        grants
     }
 
     pub(crate) async fn client(&self) -> TcpStream {

@@ -12,7 +12,8 @@ use tokio::net::TcpStream;
 
 use crate::WIDE;
 use crate::fake::{
-    AUTH_OK, FakeServer, OTHER_STARTUP, Rig, STARTUP, bounded, expect, rest, settings, with_hold_timeout,
+    AUTH_OK, FakeServer, OTHER_STARTUP, Rig, SSL_REQUEST, STARTUP, bounded, expect, rest, settings,
+    with_hold_timeout,
 };
 
 #[tokio::test]
@@ -307,7 +308,6 @@ async fn encrypted_sessions_of_a_client_address_stay_on_one_server_so_that_cance
     let _served = serve(&servers[0], SSL_REQUEST).await;
 }
 
-const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
 
 fn cancel_request(key: usize) -> Vec<u8> {
