@@ -8,18 +8,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pg_leader_proxy::admin::answers::{
-    AskedAs, ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, ReasonAnswer, RoutingAnswer, StepKind,
-    WriteDecision,
+    AskedAs, ConfirmedBy, DcsAnswer, FailoversAnswer, LeaderAnswer, PrimaryAnswer, ReasonAnswer,
+    RoutingAnswer, StepKind, WriteDecision,
 };
 use pg_leader_proxy::counters::TerminationKind;
 use pg_leader_proxy::phase::Phase;
 use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::{cli, clock};
-use pg_leader_proxy_core::{Member, Observation, ProbeFailure, ServerAddr, SessionEnd};
+use pg_leader_proxy_core::{Lsn, Member, Observation, ProbeFailure, Role, ServerAddr, SessionEnd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use proxy::{CONNECTIONS, Proxy, fail_over, name, probed};
+use proxy::{CONNECTIONS, Proxy, fail_over, name, primary, probed};
 
 #[tokio::test]
 async fn live_ready_and_leader_are_three_answers() {
@@ -88,6 +88,44 @@ async fn routing_shows_the_decision_and_every_piece_of_evidence() {
     assert_eq!(asked, [AskedAs::Listed, AskedAs::Departed], "a member that left is still probed, and shown");
     let [alarm] = routing.alarms.as_slice() else { panic!("{:?}", routing.alarms) };
     assert_eq!((alarm.code.as_str(), alarm.member.as_deref()), ("monitor_denied", Some("a")));
+}
+
+#[tokio::test]
+async fn a_timeline_that_is_hidden_from_the_monitoring_user_is_unknown_everywhere() {
+    let proxy = Proxy::with_leader().await;
+    let lsn = Some(Lsn(4000));
+    let hidden = Role::Replica { timeline: None, received: lsn, replayed: lsn, streaming: true };
+    proxy.observe([probed("b", "10.0.0.2", Ok(hidden))]).await;
+    let routing: serde_json::Value = proxy.json("/routing").await;
+    let timeline = |member: usize| &routing["evidence"]["members"][member]["last_probe"]["timeline"];
+    assert_eq!(timeline(0), 1);
+    let last_probe = routing["evidence"]["members"][1]["last_probe"].as_object().unwrap();
+    assert_eq!(last_probe.get("timeline"), Some(&serde_json::Value::Null));
+    let (_, page) = proxy.get("/").await;
+    let row = |member: &str| {
+        let first = format!("<tr><td>{member}</td>");
+        page.lines().skip_while(|line| !line.starts_with(&first)).take(3).collect::<String>()
+    };
+    assert!(row("a").contains("<td class=\"number\">1</td>"), "{}", row("a"));
+    assert!(row("b").contains("<td class=\"number\">unknown</td>"), "{}", row("b"));
+    let samples = proxy.samples().await;
+    let metric = |member: &str| {
+        samples.get(&format!("pg_leader_proxy_member_timeline{{cluster=\"main\",member=\"{member}\"}}"))
+    };
+    assert_eq!((metric("a"), metric("b")), (Some(&1.0), None));
+}
+
+#[tokio::test]
+async fn two_primaries_are_named_with_their_timelines() {
+    let proxy = Proxy::with_leader().await;
+    proxy.observe([primary("b", "10.0.0.2", 2)]).await;
+    let routing: RoutingAnswer = proxy.json("/routing").await;
+    let named = |(member, timeline): (&str, u32)| PrimaryAnswer { member: member.to_owned(), timeline };
+    assert_eq!(routing.two_primaries, [("a", 1), ("b", 2)].map(named));
+    let (_, page) = proxy.get("/").await;
+    let told = "<b>Alarm:</b> two primaries: a (timeline 1), b (timeline 2)</p>";
+    assert!(page.contains(told), "{page}");
+    assert!(page.contains("out of recovery, but not the leader"), "{page}");
 }
 
 #[tokio::test]
