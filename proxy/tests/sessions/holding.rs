@@ -5,9 +5,9 @@ use std::time::Duration;
 use pg_leader_proxy::admission::GateLimits;
 use pg_leader_proxy::counters::RejectionKind;
 use pg_leader_proxy::route::RouteKind;
-use pg_leader_proxy::session::{ClientLimits, SessionSettings};
+use pg_leader_proxy::session::{ClientLimits, HOLD_BEYOND_TTL, SessionSettings};
 use pg_leader_proxy_core::Reason;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::WIDE;
 use crate::fake::{
@@ -37,6 +37,22 @@ async fn after_the_hold_timeout_a_client_gets_the_reason() {
     assert_eq!(state, "57P03");
     assert!(text.ends_with("no member holds the leader key"), "{text}");
     assert_eq!(rig.counters.route(RouteKind::Write).rejections(RejectionKind::NoServer).value(), 1);
+}
+
+#[tokio::test]
+async fn by_default_a_held_client_waits_as_long_as_the_present_ttl_says() {
+    let rig = Rig::start(SessionSettings { write_hold_timeout: None, ..settings() }, 1, WIDE).await;
+    let set_ttl = |ttl| rig.hold_terms.send_modify(|terms| terms.ttl = ttl);
+    set_ttl(Duration::ZERO);
+    let mut client = rig.client().await;
+    client.write_all(STARTUP).await.unwrap();
+    rig.until("it is held", |counters| counters.route(RouteKind::Write).held.value() == 1).await;
+    set_ttl(Duration::from_secs(3600));
+    // Longer than it could wait when it came.
+    let early = tokio::time::timeout(HOLD_BEYOND_TTL + Duration::from_secs(1), client.read_u8()).await;
+    assert!(early.is_err(), "{early:?}");
+    set_ttl(Duration::ZERO);
+    assert_eq!(error(&rest(&mut client).await.0).0, "57P03");
 }
 
 #[tokio::test]
