@@ -86,3 +86,41 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 pub(super) fn unexpected(reply: &Reply) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("unexpected reply from the supervisor: {reply:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::thread;
+
+    use rustix::process::Uid;
+    use rustix::thread::set_thread_uid;
+
+    use super::*;
+    use crate::user::{Account, DEFAULT};
+
+    #[tokio::test]
+    async fn a_listener_of_another_user_is_told_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o777)).unwrap();
+        let nobody = Account::find(DEFAULT).unwrap();
+        let socket = directory.path().join(CONTROL_SOCKET);
+        // What the kernel tells of a listener is the user of the thread that began to listen.
+        let bound = thread::spawn(move || {
+            set_thread_uid(Uid::from_raw(nobody.uid)).expect("the tests of the driver run as root");
+            UnixListener::bind(socket).unwrap()
+        });
+        let listener = bound.join().unwrap();
+        let error = request(directory.path(), &Request::Describe).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("runs as another user"), "{error}");
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_the_same_user_is_trusted() {
+        let directory = tempfile::tempdir().unwrap();
+        let _listener = bind(directory.path()).unwrap();
+        connect(directory.path()).await.unwrap();
+    }
+}

@@ -13,5 +13,6 @@ mod restarts;
 mod sockets;
 mod starts;
 mod state_dir;
+mod strangers;
 mod stuck;
 mod versions;
