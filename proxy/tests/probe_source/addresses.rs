@@ -1,7 +1,7 @@
 //! Addresses that lead elsewhere, to several servers, or nowhere: a name server that a test answers for.
 
 use std::future::pending;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use pg_leader_proxy::sources::probe::{Lookup, Resolver};
 use pg_leader_proxy::sources::{ProbePlan, ProbeTarget};
 use pg_leader_proxy_core::{MemberName, ProbeConnection, ProbeFailure, ServerAddr};
 use rustix::process::Signal;
+use tracing::subscriber::{DefaultGuard, set_default};
 
 use crate::burst;
 use crate::probes::{ProbeOutcome, Probes, config};
@@ -136,13 +137,52 @@ async fn of_several_servers_one_that_takes_connections_is_asked() {
     assert_eq!(probes.resolved, both);
 }
 
+/// What is logged on the thread of a test.
+#[derive(Clone, Debug, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Begins to collect it, until the guard is dropped.
+    fn collect() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, set_default(lines))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_name_that_is_not_found_is_told_until_it_is() {
+    let (log, _collecting) = Log::collect();
     let server = Postgres::primary(&[]).await;
     let names = Names::leading_to(&[]);
     let mut probes = Probes::resolving(config(), Arc::new(names.clone()), plan(None, None));
-    let probe = probes.next().await;
-    assert_eq!((probe.socket, probe.outcome), (None, Err(ProbeFailure::Unresolved)));
+    for _ in 0..2 {
+        let probe = probes.next().await;
+        assert_eq!((probe.socket, probe.outcome), (None, Err(ProbeFailure::Unresolved)));
+    }
     names.lead_to(&[socket(&server)]);
     probes.wait_for("its reply", |probe| answers(probe, &server)).await;
+    let log = log.text();
+    for (level, told) in [
+        (" WARN ", "cannot resolve the address of a member member=a addr=pg.db.test:5432"),
+        (" INFO ", "the address can be resolved again member=a addr=pg.db.test:5432"),
+    ] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(told)).collect();
+        assert!(lines.len() == 1 && lines[0].contains(level), "{log}");
+    }
 }
