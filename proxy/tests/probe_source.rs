@@ -26,6 +26,8 @@ mod probes;
 mod reload;
 #[path = "probe_source/server.rs"]
 mod server;
+#[path = "probe_source/server_log.rs"]
+mod server_log;
 #[path = "probe_source/tls.rs"]
 mod tls;
 
