@@ -80,7 +80,7 @@ pub use load::{Failure, Load};
 pub use member::Member;
 pub use new_clients::{NewClient, NewClients};
 pub use options::{ClusterOptions, Patroni};
-pub use patroni::Credentials;
+pub use patroni::{Credentials, SUPERUSER};
 pub use process::Process;
 pub use programs::{built_program, find_postgres, installed_program, proxy_binary};
 pub use prometheus::Prometheus;

@@ -16,7 +16,7 @@ pub struct Credentials {
 }
 
 /// The superuser, which Patroni connects as.
-pub(crate) const SUPERUSER: Credentials = Credentials { user: "postgres", password: "lab-super" };
+pub const SUPERUSER: Credentials = Credentials { user: "postgres", password: "lab-super" };
 /// The user that replicas connect as.
 const REPLICATOR: Credentials = Credentials { user: "replicator", password: "lab-replica" };
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use lab::{Cluster, ClusterOptions, MONITOR, Proxy};
+use lab::{Cluster, ClusterOptions, MONITOR, Proxy, SUPERUSER};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 
 use crate::command;
@@ -41,6 +41,7 @@ fn describe(cluster: &Cluster, out: &mut impl Write) -> Result<()> {
         writeln!(out, "member {}    {}", member.name, cluster.app_url(member.postgres))?;
         writeln!(out, "            REST http://{}  log {}", member.rest, member.log.display())?;
     }
+    writeln!(out, "superuser   {} with password {}", SUPERUSER.user, SUPERUSER.password)?;
     writeln!(out, "probe user  {} with password {}", MONITOR.user, MONITOR.password)?;
     Ok(())
 }
