@@ -3,6 +3,7 @@
 
 mod loopback;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -93,6 +94,50 @@ fn systemd_is_told_of_readiness_status_reload_and_stop() {
     proxy.signal(Signal::TERM);
     notification(&socket, "STOPPING=1");
     assert!(proxy.0.wait().unwrap().success());
+}
+
+/// Waits until `is` is true.
+fn wait(what: &str, mut is: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is() {
+        assert!(began.elapsed() < SOON, "never came true: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_systemd_that_does_not_read_costs_one_thread_and_hears_the_rest_later() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = (directory.path().join("notify"), directory.path().join("log"));
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"FULL=1", &path).is_ok() {}
+    let child = Command::new(PROXY)
+        .arg("run")
+        .args(settings(SocketAddr::from((own_address(), 5433))))
+        .env("NOTIFY_SOCKET", &path)
+        .stdin(Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let proxy = Running(child);
+    let logged = |words: &str| fs::read_to_string(&log).unwrap().matches(words).count();
+    let threads = || fs::read_dir(format!("/proc/{}/task", proxy.0.id())).unwrap().count();
+
+    wait("the proxy listens", || logged("systemd does not read notifications") > 0);
+    let before = threads();
+    for reload in 1..=3 {
+        proxy.signal(Signal::HUP);
+        wait("the configuration is reloaded", || logged("configuration reloaded") == reload);
+    }
+    // The one that reads the configuration may still be there.
+    assert!(threads() <= before + 2, "{} threads, {before} before", threads());
+    assert_eq!(logged("systemd does not read notifications"), 1);
+
+    notification(&socket, "RELOADING=1");
+    notification(&socket, "READY=1");
 }
 
 /// Runs the proxy with `listener` as the one socket of a socket unit: descriptor 3, announced by `LISTEN_FDS`.

@@ -71,7 +71,12 @@ pub fn run(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
 
 async fn serve(config: Config, reload: Reload, link: SupervisorLink) -> Result<()> {
     let SupervisorLink { listeners, commands, events, ready, service_manager } = link;
-    let inherited = Inherited { listeners, events, supervised: commands.is_some(), service_manager };
+    let inherited = Inherited {
+        listeners,
+        events,
+        supervised: commands.is_some(),
+        service_manager: service_manager.clone(),
+    };
     let (reload_requests, requested) = mpsc::channel(RELOADS);
     let mut commands = Commands::new(commands, requested).context("cannot watch for signals")?;
     let (mut app, mut essential) =
@@ -162,7 +167,8 @@ impl App {
         let clock_watcher = ClockWatcher::new(clock::of_this_machine, observations.clone());
         essential.spawn("etcd", follow_etcd(etcd_receiver, observations.clone(), clock_watcher.steps()));
         essential.spawn("clock", clock_watcher.run());
-        essential.spawn("service manager", service_manager.follow(handle.viewer(), phase.subscribe()));
+        let following = service_manager.clone().follow(handle.viewer(), phase.subscribe());
+        essential.spawn("service manager", following);
         essential.spawn("probes", ask_servers(probe_receiver, probe_plan, observations.clone(), rechecks));
         let app = Self {
             inherited_addrs,
