@@ -79,14 +79,15 @@ impl TlsFiles {
         }
     }
 
-    /// An earlier reading that has not ended is not waited for once more.
+    /// An earlier reading that has not ended is not waited for once more. What one found that has ended since may be old, so
+    /// another one begins.
     async fn present(&mut self) -> Result<SslConnector, EtcdError> {
-        let limit = if self.reading.is_some() { Duration::ZERO } else { READ_TIME };
-        let reading = self.reading.get_or_insert_with(|| {
-            let (config, files) = (self.config.clone(), self.files.clone());
-            spawn_blocking(move || read(&config, &files))
-        });
-        let Ok(ended) = timeout(limit, reading).await else {
+        if self.reading.as_ref().is_some_and(|earlier| !earlier.is_finished()) {
+            return Err(EtcdError::FileHangs { file: self.files.waits_for() });
+        }
+        let (config, files) = (self.config.clone(), self.files.clone());
+        let reading = self.reading.insert(spawn_blocking(move || read(&config, &files)));
+        let Ok(ended) = timeout(READ_TIME, reading).await else {
             return Err(EtcdError::FileHangs { file: self.files.waits_for() });
         };
         self.reading = None;
@@ -174,4 +175,30 @@ fn failed(error: openssl::ssl::Error, stream: &SslStream<TcpStream>) -> BoxError
 
 fn parsed<T>(path: &Path, parsed: Result<T, String>) -> Result<T, EtcdError> {
     parsed.map_err(|what| EtcdError::InvalidFile { path: path.to_owned(), what })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reading_that_ended_long_after_its_time_is_not_taken_for_the_present_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        // A pipe that nobody writes stands for a file whose file system hangs.
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let mut files = TlsFiles::new(&config::EtcdTls { ca_file: Some(path.clone()), identity: None });
+        for _ in 0..2 {
+            assert!(matches!(files.read().await, Err(EtcdError::FileHangs { .. })));
+        }
+        fs::write(&path, "no certificate").unwrap();
+        while !files.reading.as_ref().unwrap().is_finished() {
+            tokio::task::yield_now().await;
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(files.read().await, Err(EtcdError::File { .. })), "the file is gone");
+    }
 }
