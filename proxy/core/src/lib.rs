@@ -28,6 +28,7 @@
 mod admission;
 mod alarm;
 mod cluster;
+mod dcs_problem;
 pub mod display;
 mod epoch;
 mod event;
@@ -54,6 +55,7 @@ pub use cluster::{
     ClusterConfig, LeaderKey, Lsn, Member, MemberName, Revision, ServerAddr, ServerId, StartTime, SystemId,
     Timeline,
 };
+pub use dcs_problem::{DcsProblem, DcsProblemKind};
 pub use epoch::RouteEpoch;
 pub use event::{Event, Impact, LeaderChange, LeaderEvent};
 pub use evidence::{Dcs, Evidence, LeaseEvidence, MemberView, SocketView};
@@ -64,7 +66,7 @@ pub use moment::{Moment, Stamped};
 pub use notifier::Notifier;
 pub use observation::{ConfigProblem, Observation, ProbeConnection, ProbeFailure, ProbeReply, Role};
 pub use policy::{AgeLimit, OnDcsLoss, Policy, PolicyError, PolicyOptions, ReadFallback, Sources};
-pub use reason::Reason;
+pub use reason::{ClientText, Reason};
 pub use restrictions::Restrictions;
 pub use router::Router;
 pub use routing::{OpenSessions, ProbeUrgency, ReadRoute, ReadServer, Routing, WriteRoute};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::cluster::{
     ClusterConfig, LeaderKey, Lsn, Member, MemberName, ServerAddr, ServerId, StartTime, SystemId, Timeline,
 };
+use crate::dcs_problem::DcsProblem;
 use crate::moment::{Moment, Stamped};
 
 /// One fact about the cluster.
@@ -50,8 +51,8 @@ pub enum Observation {
         /// When that became known.
         since: Moment,
     },
-    /// What keeps the DCS from telling about the cluster, in words for people; `None` once it tells.
-    DcsProblem(Option<String>),
+    /// What keeps the DCS from telling about the cluster; `None` once it tells.
+    DcsProblem(Option<DcsProblem>),
     /// The wall clock moved against the clock of the moments: this machine may have stood still without counting it, so
     /// nothing that was asked before proves anything.
     ClockStepped {

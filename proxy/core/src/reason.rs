@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::cluster::{MemberName, SystemId, Timeline};
+use crate::dcs_problem::DcsProblem;
 use crate::observation::ProbeFailure;
 
 /// What follows is the identifier that was found.
@@ -12,7 +13,7 @@ const OF_OTHER_CLUSTER: &str = "belongs to another cluster, system identifier";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Nothing has been observed yet; and what keeps the DCS from telling about the cluster, where that is known.
-    Starting(Option<String>),
+    Starting(Option<DcsProblem>),
     /// No member holds the leader key.
     NoLeader,
     /// The leader key names a member that the cluster never published an address of.
@@ -200,6 +201,11 @@ impl Reason {
         }
     }
 
+    /// The text for clients, of whom anybody may be one: of the DCS it tells no more than the kind of its problem.
+    pub const fn for_clients(&self) -> ClientText<'_> {
+        ClientText(self)
+    }
+
     const fn index(&self) -> usize {
         match self {
             Self::Starting(_) => 0,
@@ -249,7 +255,7 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Starting(problem) => write_starting(f, problem.as_deref()),
+            Self::Starting(problem) => write_starting(f, problem.as_ref()),
             Self::NoLeader => f.write_str("no member holds the leader key"),
             Self::LeaderAddressUnknown(member) => {
                 write!(f, "{member} holds the leader key but publishes no address")
@@ -320,7 +326,38 @@ impl fmt::Display for Reason {
     }
 }
 
-fn write_starting(f: &mut fmt::Formatter<'_>, problem: Option<&str>) -> fmt::Result {
+fn write_starting(f: &mut fmt::Formatter<'_>, problem: Option<&impl fmt::Display>) -> fmt::Result {
     f.write_str("nothing is known about the cluster yet")?;
     problem.map_or(Ok(()), |problem| write!(f, ": {problem}"))
+}
+
+/// A [`Reason`] as clients hear it.
+#[derive(Debug)]
+pub struct ClientText<'a>(&'a Reason);
+
+impl fmt::Display for ClientText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Reason::Starting(Some(problem)) = self.0 {
+            return write_starting(f, Some(&problem.kind));
+        }
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dcs_problem::DcsProblemKind;
+
+    #[test]
+    fn a_client_hears_the_kind_of_a_problem_with_the_dcs_and_an_operator_all_of_it() {
+        for kind in DcsProblemKind::ALL {
+            let text = "http://10.0.0.1:2379: cannot read /etc/etcd/key.pem".to_owned();
+            let reason = Reason::Starting(Some(DcsProblem { kind, text: text.clone() }));
+            assert_eq!(reason.to_string(), format!("nothing is known about the cluster yet: {text}"));
+            let told = reason.for_clients().to_string();
+            assert_eq!(told, format!("nothing is known about the cluster yet: {kind}"));
+        }
+        assert_eq!(Reason::NoLeader.for_clients().to_string(), Reason::NoLeader.to_string());
+    }
 }

@@ -40,7 +40,7 @@ impl Rejection {
             state: SqlState::CannotConnectNow,
             message: "no server is available at the moment".to_owned(),
             detail: match (reason, failure) {
-                (Some(reason), _) => reason.to_string(),
+                (Some(reason), _) => reason.for_clients().to_string(),
                 (None, Some(failure)) => failure.to_string(),
                 (None, None) => "other clients are still being let in".to_owned(),
             },
@@ -54,7 +54,7 @@ impl Rejection {
             message: "too many clients are already waiting for a server".to_owned(),
             detail: reason.map_or_else(
                 || "A server is there, and clients log in one after another.".to_owned(),
-                ToString::to_string,
+                |reason| reason.for_clients().to_string(),
             ),
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn error(grant: &Grant, route: RouteKind, member: &MemberName) -> Vec
     let why = match (grant.disconnect_reason(), route) {
         (Some(DisconnectReason::Stopping), _) => "session.drain_timeout is over".to_owned(),
         (Some(DisconnectReason::NewLeader), _) => "there is a new leader".to_owned(),
-        (Some(DisconnectReason::Route(reason)), _) => reason.to_string(),
+        (Some(DisconnectReason::Route(reason)), _) => reason.for_clients().to_string(),
         (None, RouteKind::Read) if grant.ends_when_idle() => "the read route leads to replicas".to_owned(),
         (None, RouteKind::Read) => String::new(),
         (None, RouteKind::Write) => "its lease has expired".to_owned(),

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use pg_leader_proxy::config::{Etcd as Config, EtcdTls};
 use pg_leader_proxy::sources::etcd::check_endpoint;
-use pg_leader_proxy_core::MemberName;
+use pg_leader_proxy_core::{DcsProblemKind, MemberName};
 
 use crate::certificates::OpenSsl;
 use crate::hung_file::HungFile;
@@ -90,7 +90,8 @@ async fn a_self_signed_certificate_is_accepted_as_etcdctl_accepts_it_with_keys_o
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("etcd's certificate: self-signed certificate"), "{cause}");
         let mut source = Source::start(verifying(&etcd, &made, "other.crt"));
-        wait_for_problem(&mut source, &[&etcd.url(), "etcd's certificate: self-signed certificate"]).await;
+        let parts = [&etcd.url(), "etcd's certificate: self-signed certificate"];
+        assert_eq!(wait_for_problem(&mut source, &parts).await, DcsProblemKind::Unreachable);
     }
 }
 

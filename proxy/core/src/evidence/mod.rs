@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cluster::{ClusterConfig, LeaderKey, Member, MemberName, Revision, SystemId, Timeline};
+use crate::dcs_problem::DcsProblem;
 use crate::moment::{Moment, Stamped};
 use crate::observation::{ConfigProblem, Observation, ProbeReply};
 
@@ -53,7 +54,7 @@ impl LeaseEvidence {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Evidence {
     dcs: Dcs,
-    dcs_problem: Option<String>,
+    dcs_problem: Option<DcsProblem>,
     leader_key: Option<Stamped<LeaderKey>>,
     last_holder: Option<MemberName>,
     vacant_since: Option<Moment>,
@@ -93,8 +94,8 @@ impl Evidence {
         self.dcs
     }
 
-    /// What keeps the DCS from telling about the cluster, in words for people; `None` once it has told anything.
-    pub(crate) fn unknown_because(&self) -> Option<&String> {
+    /// What keeps the DCS from telling about the cluster; `None` once it has told anything.
+    pub(crate) fn unknown_because(&self) -> Option<&DcsProblem> {
         let told = self.last_holder.is_some() || self.initialize.is_some() || !self.members.is_empty();
         self.dcs_problem.as_ref().filter(|_| !told)
     }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pg_leader_proxy_core::{
-    ClusterConfig, ConfigProblem, LeaderKey, Member, MemberName, Moment, Observation, OnDcsLoss, Policy,
-    PolicyOptions, ProbeConnection, ProbeFailure, ProbeReply, ReadFallback, Restrictions, Revision, Role,
-    Sources, Stamped, SystemId, Timeline,
+    ClusterConfig, ConfigProblem, DcsProblem, DcsProblemKind, LeaderKey, Member, MemberName, Moment,
+    Observation, OnDcsLoss, Policy, PolicyOptions, ProbeConnection, ProbeFailure, ProbeReply, ReadFallback,
+    Restrictions, Revision, Role, Sources, Stamped, SystemId, Timeline,
 };
 
 use super::words::{Words, address, duration, number};
@@ -87,7 +87,9 @@ fn input(words: &mut Words<'_>, at: Moment) -> Result<Input, String> {
         "dcs" if words.accept("silent") => Observation::DcsSilent { since: words.moment_after("since", at)? },
         "dcs" if words.accept("tells") => Observation::DcsProblem(None),
         "dcs" if words.accept("problem") => {
-            Observation::DcsProblem(Some(words.rest().collect::<Vec<_>>().join(" ")))
+            let kind = dcs_problem_kind(words.next("the kind of the problem")?)?;
+            let text = words.rest().collect::<Vec<_>>().join(" ");
+            Observation::DcsProblem(Some(DcsProblem { kind, text }))
         }
         "clock" if words.accept("stepped") => Observation::ClockStepped { at: words.moment_after("at", at)? },
         "address" => {
@@ -243,4 +245,19 @@ fn probe(words: &mut Words<'_>, at: Moment) -> Result<Observation, String> {
     let outcome = outcome.map(|role| ProbeReply { system_id, started, role });
     let socket = socket.unwrap_or_else(|| Some(default_socket(&addr)));
     Ok(Observation::Probe { member, addr, socket, sent, connection, outcome })
+}
+
+fn dcs_problem_kind(word: &str) -> Result<DcsProblemKind, String> {
+    let known = DcsProblemKind::ALL.into_iter().find(|kind| dcs_problem_word(*kind) == word);
+    known.ok_or_else(|| format!("unknown kind of problem with the DCS: `{word}`"))
+}
+
+pub(super) const fn dcs_problem_word(kind: DcsProblemKind) -> &'static str {
+    match kind {
+        DcsProblemKind::Unreachable => "unreachable",
+        DcsProblemKind::Denied => "denied",
+        DcsProblemKind::BadFiles => "bad-files",
+        DcsProblemKind::Failed => "failed",
+        DcsProblemKind::NoKeys => "no-keys",
+    }
 }

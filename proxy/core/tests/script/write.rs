@@ -8,6 +8,7 @@ use pg_leader_proxy_core::{
     ProbeConnection, ReadFallback, Restrictions, Role, Sources, Stamped,
 };
 
+use super::read::dcs_problem_word;
 use super::{
     DEFAULT_CLUSTER, DEFAULT_LSN, Input, Step, default_addr, default_socket, default_start, span, time,
 };
@@ -109,7 +110,9 @@ fn observation_text(observation: &Observation, at: Moment) -> String {
         Observation::Initialize(None) => "initialize none".to_owned(),
         Observation::DcsSilent { since } => format!("dcs silent{}", unless_at(" since", *since, at)),
         Observation::DcsProblem(None) => "dcs tells".to_owned(),
-        Observation::DcsProblem(Some(problem)) => format!("dcs problem {problem}"),
+        Observation::DcsProblem(Some(problem)) => {
+            format!("dcs problem {} {}", dcs_problem_word(problem.kind), problem.text)
+        }
         Observation::ClockStepped { at: stepped } => {
             format!("clock stepped{}", unless_at(" at", *stepped, at))
         }

@@ -10,7 +10,7 @@ use etcd_client::{
 use tokio::time::timeout;
 use tonic::transport;
 
-use super::error::{EtcdError, shown};
+use super::error::{EtcdError, LOG_IN, shown};
 use super::tls::TlsFiles;
 use crate::config;
 
@@ -62,7 +62,7 @@ impl Endpoint {
         if let Some((user, password)) = login {
             options = options.with_user(user, password.expose());
         }
-        let operation = if login.is_some() { "log in" } else { "connect" };
+        let operation = if login.is_some() { LOG_IN } else { "connect" };
         let endpoint = shown(url);
         let channel = Channel::Tonic(channel(config, tls, url).await?);
         // Boxed, because the future is as large as all services of the client together.

@@ -5,9 +5,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pg_leader_proxy_core::DcsProblemKind;
 use pg_leader_proxy_core::display::HumanDuration;
+use tonic::Code;
 
 use super::super::chain;
+
+/// The operation of a login.
+pub(super) const LOG_IN: &str = "log in";
 
 /// Why the etcd source failed.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +106,23 @@ pub enum EtcdError {
 }
 
 impl EtcdError {
+    /// What kind of problem it is, as clients may hear it.
+    pub(super) fn kind(&self) -> DcsProblemKind {
+        match self {
+            Self::File { .. } | Self::FileHangs { .. } | Self::InvalidFile { .. } | Self::Tls(_) => {
+                DcsProblemKind::BadFiles
+            }
+            Self::RequestFailed { operation, source, .. } => source.kind(operation),
+            Self::Timeout { .. } => DcsProblemKind::Unreachable,
+            Self::WatchEnded { .. }
+            | Self::Compacted { .. }
+            | Self::WatchMissed { .. }
+            | Self::OtherStore { .. }
+            | Self::NoHeader { .. }
+            | Self::ReceiverGone => DcsProblemKind::Failed,
+        }
+    }
+
     /// Whether a login failed because etcd asks for none.
     pub(super) fn is_authentication_disabled(&self) -> bool {
         matches!(
@@ -115,6 +137,34 @@ impl EtcdError {
 /// An error of the etcd client, with its causes in its text, because the client's own error does not show them.
 #[derive(Debug)]
 pub struct EtcdCause(etcd_client::Error);
+
+impl EtcdCause {
+    fn kind(&self, operation: &str) -> DcsProblemKind {
+        let etcd_client::Error::GRpcStatus(status) = &self.0 else {
+            return if connection_failed(&self.0) {
+                DcsProblemKind::Unreachable
+            } else {
+                DcsProblemKind::Failed
+            };
+        };
+        let code = status.code();
+        // etcd rejects a wrong password as an invalid argument.
+        let rejected =
+            operation == LOG_IN && matches!(code, Code::InvalidArgument | Code::FailedPrecondition);
+        if rejected || matches!(code, Code::Unauthenticated | Code::PermissionDenied) {
+            DcsProblemKind::Denied
+        } else if matches!(code, Code::Unavailable | Code::DeadlineExceeded) || status.source().is_some() {
+            // A status that has a cause is not from etcd: the connection failed.
+            DcsProblemKind::Unreachable
+        } else {
+            DcsProblemKind::Failed
+        }
+    }
+}
+
+const fn connection_failed(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::TransportError(_) | etcd_client::Error::IoError(_))
+}
 
 impl From<etcd_client::Error> for EtcdCause {
     fn from(error: etcd_client::Error) -> Self {
@@ -155,6 +205,24 @@ pub(super) fn shown(endpoint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_has_a_kind_that_tells_no_more_than_anybody_may_hear() {
+        let failed = |operation, status: tonic::Status| {
+            let source = etcd_client::Error::GRpcStatus(status).into();
+            EtcdError::RequestFailed { endpoint: String::new(), operation, source }.kind()
+        };
+        let wrong_password = || tonic::Status::invalid_argument("etcdserver: authentication failed");
+        assert_eq!(failed(LOG_IN, wrong_password()), DcsProblemKind::Denied);
+        assert_eq!(failed("read", wrong_password()), DcsProblemKind::Failed);
+        assert_eq!(failed("read", tonic::Status::permission_denied("")), DcsProblemKind::Denied);
+        assert_eq!(failed("connect", tonic::Status::unavailable("no leader")), DcsProblemKind::Unreachable);
+        let broken =
+            tonic::Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+        assert_eq!(failed("read", broken), DcsProblemKind::Unreachable);
+        let hangs = EtcdError::FileHangs { file: "/etc/etcd/key.pem".to_owned() };
+        assert_eq!(hangs.kind(), DcsProblemKind::BadFiles);
+    }
 
     #[test]
     fn credentials_in_a_url_are_not_shown() {

@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 
-use pg_leader_proxy_core::Observation;
+use pg_leader_proxy_core::{DcsProblem, DcsProblemKind, Observation};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
@@ -37,7 +37,7 @@ use snapshot::Values;
 use tls::TlsFiles;
 use watch_session::WatchSession;
 
-/// The longest text about a problem, in characters. A client is told it.
+/// The longest text about a problem, in characters.
 const PROBLEM_MAX: usize = 500;
 
 /// The etcd source.
@@ -111,9 +111,9 @@ struct EndpointLoop<'a> {
 struct Told {
     login_ignored: bool,
     /// That there are no keys of the cluster, and where they might be.
-    no_keys: Option<String>,
+    no_keys: Option<DcsProblem>,
     /// What the router was told last.
-    problem: Option<String>,
+    problem: Option<DcsProblem>,
 }
 
 impl EndpointLoop<'_> {
@@ -126,7 +126,8 @@ impl EndpointLoop<'_> {
             }
             let text = chain(&error);
             self.log_error(&text, answered.then_some(began));
-            self.told.tell_router(self.sender, Some(text)).await?;
+            let problem = DcsProblem { kind: error.kind(), text };
+            self.told.tell_router(self.sender, Some(problem)).await?;
             self.current = (self.current + 1) % self.config.endpoints.len();
             self.failed = if answered { 0 } else { self.failed + 1 };
             let round_failed = self.failed >= self.config.endpoints.len();
@@ -185,17 +186,21 @@ impl Told {
         } else if self.no_keys.is_none() {
             let hint = nearby::hint(endpoint, prefix).await;
             warn!(prefix, "etcd has none of Patroni's keys for this cluster: {hint}");
-            self.no_keys = Some(format!("etcd has none of Patroni's keys under {prefix}: {hint}"));
+            let text = format!("etcd has none of Patroni's keys under {prefix}: {hint}");
+            self.no_keys = Some(DcsProblem { kind: DcsProblemKind::NoKeys, text });
         }
     }
 
-    /// Tells the router what keeps the store from telling about the cluster. Clients that wait since the start hear it.
+    /// Tells the router what keeps the store from telling about the cluster.
     async fn tell_router(
         &mut self,
         sender: &ObservationSender,
-        problem: Option<String>,
+        problem: Option<DcsProblem>,
     ) -> Result<(), EtcdError> {
-        let problem = problem.map(|text| text.chars().take(PROBLEM_MAX).collect());
+        let problem = problem.map(|DcsProblem { kind, text }| {
+            let text = text.chars().take(PROBLEM_MAX).collect();
+            DcsProblem { kind, text }
+        });
         if self.problem == problem {
             return Ok(());
         }
