@@ -161,7 +161,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "write.hold_timeout",
         HOLD,
-        "How long a client waits while there is no leader. Then it gets an error with the reason. Unless it is given, it is \
+        "How long a client waits until a leader has answered it. Then it gets an error with the reason. Unless it is given, it is \
          15 s longer than `ttl` in Patroni's configuration, and follows that: 45 s with Patroni's own default.",
     )
     .formerly(&["write.hold"]),
@@ -177,7 +177,7 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "read.hold_timeout",
         HOLD,
-        "How long a client waits while there is no replica. Then it gets an error with the reason.",
+        "How long a client waits until a replica has answered it. Then it gets an error with the reason.",
     )
     .or("30s")
     .formerly(&["read.hold"]),

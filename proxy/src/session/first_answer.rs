@@ -42,11 +42,12 @@ pub(super) async fn read(
 /// What these bytes answer; `None` if that takes more of them: there are none, or an error is incomplete.
 ///
 /// PostgreSQL does not send AuthenticationOk and what follows it before the login is complete or has failed
-/// (`sendAuthRequest` in `src/backend/libpq/auth.c`). So an error may stand behind them.
+/// (`sendAuthRequest` in `src/backend/libpq/auth.c`), nor NegotiateProtocolVersion (`v`) before what follows that
+/// (`SendNegotiateProtocolVersion` in `src/backend/tcop/backend_startup.c`). So an error may stand behind them.
 fn classify(mut bytes: &[u8]) -> Option<FirstAnswer> {
     bytes.first()?;
     while let Some((&kind, rest)) = bytes.split_first() {
-        if !matches!(kind, b'E' | b'R' | b'S' | b'K' | b'N') {
+        if !matches!(kind, b'E' | b'R' | b'S' | b'K' | b'N' | b'v') {
             break;
         }
         let is_error = kind == b'E';
@@ -99,6 +100,16 @@ mod tests {
         for length in 0..error.len() {
             assert_eq!(classify(&error[..length]), None, "after {length} bytes");
         }
+    }
+
+    #[test]
+    fn an_error_may_follow_the_negotiation_of_the_protocol_version() {
+        // Protocol 3.0, and one option that the server does not know.
+        let negotiation = b"v\0\0\0\x15\0\x03\0\0\0\0\0\x01_pq_.abc\0";
+        let error = fatal(SqlState::CannotConnectNow, "the database system is shutting down", "");
+        assert_eq!(classify(&[negotiation, &error[..]].concat()), Some(FirstAnswer::NotNow));
+        assert_eq!(classify(&[negotiation, &error[..20]].concat()), None, "the error is incomplete");
+        assert_eq!(classify(&[negotiation, LOGGED_IN].concat()), Some(FirstAnswer::ForClient));
     }
 
     #[test]

@@ -17,9 +17,21 @@ pub(super) const ENCRYPTION_REFUSED: u8 = b'N';
 pub(super) struct ReceivedPacket {
     pub(super) packet: FirstPacket,
     pub(super) bytes: Vec<u8>,
+    /// How many of them are the packet. No others go to a server before it has answered.
+    length: usize,
 }
 
 impl ReceivedPacket {
+    /// The bytes of the packet.
+    pub(super) fn packet_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    /// What the client has sent after the packet.
+    pub(super) fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.split_off(self.length)
+    }
+
     /// Whether it asks for encryption, and this answer refuses it. A client that has sent more than the question did not
     /// wait for the answer.
     pub(super) fn is_refused_encryption(&self, answer: &[u8]) -> bool {
@@ -60,7 +72,9 @@ pub(super) async fn read(
         match FirstPacket::parse(&bytes) {
             Ok(Parsed::Partial) if expired => return Err(Rejection::silent(bound)),
             Ok(Parsed::Partial) => {}
-            Ok(Parsed::Complete(packet, _)) => return Ok(Some(ReceivedPacket { packet, bytes })),
+            Ok(Parsed::Complete(packet, length)) => {
+                return Ok(Some(ReceivedPacket { packet, bytes, length }));
+            }
             Err(error) => return Err(Rejection::bad_packet(error)),
         }
     }

@@ -177,7 +177,7 @@ impl Expiry<'_> {
 }
 
 /// Waits until the client closes its connection. Appends what it sends meanwhile to `bytes`.
-async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
+pub(super) async fn left(client: &TcpStream, bytes: &mut Vec<u8>) {
     while bytes.len() < HELD_BYTES_MAX {
         if client.readable().await.is_err() {
             return;

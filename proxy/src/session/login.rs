@@ -7,7 +7,7 @@ use pg_leader_proxy_core::Moment;
 
 use crate::admission::Permit;
 use crate::clock;
-use crate::counters::MemberRouteCounters;
+use crate::counters::{EpochCounters, MemberRouteCounters};
 
 /// A session's login. A login is the most expensive part of a session for the server, so the clients that waited must not
 /// all log in at once.
@@ -19,6 +19,8 @@ pub(super) struct Login {
     settles_at: Option<Instant>,
     /// When it began, and where its time is counted; `None` once the client has logged in, as far as that is visible.
     pending: Option<(Moment, Arc<MemberRouteCounters>)>,
+    /// Where the first byte to a client of the epoch is recorded; `None` once this client has got one.
+    unanswered: Option<Arc<EpochCounters>>,
 }
 
 impl Login {
@@ -26,10 +28,10 @@ impl Login {
     pub(super) fn new(
         permit: Option<Permit>,
         settles_at: Instant,
-        counters: Arc<MemberRouteCounters>,
+        (counters, epoch): (Arc<MemberRouteCounters>, Option<Arc<EpochCounters>>),
     ) -> Box<Self> {
         let pending = Some((clock::now(), counters));
-        Box::new(Self { permit, settles_at: Some(settles_at), pending })
+        Box::new(Self { permit, settles_at: Some(settles_at), pending, unanswered: epoch })
     }
 
     /// When the session settles; `None` once it has.
@@ -43,9 +45,16 @@ impl Login {
         self.settles_at = None;
     }
 
-    /// Whether the session has settled and there is no login to wait for any more.
+    /// Whether the session has settled and there is nothing to wait for any more: neither the login nor a first byte.
     pub(super) const fn is_over(&self) -> bool {
-        self.settles_at.is_none() && self.pending.is_none()
+        self.settles_at.is_none() && self.pending.is_none() && self.unanswered.is_none()
+    }
+
+    /// The client has got bytes of the server, the first of them at `now` or before.
+    pub(super) fn record_first_byte(&mut self, now: Moment) {
+        if let Some(epoch) = self.unanswered.take() {
+            epoch.record_first_byte(now);
+        }
     }
 
     /// The client has logged in, or that cannot be seen (`visible`). Either way the server has answered.
@@ -82,7 +91,7 @@ mod tests {
         gate.set_open(true);
         let first = enter();
         let at_first = first.len();
-        let login = |permit| Login::new(Some(permit), Instant::now(), Arc::default());
+        let login = |permit| Login::new(Some(permit), Instant::now(), (Arc::default(), None));
         let mut logins: Vec<_> = first.into_iter().map(login).collect();
         logins.iter_mut().for_each(|login| login.finish(false));
         assert_eq!(enter().len(), 2 * at_first);
@@ -95,7 +104,7 @@ mod tests {
         let counters = Arc::<MemberRouteCounters>::default();
         let begin = || {
             let permit = gate.enqueue().unwrap().try_permit().unwrap();
-            Login::new(Some(permit), Instant::now(), Arc::clone(&counters))
+            Login::new(Some(permit), Instant::now(), (Arc::clone(&counters), None))
         };
         let mut slow = begin();
         slow.settle();

@@ -153,7 +153,6 @@ impl Session {
         self.accepted.counts().connected.increment();
         if let Some(counters) = &self.target.counters {
             counters.connected.increment();
-            counters.record_first_byte(clock::now());
         }
     }
 

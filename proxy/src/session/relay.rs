@@ -80,17 +80,17 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// A relay to a server that has received the client's first packet. The first bytes of the server's answer were
-    /// already read; `boundary` is the position at which they begin.
+    /// A relay to a server that has received the client's first packet. The `rest` of what the client has sent was already
+    /// read, and so were the first bytes of the server's answer; `boundary` is the position at which these begin.
     pub(super) fn new(
         [client, server]: [std::net::TcpStream; 2],
         grant: Arc<Grant>,
-        (mut boundary, answer): (Boundary, Vec<u8>),
+        (mut boundary, [rest, answer]): (Boundary, [Vec<u8>; 2]),
         (record, login): (Box<SessionRecord>, Box<Login>),
     ) -> Self {
         boundary.follow(&answer);
         let [client, server] = [client, server].map(TcpStream::from_std);
-        let mut to_server = Direction::new(Vec::new());
+        let mut to_server = Direction::new(rest);
         // The first packet was sent already.
         to_server.last_byte_at = Some(clock::now());
         let (to_client, login) = (Direction::new(answer), Some(login));
@@ -207,6 +207,9 @@ impl Relay {
         }
         let state = to_client.advance((server, client), grant, (scratch, boundary), rounds);
         if let Some(watched) = login {
+            if to_client.bytes_passed > 0 {
+                watched.record_first_byte(clock::now());
+            }
             match boundary.logged_in_or_unknown() {
                 true => watched.finish(!boundary.is_unknown()),
                 false => watched.set_turn(to_server.last_byte_at > to_client.last_byte_at),

@@ -1,5 +1,6 @@
 //! Start-up: a client from its first packet to the server that answers it, or to its rejection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::boundary::Boundary;
 use super::connect_failure::{ConnectFailure, FailureLog};
 use super::first_answer::{self, FirstAnswer};
 use super::first_packet::{self, ENCRYPTION_REFUSED, ReceivedPacket};
-use super::hold::{Admitted, Hold};
+use super::hold::{self, Admitted, Hold};
 use super::login::Login;
 use super::read_buffer::ReadBuffer;
 use super::record::{SessionId, SessionRecord, StartupProgress};
@@ -30,6 +31,9 @@ use crate::wire::FirstPacket;
 
 /// How long after the server's first answer a session settles. A login may keep its permit for that long.
 const SETTLING: Duration = Duration::from_millis(100);
+
+/// What a client hears at the end of its hold if its server took the connection and then said nothing.
+const NO_ANSWER: &str = "it has not answered the first packet";
 
 /// What all start-ups of a worker share.
 #[derive(Debug)]
@@ -78,6 +82,16 @@ struct ClientStartup {
     progress: Rc<StartupProgress>,
 }
 
+/// What came of a client's first packet at one server.
+enum Opened {
+    /// The server has answered, or the client goes on without an answer (direct TLS).
+    Answered(TcpStream, Vec<u8>),
+    /// The server takes no session now, or may take none any more.
+    NotNow,
+    /// The client left before the server had answered.
+    ClientLeft,
+}
+
 /// A server that answered a client's first packet.
 struct Connected {
     admitted: Admitted,
@@ -103,7 +117,8 @@ impl ClientStartup {
             debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), packet = ?opening.packet, "first packet");
             self.progress.set_packet(&opening.packet);
             if opening.packet == FirstPacket::CancelRequest {
-                cancel::forward(self.shared(), self.accepted.route, &self.settings, &opening.bytes).await;
+                cancel::forward(self.shared(), self.accepted.route, &self.settings, opening.packet_bytes())
+                    .await;
                 return None;
             }
             if limited {
@@ -119,7 +134,7 @@ impl ClientStartup {
             match connected {
                 Ok(Some(connected)) => {
                     let record = self.progress.record();
-                    let into_session = connected.into_session(self.accepted, client, &opening.packet, record);
+                    let into_session = connected.into_session(self.accepted, client, opening, record);
                     return into_session.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
                 }
                 Ok(None) => log::left(self.shared(), &self.progress),
@@ -141,7 +156,8 @@ impl ClientStartup {
     /// now". `None` if the client left.
     ///
     /// Any failure before the first byte of an answer only means to keep waiting: the client does not notice it. That a server
-    /// refuses encryption is no such byte: the client goes on with another first packet, which any server can answer.
+    /// refuses encryption is no such byte: the client goes on with another first packet, which any server can answer. Until
+    /// then a server has the first packet and nothing else, so whatever the client sent after it happens once at most.
     async fn connect(
         &self,
         client: &mut TcpStream,
@@ -158,15 +174,18 @@ impl ClientStartup {
                 },
             };
             let failure = match self.open(&mut admitted, server, opening, (client, &hold)).await {
-                Ok(Some((server, answer))) if opening.is_refused_encryption(&answer) => {
+                Ok(Opened::Answered(server, answer)) if opening.is_refused_encryption(&answer) => {
                     if !self.refuse_encryption(&mut admitted, client, opening).await? {
                         return Ok(None);
                     }
                     plaintext = Some((admitted, server));
                     continue;
                 }
-                Ok(Some((server, answer))) => return Ok(Some(Connected { admitted, server, answer })),
-                Ok(None) => ConnectFailure::not_ready(&admitted.target),
+                Ok(Opened::Answered(server, answer)) => {
+                    return Ok(Some(Connected { admitted, server, answer }));
+                }
+                Ok(Opened::ClientLeft) => return Ok(None),
+                Ok(Opened::NotNow) => ConnectFailure::not_ready(&admitted.target),
                 Err(error) => {
                     self.accepted.counts().connect_failures.increment();
                     admitted.target.sessions.counters().connect_failures.increment();
@@ -202,7 +221,7 @@ impl ClientStartup {
             return Ok(false);
         };
         if next.packet == FirstPacket::CancelRequest {
-            cancel::forward(self.shared(), self.accepted.route, &self.settings, &next.bytes).await;
+            cancel::forward(self.shared(), self.accepted.route, &self.settings, next.packet_bytes()).await;
             return Ok(false);
         }
         admitted.permit.iter_mut().for_each(Permit::resume);
@@ -211,18 +230,17 @@ impl ClientStartup {
         Ok(true)
     }
 
-    /// Connects to the server, unless it is connected already, sends the first packet and waits for the answer; `None` if it
-    /// is "not now".
+    /// Connects to the server, unless it is connected already, sends the first packet and waits for the answer.
     ///
     /// # Errors
-    /// If the connection cannot be made, or ends before the answer.
+    /// If the connection cannot be made, or ends before the answer, or the hold ends before it.
     async fn open(
         &self,
         admitted: &mut Admitted,
         server: Option<TcpStream>,
-        opening: &ReceivedPacket,
+        opening: &mut ReceivedPacket,
         (client, hold): (&TcpStream, &Hold<'_>),
-    ) -> std::io::Result<Option<(TcpStream, Vec<u8>)>> {
+    ) -> io::Result<Opened> {
         let SessionSettings { connect_timeout, socket, .. } = &self.settings;
         let Admitted { target, permit, .. } = admitted;
         let began = server.is_none().then(clock::now);
@@ -232,52 +250,60 @@ impl ClientStartup {
                 None => net::connect(target.socket, *connect_timeout, socket).await?,
             };
             if !target.grant.allows(clock::now()) {
-                return Ok(None);
+                return Ok(Opened::NotNow);
             }
-            net::within(*connect_timeout, server.write_all(&opening.bytes)).await?;
+            net::within(*connect_timeout, server.write_all(opening.packet_bytes())).await?;
             let mut answer = Vec::new();
             let answered = match opening.packet {
                 // The answer is encrypted, and may need more bytes from the client first.
-                FirstPacket::DirectTls => FirstAnswer::ForClient,
+                FirstPacket::DirectTls => Some(FirstAnswer::ForClient),
                 FirstPacket::StartupMessage(_)
                 | FirstPacket::SslRequest
                 | FirstPacket::GssEncRequest
                 | FirstPacket::CancelRequest => {
-                    self.answer(&mut server, &mut answer, permit, (client, hold)).await?
+                    let waiting = (client, &mut opening.bytes, hold);
+                    self.answer((&mut server, &mut answer), permit, waiting).await?
                 }
             };
             if let Some(began) = began {
                 target.sessions.counters().connect_time.record(clock::now().since(began));
             }
-            Ok((answered == FirstAnswer::ForClient).then_some((server, answer)))
+            Ok(match answered {
+                Some(FirstAnswer::ForClient) => Opened::Answered(server, answer),
+                Some(FirstAnswer::NotNow) => Opened::NotNow,
+                None => Opened::ClientLeft,
+            })
         };
         tokio::select! {
+            // A revocation goes first: no byte of this server's answer may pass any more. While the client has none, it
+            // can still wait for the next server; a relay would only end its session.
+            biased;
+            () = target.grant.revoked() => Ok(Opened::NotNow),
             opened = work => opened,
-            () = target.grant.revoked() => Ok(None),
         }
     }
 
-    /// Waits for the server's answer, for as long as the client may be held. A server that takes longer than
-    /// `connect_timeout` may still answer "not now", but it delays no other client meanwhile.
+    /// Waits for the server's answer, for as long as the client may be held; `None` if the client leaves. A server that takes
+    /// longer than `connect_timeout` delays no other client meanwhile. What the client sends then is appended to `bytes`.
     ///
-    /// The relay waits on, without an answer, if the hold ends first, or the client does not wait for the answer.
+    /// # Errors
+    /// If the connection breaks or ends, or the hold does.
     async fn answer(
         &self,
-        server: &mut TcpStream,
-        answer: &mut Vec<u8>,
+        (server, answer): (&mut TcpStream, &mut Vec<u8>),
         permit: &mut Option<Permit>,
-        (client, hold): (&TcpStream, &Hold<'_>),
-    ) -> std::io::Result<FirstAnswer> {
+        (client, bytes, hold): (&TcpStream, &mut Vec<u8>, &Hold<'_>),
+    ) -> io::Result<Option<FirstAnswer>> {
         let reading = first_answer::read(server, self.read_buffer(), answer);
         if let Ok(answered) = timeout(self.settings.connect_timeout, reading).await {
-            return answered;
+            return answered.map(Some);
         }
         *permit = None;
-        let mut next = [0];
         tokio::select! {
-            answered = first_answer::read(server, self.read_buffer(), answer) => answered,
-            _ = client.peek(&mut next) => Ok(FirstAnswer::ForClient),
-            () = hold.expired() => Ok(FirstAnswer::ForClient),
+            biased;
+            answered = first_answer::read(server, self.read_buffer(), answer) => answered.map(Some),
+            () = hold::left(client, bytes) => Ok(None),
+            () = hold.expired() => Err(io::Error::new(io::ErrorKind::TimedOut, NO_ANSWER)),
         }
     }
 
@@ -295,19 +321,20 @@ impl Connected {
         self,
         accepted: AcceptedClient,
         client: TcpStream,
-        packet: &FirstPacket,
+        opening: ReceivedPacket,
         record: Box<SessionRecord>,
-    ) -> std::io::Result<Session> {
+    ) -> io::Result<Session> {
         let Self { admitted: Admitted { target, guard, permit }, server, answer } = self;
-        let boundary = match packet {
+        let boundary = match opening.packet {
             FirstPacket::StartupMessage(_) => Boundary::messages(),
             FirstPacket::SslRequest | FirstPacket::GssEncRequest => Boundary::negotiating(),
             FirstPacket::CancelRequest | FirstPacket::DirectTls => Boundary::unknown(),
         };
         let sockets = [client.into_std()?, server.into_std()?];
         let counters = Arc::clone(target.sessions.counters());
-        let login = Login::new(permit, Instant::now() + SETTLING, counters);
-        let relay = Relay::new(sockets, target.grant, (boundary, answer), (record, login));
+        let login = Login::new(permit, Instant::now() + SETTLING, (counters, guard.counters.clone()));
+        let streams = (boundary, [opening.into_rest(), answer]);
+        let relay = Relay::new(sockets, target.grant, streams, (record, login));
         Ok(Session { accepted, target: guard, relay })
     }
 }

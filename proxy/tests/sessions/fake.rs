@@ -27,7 +27,7 @@ pub(crate) const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 pub(crate) const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
 /// One of the same length, for the user `otto`.
 pub(crate) const OTHER_STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0otto\0\0";
-/// The fake server's answer to either: AuthenticationOk.
+/// The fake server's answer to either start-up packet: AuthenticationOk.
 pub(crate) const AUTH_OK: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 /// AuthenticationMD5Password: the server waits for the client.
 pub(crate) const PASSWORD_REQUEST: &[u8] = b"R\0\0\0\x0c\0\0\0\x05salt";

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::SessionSettings;
 use pg_leader_proxy_core::Reason;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::WIDE;
-use crate::fake::{BOUND, FakeServer, Rig, STARTUP, error, expect, rest, with_hold_timeout};
+use crate::fake::{BOUND, FakeServer, Rig, SSL_REQUEST, STARTUP, error, expect, rest, with_hold_timeout};
 
 #[tokio::test]
 async fn every_truncated_first_packet_ends_without_touching_a_server() {
@@ -59,11 +61,10 @@ async fn the_server_answers_requests_for_encryption() {
     let server = FakeServer::start().await;
     let mut rig = Rig::with_defaults().await;
     let grant = rig.make_leader(&server);
-    let request = b"\0\0\0\x08\x04\xd2\x16\x2f";
     let mut client = rig.client().await;
-    client.write_all(request).await.unwrap();
+    client.write_all(SSL_REQUEST).await.unwrap();
     let mut served = server.accept().await;
-    expect(&mut served, request).await;
+    expect(&mut served, SSL_REQUEST).await;
     served.write_all(b"S").await.unwrap();
     expect(&mut client, b"S").await;
     client.write_all(b"\x16\x03\x01 anything").await.unwrap();
@@ -82,4 +83,32 @@ async fn direct_tls_is_forwarded_wherever_the_client_hello_is_split() {
     let mut served = server.accept().await;
     client.write_all(b"\x03\x01 the rest").await.unwrap();
     expect(&mut served, b"\x16\x03\x01 the rest").await;
+    rig.until("it is relayed", |counters| counters.route(RouteKind::Write).connected.value() == 1).await;
+    let epoch = rig.epoch_counters();
+    assert_eq!(epoch.first_byte_at(), None, "the server has not answered yet");
+    served.write_all(b"\x16 server hello").await.unwrap();
+    expect(&mut client, b"\x16 server hello").await;
+    rig.until("the first byte is recorded", |_| epoch.first_byte_at().is_some()).await;
+}
+
+#[tokio::test]
+async fn what_follows_a_request_for_encryption_waits_for_the_answer_to_it() {
+    let server = FakeServer::start().await;
+    let mut rig = Rig::with_defaults().await;
+    rig.make_leader(&server);
+    for answer in [b"S", b"N"] {
+        let mut client = rig.client().await;
+        client.write_all(&[SSL_REQUEST, b"at once"].concat()).await.unwrap();
+        let mut served = server.accept().await;
+        expect(&mut served, SSL_REQUEST).await;
+        assert!(is_silent(&served).await);
+        served.write_all(answer).await.unwrap();
+        expect(&mut served, b"at once").await;
+        expect(&mut client, answer).await;
+    }
+}
+
+/// Whether nothing arrives for a moment.
+async fn is_silent(stream: &TcpStream) -> bool {
+    tokio::time::timeout(Duration::from_millis(100), stream.peek(&mut [0])).await.is_err()
 }

@@ -4,6 +4,7 @@
 mod fake;
 mod first_packet;
 mod holding;
+mod late_answers;
 mod promoted;
 mod relaying;
 mod servers;
