@@ -138,6 +138,9 @@ impl App {
         let inherited_addrs = inherited.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let listeners = listeners(&config, &[], inherited)?;
         let counters = Arc::new(Counters::default());
+        // An earlier process had fewer than a thousand sessions a second, and none of its numbers is given again.
+        let (_, wall) = clock::of_this_machine();
+        counters.number_sessions_after(u64::try_from(wall.as_millis()).unwrap_or_default());
         let gates = gate_limits(&config).map(Gate::new);
         let [write_gate, read_gate] = gates.clone();
         let (observations, observed) = mpsc::channel(OBSERVATIONS);

@@ -14,9 +14,10 @@ impl<const N: usize> Table<N> {
         Self { rows: vec![header.map(str::to_uppercase)] }
     }
 
-    /// Adds a row.
+    /// Adds a row. Clients choose some of the names: a control character, which could clear the terminal or begin a row that is
+    /// none, becomes a question mark.
     pub(super) fn push(&mut self, row: [String; N]) {
-        self.rows.push(row);
+        self.rows.push(row.map(|cell| cell.replace(char::is_control, "?")));
     }
 
     /// Writes the table, each line after `indent`.
@@ -50,5 +51,14 @@ mod tests {
         table.print(&mut out, "  ").unwrap();
         let expected = "  MEMBER       LAG\n  a-long-name  -\n  ö            1 MiB\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_cell_stays_in_its_row_and_sends_the_terminal_nothing() {
+        let mut table = Table::new(["user"]);
+        table.push(["\u{1b}[2J\u{9b}x\n18  10.0.0.9".to_owned()]);
+        let mut out = Vec::new();
+        table.print(&mut out, "").unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "USER\n?[2J?x?18  10.0.0.9\n");
     }
 }

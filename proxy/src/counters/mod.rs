@@ -121,7 +121,12 @@ impl Counters {
         }
     }
 
-    /// The number of the next session, counted from 1.
+    /// Numbers the sessions from here on, so that no number of an earlier process is given again.
+    pub fn number_sessions_after(&self, number: u64) {
+        self.sessions_numbered.store(number, Relaxed);
+    }
+
+    /// The number of the next session.
     pub fn number_session(&self) -> u64 {
         self.sessions_numbered.fetch_add(1, Relaxed) + 1
     }

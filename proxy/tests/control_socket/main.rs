@@ -198,7 +198,7 @@ async fn each_end_of_a_session_is_logged_with_its_code_unless_that_is_switched_o
     scene.wait("client_closed", |scene| ends(scene, "end=\"client_closed\"") == 1);
     let line = scene.log().lines().find(|line| line.contains("session ended")).unwrap().to_owned();
     let fields = [
-        "session=1 ",
+        "session=1",
         "state=\"relaying\"",
         "route=\"write\"",
         "user=\"anna\"",
