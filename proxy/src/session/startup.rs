@@ -99,6 +99,21 @@ struct Connected {
     answer: Vec<u8>,
 }
 
+/// Why a client gets no server.
+enum Unserved {
+    /// It left.
+    Left,
+    /// It needed none: after the server had refused encryption, it sent a cancel request, which was forwarded.
+    CancelRequest,
+    Rejected(Rejection),
+}
+
+impl From<Rejection> for Unserved {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
 impl ClientStartup {
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn join(self, client: std::net::TcpStream, limited: bool) -> impl Future<Output = Option<Session>> {
@@ -128,17 +143,18 @@ impl ClientStartup {
             }
             let connected = tokio::select! {
                 biased;
-                () = self.progress.terminated() => Err(Rejection::terminated()),
+                () = self.progress.terminated() => Err(Rejection::terminated().into()),
                 connected = self.connect(&mut client, &mut opening) => connected,
             };
             match connected {
-                Ok(Some(connected)) => {
+                Ok(connected) => {
                     let record = self.progress.record();
                     let into_session = connected.into_session(self.accepted, client, opening, record);
                     return into_session.inspect_err(|error| warn!(%error, "cannot relay a client")).ok();
                 }
-                Ok(None) => log::left(self.shared(), &self.progress),
-                Err(rejection) => self.reject(client, &opening.packet, rejection).await,
+                Err(Unserved::Left) => log::left(self.shared(), &self.progress),
+                Err(Unserved::CancelRequest) => {}
+                Err(Unserved::Rejected(rejection)) => self.reject(client, &opening.packet, rejection).await,
             }
             None
         }
@@ -153,7 +169,7 @@ impl ClientStartup {
     }
 
     /// Waits for a server, connects and sends the first packet, until a server answers with something other than "not
-    /// now". `None` if the client left.
+    /// now".
     ///
     /// Any failure before the first byte of an answer only means to keep waiting: the client does not notice it. That a server
     /// refuses encryption is no such byte: the client goes on with another first packet, which any server can answer. Until
@@ -162,7 +178,7 @@ impl ClientStartup {
         &self,
         client: &mut TcpStream,
         opening: &mut ReceivedPacket,
-    ) -> Result<Option<Connected>, Rejection> {
+    ) -> Result<Connected, Unserved> {
         let mut hold = Hold::begin((&self.accepted, &self.progress), &self.settings, &opening.packet)?;
         let mut plaintext = None;
         loop {
@@ -170,21 +186,17 @@ impl ClientStartup {
                 Some((admitted, server)) => (admitted, Some(server)),
                 None => match hold.admitted(client, &mut opening.bytes).await? {
                     Some(admitted) => (admitted, None),
-                    None => return Ok(None),
+                    None => return Err(Unserved::Left),
                 },
             };
             let failure = match self.open(&mut admitted, server, opening, (client, &hold)).await {
                 Ok(Opened::Answered(server, answer)) if opening.is_refused_encryption(&answer) => {
-                    if !self.refuse_encryption(&mut admitted, client, opening).await? {
-                        return Ok(None);
-                    }
+                    self.refuse_encryption(&mut admitted, client, opening).await?;
                     plaintext = Some((admitted, server));
                     continue;
                 }
-                Ok(Opened::Answered(server, answer)) => {
-                    return Ok(Some(Connected { admitted, server, answer }));
-                }
-                Ok(Opened::ClientLeft) => return Ok(None),
+                Ok(Opened::Answered(server, answer)) => return Ok(Connected { admitted, server, answer }),
+                Ok(Opened::ClientLeft) => return Err(Unserved::Left),
                 Ok(Opened::NotNow) => ConnectFailure::not_ready(&admitted.target),
                 Err(error) => {
                     self.accepted.counts().connect_failures.increment();
@@ -201,33 +213,30 @@ impl ClientStartup {
         }
     }
 
-    /// Tells the client that the server refuses encryption, and reads its next first packet. `false` if it left, or needs
-    /// nothing more.
+    /// Tells the client that the server refuses encryption, and reads its next first packet.
     ///
     /// # Errors
-    /// A [`Rejection`] if that packet is invalid, or does not come in time.
+    /// If that packet is invalid, does not come in time or needs no server, or if the client leaves.
     async fn refuse_encryption(
         &self,
         admitted: &mut Admitted,
         client: &mut TcpStream,
         opening: &mut ReceivedPacket,
-    ) -> Result<bool, Rejection> {
+    ) -> Result<(), Unserved> {
         let bound = self.settings.startup_timeout;
         admitted.permit.iter_mut().for_each(Permit::pause);
         if net::within(bound, client.write_all(&[ENCRYPTION_REFUSED])).await.is_err() {
-            return Ok(false);
+            return Err(Unserved::Left);
         }
-        let Some(next) = first_packet::read(client, self.read_buffer(), bound).await? else {
-            return Ok(false);
-        };
+        let next = first_packet::read(client, self.read_buffer(), bound).await?.ok_or(Unserved::Left)?;
         if next.packet == FirstPacket::CancelRequest {
             cancel::forward(self.shared(), self.accepted.route, &self.settings, next.packet_bytes()).await;
-            return Ok(false);
+            return Err(Unserved::CancelRequest);
         }
         admitted.permit.iter_mut().for_each(Permit::resume);
         self.progress.set_packet(&next.packet);
         *opening = next;
-        Ok(true)
+        Ok(())
     }
 
     /// Connects to the server, unless it is connected already, sends the first packet and waits for the answer.

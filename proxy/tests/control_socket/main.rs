@@ -220,10 +220,12 @@ async fn each_end_of_a_session_is_logged_with_its_code_unless_that_is_switched_o
     drop(Client::connect(scene.read()));
     scene.wait("left", |scene| ends(scene, "end=\"left\"") == 1);
     scene.done(&["resume"]);
+    assert_eq!(Client::cancel_after_tls_is_refused(scene.write()).last_words(), "", "it was forwarded");
     let lost = Client::open(scene.write());
     scene.leader.set_in_recovery(true);
     lost.last_words();
     scene.wait("no leader", |scene| ends(scene, "end=\"terminated\" reason=\"no_longer_leader\"") == 1);
+    assert_eq!(ends(&scene, "end=\"left\""), 1, "a cancel request is no session");
     scene.leader.set_in_recovery(false);
     scene.wait("the leader is back", |scene| scene.get("/leader").is_some_and(|told| told.contains("epoch")));
 

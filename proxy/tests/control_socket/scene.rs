@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::loopback;
-use crate::primary::{AUTH_OK, Primary, READY, message};
+use crate::primary::{AUTH_OK, Primary, READY, SSL_REQUEST, message};
 
 /// Longer than any step takes on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -178,6 +178,17 @@ impl Client {
         stream.set_read_timeout(Some(SOON)).unwrap();
         stream.write_all(STARTUP).unwrap();
         Self(stream)
+    }
+
+    /// One that asks for TLS, which the server refuses, and then sends a cancel request.
+    pub(crate) fn cancel_after_tls_is_refused(addr: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        stream.write_all(SSL_REQUEST).unwrap();
+        let mut client = Self(stream);
+        client.expect(b"N");
+        client.0.write_all(b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x01\0\0\0\x02").unwrap();
+        client
     }
 
     /// One with an open session.

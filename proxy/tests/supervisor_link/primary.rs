@@ -56,11 +56,16 @@ async fn serve(listener: TcpListener, in_recovery: Arc<AtomicBool>, port: u16) {
     }
 }
 
-/// Answers until the client leaves.
+/// Asks for TLS.
+pub(crate) const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+
+/// Answers until the client leaves. TLS is refused.
 async fn converse(mut client: TcpStream, in_recovery: Arc<AtomicBool>, port: u16) -> std::io::Result<()> {
-    let length = client.read_u32().await?;
-    let mut startup = vec![0; length as usize - 4];
-    client.read_exact(&mut startup).await?;
+    let mut startup = first_packet(&mut client).await?;
+    if startup == SSL_REQUEST[4..] {
+        client.write_all(b"N").await?;
+        startup = first_packet(&mut client).await?;
+    }
     client.write_all(&[AUTH_OK, READY].concat()).await?;
     let probe = startup.windows(7).any(|part| part == b"monitor");
     loop {
@@ -72,6 +77,13 @@ async fn converse(mut client: TcpStream, in_recovery: Arc<AtomicBool>, port: u16
         }
         client.write_all(READY).await?;
     }
+}
+
+/// A first packet without its length.
+async fn first_packet(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut packet = vec![0; client.read_u32().await? as usize - 4];
+    client.read_exact(&mut packet).await?;
+    Ok(packet)
 }
 
 /// RowDescription, DataRow and CommandComplete.
