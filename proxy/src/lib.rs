@@ -11,6 +11,7 @@ pub mod control_socket;
 pub mod counters;
 pub mod events;
 pub mod files;
+mod http_client;
 mod http_server;
 pub mod logging;
 pub mod net;

@@ -196,7 +196,7 @@ impl App {
         // Listening comes last, because it cannot fail: if the start failed after accepting a client, that client would be
         // lost, while an inherited backlog would have kept it for the next process.
         app.serve_admin(supervised, &mut essential)?;
-        app.serve_control_socket(supervised, reloads, &mut essential)?;
+        app.serve_control_socket(supervised, reloads, &mut essential).await?;
         app.listen(listeners).await;
         app.count_addresses();
         for (route, addr) in routes(&app.config) {
@@ -266,7 +266,7 @@ impl App {
         Ok(())
     }
 
-    fn serve_control_socket(
+    async fn serve_control_socket(
         &self,
         supervised: bool,
         reloads: mpsc::Sender<ReloadRequest>,
@@ -274,7 +274,7 @@ impl App {
     ) -> Result<()> {
         let Some(config) = &self.config.control else { return Ok(()) };
         let shared = supervised || self.config.session.so_reuseport;
-        let socket = ControlSocket::bind(config, shared)?;
+        let socket = ControlSocket::bind(config, &self.config.cluster, shared).await?;
         info!(path = %config.path.display(), "control socket");
         let actions = Actions {
             cluster: self.config.cluster.as_str().into(),

@@ -7,21 +7,18 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http_body_util::Full;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::time::timeout;
+
+use crate::control_socket::answers::CLUSTER_HEADER;
+use crate::http_client::exchange;
 
 /// How long a request to the admin address may take.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
 /// How long a command on the control socket may take: longer than the proxy itself waits for anything.
 const COMMAND_TIME: Duration = Duration::from_secs(30);
-/// The longest answer that is read, in bytes. A real one, with 32 changes of leader and many members, is far shorter.
-const MAX_BODY: usize = 16 << 20;
 
 /// Where a running proxy answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +69,20 @@ impl AdminAddress {
     }
 }
 
-/// The answer to `POST path` with a body in JSON, on the control socket at `socket`.
-pub(super) fn post(socket: &Path, path: &str, json: String) -> anyhow::Result<(StatusCode, String)> {
+/// The answer to `POST path` with a body in JSON, on the control socket at `socket`. The proxy there refuses it unless it is
+/// one of `cluster`, if that is known.
+pub(super) fn post(
+    socket: &Path,
+    cluster: Option<&str>,
+    path: &str,
+    json: String,
+) -> anyhow::Result<(StatusCode, String)> {
     let exchange = async {
         let stream = UnixStream::connect(socket).await?;
-        let request = Request::post(path).header(HOST, "proxy").header(CONTENT_TYPE, "application/json");
+        let mut request = Request::post(path).header(HOST, "proxy").header(CONTENT_TYPE, "application/json");
+        if let Some(cluster) = cluster {
+            request = request.header(CLUSTER_HEADER, cluster.as_bytes());
+        }
         exchange(stream, request.body(Full::from(json))?).await
     };
     within(COMMAND_TIME, exchange).with_context(|| format!("no proxy answers at {}", socket.display()))
@@ -85,28 +91,6 @@ pub(super) fn post(socket: &Path, path: &str, json: String) -> anyhow::Result<(S
 fn within<T>(time: Duration, exchange: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { timeout(time, exchange).await.context("no answer in time")? })
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Full<Bytes>>,
-) -> anyhow::Result<(StatusCode, String)> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let answer = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response, MAX_BODY).collect().await.map_err(anyhow::Error::from_boxed)?;
-        Ok((status, String::from_utf8(body.to_bytes().into())?))
-    };
-    tokio::pin!(answer);
-    // The connection does the work; its end, which the proxy brings about, may come before the answer is taken.
-    tokio::select! {
-        answer = &mut answer => answer,
-        ended = connection => {
-            ended?;
-            answer.await
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! `reload` and `log-level`.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::ArgMatches;
@@ -13,7 +12,7 @@ use serde::Serialize;
 use super::Start;
 use super::exit::Exit;
 use super::http::post;
-use super::running::{control_socket, origins_of_running};
+use super::running::{RunningProxy, running_proxy};
 use super::table::{Table, or_dash};
 use crate::control_socket::answers::{
     DoneAnswer, LogRequest, MemberRequest, RefusedAnswer, SessionAnswer, SessionsAnswer, SessionsRequest,
@@ -31,18 +30,17 @@ pub(super) fn operate(
     matches: &ArgMatches,
     (out, err): (&mut dyn Write, &mut dyn Write),
 ) -> anyhow::Result<Exit> {
-    let socket =
-        match control_socket(matches.get_one::<PathBuf>("socket"), &origins_of_running(matches, start)) {
-            Ok(Some(socket)) => socket,
-            Ok(None) => {
-                writeln!(err, "pg-leader-proxy: {NO_SOCKET}")?;
-                return Ok(Exit::Configuration);
-            }
-            Err(errors) => {
-                errors.iter().try_for_each(|error| writeln!(err, "{error}"))?;
-                return Ok(Exit::Configuration);
-            }
-        };
+    let proxy = match running_proxy(matches, start) {
+        Ok(Some(proxy)) => proxy,
+        Ok(None) => {
+            writeln!(err, "pg-leader-proxy: {NO_SOCKET}")?;
+            return Ok(Exit::Configuration);
+        }
+        Err(errors) => {
+            errors.iter().try_for_each(|error| writeln!(err, "{error}"))?;
+            return Ok(Exit::Configuration);
+        }
+    };
     let text = |id: &str| matches.try_get_one::<String>(id).ok().flatten().cloned();
     let member = || MemberRequest { member: text("member").unwrap_or_default() };
     let answer = match name {
@@ -53,12 +51,12 @@ pub(super) fn operate(
                 state: text("state"),
                 route: text("route"),
             };
-            send(&socket, "/sessions", &wanted)
+            send(&proxy, "/sessions", &wanted)
         }
-        "drain" | "undrain" => send(&socket, &format!("/{name}"), &member()),
-        "terminate" => send(&socket, "/terminate", &chosen(matches)),
-        "log-level" => send(&socket, "/log", &LogRequest { filter: text("filter").unwrap_or_default() }),
-        _ => send(&socket, &format!("/{name}"), &serde_json::json!({})),
+        "drain" | "undrain" => send(&proxy, &format!("/{name}"), &member()),
+        "terminate" => send(&proxy, "/terminate", &chosen(matches)),
+        "log-level" => send(&proxy, "/log", &LogRequest { filter: text("filter").unwrap_or_default() }),
+        _ => send(&proxy, &format!("/{name}"), &serde_json::json!({})),
     };
     match answer {
         Ok((StatusCode::OK, body)) if name == "sessions" => {
@@ -88,8 +86,8 @@ pub(super) fn operate(
 
 const OTHER_VERSION: &str = "the proxy is of another version, whose answer this one cannot read";
 
-fn send(socket: &Path, path: &str, request: &impl Serialize) -> anyhow::Result<(StatusCode, String)> {
-    post(socket, path, serde_json::to_string(request)?)
+fn send(proxy: &RunningProxy, path: &str, request: &impl Serialize) -> anyhow::Result<(StatusCode, String)> {
+    post(&proxy.socket, proxy.cluster.as_deref(), path, serde_json::to_string(request)?)
 }
 
 /// The sessions to end; clap has seen to it that exactly one choice is given.

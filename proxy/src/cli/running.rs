@@ -33,18 +33,36 @@ pub(super) fn admin_address(given: Option<&String>, origins: &Origins) -> Result
     Ok(setting("admin.listen", origins)?.unwrap_or_default())
 }
 
-/// The path of the control socket: as given by itself, or else that of the configuration; `None` if it has none.
+/// A control socket, and what the proxy behind it must be.
+#[derive(Debug)]
+pub(super) struct RunningProxy {
+    /// The path of its control socket.
+    pub(super) socket: PathBuf,
+    /// The cluster that it must be a proxy of, if that is known.
+    pub(super) cluster: Option<String>,
+}
+
+/// The control socket: as given by itself, or else that of the configuration; `None` if it has none. The cluster is that of
+/// the configuration; beside a socket that is given by itself, only a configuration counts that is named as well.
 ///
 /// # Errors
 /// Those of the configuration.
-pub(super) fn control_socket(
-    given: Option<&PathBuf>,
-    origins: &Origins,
-) -> Result<Option<PathBuf>, Vec<ConfigError>> {
-    match given {
-        Some(path) => Ok(Some(path.clone())),
-        None => Ok(setting("control.socket", origins)?.map(PathBuf::from)),
+pub(super) fn running_proxy(
+    matches: &ArgMatches,
+    start: &Start,
+) -> Result<Option<RunningProxy>, Vec<ConfigError>> {
+    let mut errors = Vec::new();
+    if let Some(socket) = matches.get_one::<PathBuf>("socket") {
+        // Its errors do not matter, because it need not be read for the socket.
+        let cluster = Settings::gather(&origins(matches, start), &mut errors).cluster();
+        return Ok(Some(RunningProxy { socket: socket.clone(), cluster }));
     }
+    let settings = Settings::gather(&origins_of_running(matches, start), &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let socket = settings.find("control.socket").map(|setting| setting.raw.to_string().into());
+    Ok(socket.map(|socket| RunningProxy { socket, cluster: settings.cluster() }))
 }
 
 fn setting(path: &str, origins: &Origins) -> Result<Option<String>, Vec<ConfigError>> {

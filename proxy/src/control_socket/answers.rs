@@ -4,6 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::SessionSnapshot;
 
+/// The header in which a request names the cluster that it is meant for. The proxy of another one refuses it.
+pub const CLUSTER_HEADER: &str = "pg-leader-proxy-cluster";
+
+/// Whose control socket it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterAnswer {
+    /// The cluster: Patroni's scope.
+    pub cluster: String,
+}
+
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoneAnswer {

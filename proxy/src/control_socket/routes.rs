@@ -14,19 +14,25 @@ use tracing::{debug, info, warn};
 
 use super::actions::{Actions, Outcome};
 use super::answers::{
-    DoneAnswer, LogRequest, MemberRequest, RefusedAnswer, SessionsAnswer, SessionsRequest, TerminateRequest,
+    CLUSTER_HEADER, ClusterAnswer, DoneAnswer, LogRequest, MemberRequest, RefusedAnswer, SessionsAnswer,
+    SessionsRequest, TerminateRequest,
 };
 use super::peer::{Access, Peer};
 use crate::logging::Seldom;
 
-/// The path that only reads.
+/// The path that lists sessions.
 const SESSIONS: &str = "/sessions";
+/// The path that tells the cluster.
+pub(super) const CLUSTER: &str = "/cluster";
+/// The paths that only read.
+const READING: [&str; 2] = [SESSIONS, CLUSTER];
 /// How long the body of a request may be, in bytes.
 const BODY_BYTES: usize = 16 * 1024;
 
 /// The answer to every other path.
 const PATHS: &str = "\
 no such path; there are:
+GET  /cluster    the cluster
 GET  /sessions   the sessions; POST with {\"member\", \"user\", \"state\", \"route\"} for some of them
 POST /reload     reads the configuration again
 POST /pause      new sessions wait
@@ -39,9 +45,11 @@ POST /log        {\"filter\": FILTER} is what is logged until the next reload
 
 /// The paths and what answers them, for anybody.
 pub(super) fn routes(actions: Actions, access: Access) -> Router {
-    let gate = Arc::new(AccessGate { access, refused: Mutex::default() });
+    let gate =
+        Arc::new(AccessGate { access, cluster: Arc::clone(&actions.cluster), refused: Mutex::default() });
     Router::new()
         .route(SESSIONS, get(every_session).post(sessions))
+        .route(CLUSTER, get(cluster))
         .route("/reload", post(reload))
         .route("/pause", post(pause))
         .route("/resume", post(resume))
@@ -68,7 +76,22 @@ type Body<T> = Result<Json<T>, JsonRejection>;
 #[derive(Debug)]
 struct AccessGate {
     access: Access,
+    cluster: Arc<str>,
     refused: Mutex<Seldom>,
+}
+
+impl AccessGate {
+    /// Why the request is refused that names another cluster.
+    fn other_cluster(&self, request: &Request) -> Option<String> {
+        let named = request.headers().get(CLUSTER_HEADER)?.as_bytes();
+        (named != self.cluster.as_bytes()).then(|| {
+            let named = String::from_utf8_lossy(named);
+            format!(
+                "the command is meant for cluster {named}, but this is the proxy of cluster {}; nothing was changed",
+                self.cluster
+            )
+        })
+    }
 }
 
 async fn authorise(
@@ -82,11 +105,17 @@ async fn authorise(
     match gate.access.check(peer).await {
         Ok(()) => {
             // Here, because a client that leaves takes its request with it, perhaps after that has had its effect.
-            match path == SESSIONS {
+            match READING.contains(&path.as_str()) {
                 true => debug!(path, uid, gid, pid, "control socket: request"),
                 false => info!(path, uid, gid, pid, "control socket: request"),
             }
-            next.run(request).await
+            match gate.other_cluster(&request) {
+                Some(error) => {
+                    warn!(path, uid, gid, pid, "control socket: refused: {error}");
+                    (StatusCode::CONFLICT, Json(RefusedAnswer { error })).into_response()
+                }
+                None => next.run(request).await,
+            }
         }
         Err(error) => {
             let due = gate.refused.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now());
@@ -165,6 +194,10 @@ async fn terminate(
 
 async fn log(State(actions): Shared, Extension(peer): Extension<Peer>, body: Body<LogRequest>) -> Response {
     with_body(peer, "log", body, async |request| actions.log(&request.filter)).await
+}
+
+async fn cluster(State(actions): Shared) -> Json<ClusterAnswer> {
+    Json(ClusterAnswer { cluster: actions.cluster.as_ref().to_owned() })
 }
 
 async fn every_session(State(actions): Shared) -> Response {

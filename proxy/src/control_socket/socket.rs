@@ -9,17 +9,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use http::header::HOST;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use nix::unistd::{Gid, Group, Uid, chown};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+use tracing::warn;
 
 use super::Actions;
+use super::answers::ClusterAnswer;
 use super::peer::{Access, Peer};
 use super::routes;
 use crate::config;
+use crate::http_client::exchange;
 use crate::http_server::{self, Limits};
 
 /// How long a connection may last: longer than any command takes.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
+
+/// How long the process that answers at the path may take to tell its cluster. It takes microseconds unless it hangs.
+const CLUSTER_TIME: Duration = Duration::from_secs(3);
 
 /// The control socket, listening.
 #[derive(Debug)]
@@ -30,17 +40,18 @@ pub struct ControlSocket {
 }
 
 impl ControlSocket {
-    /// Listens at the path of the configuration. Unless it is `shared` with a predecessor that still drains, no other
-    /// process may answer there. Must be called in a tokio runtime.
+    /// Listens at the path of the configuration, in the place of a process that is gone. If the path is `shared`, also in the
+    /// place of a running proxy of the same `cluster`, such as a predecessor that still drains.
     ///
     /// # Errors
     /// If that fails; the error names the key.
-    pub fn bind(config: &config::ControlSocket, shared: bool) -> Result<Self> {
+    pub async fn bind(config: &config::ControlSocket, cluster: &str, shared: bool) -> Result<Self> {
         let group = config.group.as_deref().map(find_group).transpose()?;
-        let access = Access { own: Uid::effective(), group };
+        let access = Access::new(Uid::effective(), group);
         let path = &config.path;
-        let (listener, file) = listen(path, group, shared)
-            .with_context(|| format!("control.socket: cannot listen at {}", path.display()))?;
+        let cannot = || format!("control.socket: cannot listen at {}", path.display());
+        check_free(path, cluster, shared).await.with_context(cannot)?;
+        let (listener, file) = listen(path, group).with_context(cannot)?;
         Ok(Self { listener, access, _file: file })
     }
 
@@ -62,14 +73,58 @@ fn find_group(name: &str) -> Result<Gid> {
     Ok(found.with_context(|| format!("control.group: there is no group {name}"))?.gid)
 }
 
-fn listen(path: &Path, group: Option<Gid>, shared: bool) -> Result<(UnixListener, SocketFile)> {
+/// Checks that nobody answers at the path who must stay there.
+async fn check_free(path: &Path, cluster: &str, shared: bool) -> Result<()> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => bail!("there is a file, which is no socket"),
-        Ok(_) if !shared && unix::UnixStream::connect(path).is_ok() => bail!("another process answers there"),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     }
+    let Some(stream) = connect(path).await? else { return Ok(()) };
+    if !shared {
+        bail!("another process answers there");
+    }
+    match timeout(CLUSTER_TIME, cluster_of(stream)).await {
+        Ok(Ok(other)) if other == cluster => Ok(()),
+        Ok(Ok(other)) => {
+            bail!("the proxy of cluster {other} answers there, and this is a proxy of cluster {cluster}")
+        }
+        // It may have ended meanwhile.
+        Ok(Err(_)) if connect(path).await?.is_none() => Ok(()),
+        Ok(Err(error)) => {
+            Err(error.context("another process answers there, which does not tell its cluster"))
+        }
+        // A predecessor that hangs must not keep this process from starting.
+        Err(_) => {
+            warn!(path = %path.display(), "the process at the control socket does not answer, and is replaced");
+            Ok(())
+        }
+    }
+}
+
+/// A connection to the process at the path; `None` if there is none. That a connection fails in another way does not mean that.
+async fn connect(path: &Path) -> Result<Option<UnixStream>> {
+    match UnixStream::connect(path).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).context("cannot tell whether another process answers there"),
+    }
+}
+
+/// The cluster of the proxy at the other end.
+async fn cluster_of(stream: UnixStream) -> Result<String> {
+    let request = Request::get(routes::CLUSTER).header(HOST, "proxy").body(Full::default())?;
+    let (status, body) = exchange(stream, request).await?;
+    if status != StatusCode::OK {
+        bail!("it answered {status}: {}", body.trim());
+    }
+    Ok(serde_json::from_str::<ClusterAnswer>(&body)?.cluster)
+}
+
+fn listen(path: &Path, group: Option<Gid>) -> Result<(UnixListener, SocketFile)> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
@@ -122,14 +177,27 @@ fn device_and_inode(path: &Path) -> io::Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use tokio::task::JoinHandle;
+
     use super::*;
 
-    fn bind(path: &Path, shared: bool) -> Result<ControlSocket> {
-        ControlSocket::bind(&config::ControlSocket { path: path.to_owned(), group: None }, shared)
+    async fn bind(path: &Path, shared: bool) -> Result<ControlSocket> {
+        let config = config::ControlSocket { path: path.to_owned(), group: None };
+        ControlSocket::bind(&config, "a", shared).await
     }
 
-    fn refusal(path: &Path, shared: bool) -> String {
-        format!("{:#}", bind(path, shared).map(drop).unwrap_err())
+    async fn refusal(path: &Path, shared: bool) -> String {
+        format!("{:#}", bind(path, shared).await.map(drop).unwrap_err())
+    }
+
+    /// A process at the path that tells this cluster, until it is aborted.
+    fn answering(path: &Path, cluster: &'static str) -> JoinHandle<()> {
+        let listener = UnixListener::bind(path).unwrap();
+        let answer = move || async move { Json(ClusterAnswer { cluster: cluster.to_owned() }) };
+        let router = Router::new().route(routes::CLUSTER, get(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
     }
 
     #[tokio::test]
@@ -137,14 +205,55 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("control.sock");
         drop(unix::UnixListener::bind(&path).unwrap());
-        let first = bind(&path, false).unwrap();
+        let first = bind(&path, false).await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(refusal(&path, false).ends_with("another process answers there"));
-        let successor = bind(&path, true).unwrap();
+        assert!(refusal(&path, false).await.ends_with("another process answers there"));
         drop(first);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "no file is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_shared_socket_is_taken_over_from_a_proxy_of_the_same_cluster_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let other = answering(&path, "b");
+        let refused = refusal(&path, true).await;
+        assert!(
+            refused.contains("the proxy of cluster b answers there, and this is a proxy of cluster a"),
+            "{refused}"
+        );
+        other.abort();
+        fs::remove_file(&path).unwrap();
+        let first = answering(&path, "a");
+        let successor = bind(&path, true).await.unwrap();
+        first.abort();
         assert!(unix::UnixStream::connect(&path).is_ok(), "the successor's file stays");
         drop(successor);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "no file is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_leaves_the_file_of_its_successor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        let (_, first) = listen(&path, None).unwrap();
+        let (_successor, second) = listen(&path, None).unwrap();
+        drop(first);
+        assert!(path.exists(), "the successor's file stays");
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_asked_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("control.sock");
+        // Another kind of socket: connecting to it fails, and somebody has it.
+        let _other = unix::UnixDatagram::bind(&path).unwrap();
+        for shared in [false, true] {
+            let refused = refusal(&path, shared).await;
+            assert!(refused.contains("cannot tell whether another process answers there: "), "{refused}");
+        }
     }
 
     #[tokio::test]
@@ -152,13 +261,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a file");
         fs::write(&path, "").unwrap();
-        assert!(refusal(&path, true).ends_with("there is a file, which is no socket"));
+        assert!(refusal(&path, true).await.ends_with("there is a file, which is no socket"));
         assert!(path.exists());
-        let nowhere = refusal(&directory.path().join("no/such/directory"), false);
+        let nowhere = refusal(&directory.path().join("no/such/directory"), false).await;
         assert!(nowhere.starts_with("control.socket: cannot listen at ") && nowhere.contains("No such file"));
         let config =
             config::ControlSocket { path: directory.path().join("x"), group: Some("no such".into()) };
-        let group = format!("{:#}", ControlSocket::bind(&config, false).map(drop).unwrap_err());
+        let group = format!("{:#}", ControlSocket::bind(&config, "a", false).await.map(drop).unwrap_err());
         assert_eq!(group, "control.group: there is no group no such");
     }
 }

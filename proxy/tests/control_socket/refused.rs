@@ -114,3 +114,33 @@ async fn silent_connections_keep_no_operator_out() {
     assert!(scene.done(&["pause"]).contains("new sessions wait"));
     drop(silent);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_of_another_cluster_keeps_off_and_its_commands_are_refused() {
+    let scene = Scene::start("session.so_reuseport = true").await;
+    let (code, told_other) = scene.run_other("orders");
+    assert_eq!(code, Some(1), "{told_other}");
+    assert!(
+        told_other
+            .contains("the proxy of cluster static answers there, and this is a proxy of cluster orders"),
+        "{told_other}"
+    );
+    let mut open = Client::open(scene.write());
+    let other = scene.path("other.toml");
+    let socket = scene.socket();
+    for arguments in [
+        &["pause"][..],
+        &["terminate", "--user", "anna"],
+        &["sessions"],
+        &["pause", "--socket", socket.to_str().unwrap()],
+    ] {
+        let (code, refused) = told(Command::new(PROGRAM).args(arguments).arg("--config").arg(&other));
+        assert_eq!(code, Some(1), "{arguments:?}: {refused}");
+        let why = "the command is meant for cluster orders, but this is the proxy of cluster static";
+        assert!(refused.contains(why), "{arguments:?}: {refused}");
+    }
+    open.asks();
+    drop(Client::open(scene.write()));
+    let (code, done) = told(Command::new(PROGRAM).args(["pause", "--socket"]).arg(&socket));
+    assert_eq!(code, Some(0), "without a configuration the socket alone counts: {done}");
+}

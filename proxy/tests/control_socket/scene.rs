@@ -88,6 +88,15 @@ impl Scene {
         told(Command::new(PROGRAM).args(arguments).arg("--config").arg(self.path("proxy.toml")))
     }
 
+    /// Runs another proxy of a cluster that is called `scope`, with this one's control socket, until it ends.
+    pub(crate) fn run_other(&self, scope: &str) -> Told {
+        let file = self.path("other.toml");
+        let members = [self.leader.addr, self.replica.addr];
+        let more = format!("cluster.scope = \"{scope}\"\nsession.so_reuseport = true");
+        fs::write(&file, text(loopback::own_address(), &self.socket(), members, &more)).unwrap();
+        told(Command::new(PROGRAM).args(["run", "--config"]).arg(file))
+    }
+
     /// Runs a command that must succeed, and returns what it printed.
     pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let (code, text) = self.command(arguments);

@@ -7,6 +7,7 @@ use pg_leader_proxy_core::ServerAddr;
 
 use super::super::checked::{Etcd, EtcdTls, LeaderSource, PemFile, Secret};
 use super::super::keys::Block;
+use super::super::settings::Settings;
 use super::super::values;
 use super::reader::{Invalid, Reader};
 use super::tls;
@@ -31,6 +32,22 @@ pub(super) fn leader_source(reader: &mut Reader<'_>) -> Result<(String, LeaderSo
 
 /// What a cluster without etcd is called, unless it is given a scope.
 const UNNAMED: &str = "static";
+
+/// What the cluster is called: its scope, and behind a slash its Citus group.
+fn cluster_name(scope: &str, group: Option<&str>) -> String {
+    group.map_or_else(|| scope.to_owned(), |group| format!("{scope}/{group}"))
+}
+
+impl Settings {
+    /// What the cluster is called, whether or not the settings are complete; `None` if they say nothing of it.
+    pub fn cluster(&self) -> Option<String> {
+        let given = |path| self.given(path).map(|setting| setting.raw.to_string());
+        match given("cluster.scope") {
+            Some(scope) => Some(cluster_name(&scope, given("cluster.citus_group").as_deref())),
+            None => given("cluster.members").map(|_| UNNAMED.to_owned()),
+        }
+    }
+}
 
 fn members(reader: &mut Reader<'_>) -> Result<(String, Vec<ServerAddr>), Invalid> {
     for block in ["cluster", "etcd"] {
@@ -78,7 +95,7 @@ fn etcd(reader: &mut Reader<'_>) -> Result<(String, Etcd), Invalid> {
     Ok((cluster, etcd))
 }
 
-/// What the cluster is called: its scope, and behind a slash its Citus group; and the prefix of its keys, made as Patroni
+/// What the cluster is called, and the prefix of its keys, made as Patroni
 /// makes it: slashes trimmed, squeezed and added.
 fn scope(reader: &mut Reader<'_>) -> Result<(String, String), Invalid> {
     let namespace = reader.optional("cluster.namespace", |text| Ok(text.to_owned()));
@@ -90,7 +107,7 @@ fn scope(reader: &mut Reader<'_>) -> Result<(String, String), Invalid> {
     let namespace = namespace?.unwrap_or_default();
     let parts = namespace.split('/').chain(scope.split('/')).chain(group.as_deref());
     let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
-    let cluster = group.as_ref().map_or_else(|| scope.clone(), |group| format!("{scope}/{group}"));
+    let cluster = cluster_name(&scope, group.as_deref());
     Ok((cluster, format!("/{}/", parts.join("/"))))
 }
 
