@@ -15,6 +15,9 @@ use crate::clock;
 pub(super) struct Direction {
     /// What was read but not taken by the other side. Not allocated while it is empty.
     unsent: Vec<u8>,
+    /// The boundary has not followed these bytes yet, because the grant had ended when they were read: to the other side they
+    /// do not exist.
+    withheld: bool,
     /// How many of these bytes were sent since. 32 bits are enough, because they all fit into the scratch buffer.
     sent: u32,
     /// The source may be readable. Epoll reports that for a newly registered socket.
@@ -52,6 +55,7 @@ impl Direction {
     pub(super) const fn new(unsent: Vec<u8>) -> Self {
         Self {
             unsent,
+            withheld: false,
             sent: 0,
             may_read: false,
             ending: false,
@@ -68,6 +72,11 @@ impl Direction {
         self.unsent.is_empty()
     }
 
+    /// Whether every byte that the boundary has followed has been sent.
+    pub(super) const fn has_sent_all_followed(&self) -> bool {
+        self.has_sent_all() || self.withheld
+    }
+
     /// Copies from source to sink until one of them blocks, for at most this many rounds: in each it fills the scratch
     /// buffer once.
     pub(super) fn advance(
@@ -79,7 +88,7 @@ impl Direction {
     ) -> Result<DirectionState, Stop> {
         let Scratch { buffer, pool } = scratch;
         for _ in 0..rounds {
-            if !self.flush(sink, grant, pool)? {
+            if !self.flush(sink, grant, (pool, boundary))? {
                 return Ok(DirectionState::Blocked);
             }
             if self.at_end {
@@ -99,11 +108,12 @@ impl Direction {
             // A socket that did not fill the buffer is empty, and epoll will report new bytes.
             self.may_read = length == buffer.len() || self.ending;
             let bytes = &buffer[..length];
-            boundary.follow(bytes);
             if let Err(stop) = check(grant, &mut self.last_byte_at) {
                 pool.keep(&mut self.unsent, bytes);
+                self.withheld = true;
                 return Err(stop);
             }
+            boundary.follow(bytes);
             let taken = unless_blocked(sink.write(bytes)).map_err(Stop::Sink)?;
             self.may_write = taken.is_some();
             let taken = taken.unwrap_or(0);
@@ -115,7 +125,12 @@ impl Direction {
     }
 
     /// Sends what was left over; `false` if the sink does not take all of it.
-    fn flush(&mut self, mut sink: &TcpStream, grant: &Grant, pool: &mut BufferPool) -> Result<bool, Stop> {
+    fn flush(
+        &mut self,
+        mut sink: &TcpStream,
+        grant: &Grant,
+        (pool, boundary): (&mut BufferPool, &mut Boundary),
+    ) -> Result<bool, Stop> {
         while let unsent = &self.unsent[self.sent as usize..]
             && !unsent.is_empty()
         {
@@ -123,6 +138,9 @@ impl Direction {
                 return Ok(false);
             }
             check(grant, &mut self.last_byte_at)?;
+            if std::mem::take(&mut self.withheld) {
+                boundary.follow(unsent);
+            }
             let taken = unless_blocked(sink.write(unsent)).map_err(Stop::Sink)?;
             self.may_write = taken.is_some();
             let taken = taken.unwrap_or(0);

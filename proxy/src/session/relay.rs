@@ -233,7 +233,7 @@ impl Relay {
         let answered =
             !self.boundary.ends_with_ready() || self.to_client.last_byte_at >= self.to_server.last_byte_at;
         let told = answered
-            && self.to_client.has_sent_all()
+            && self.to_client.has_sent_all_followed()
             && termination::tell([&self.client, &self.server], &self.boundary, || error(&self.grant));
         net::reset_on_close(&self.server);
         if !told {
