@@ -17,17 +17,26 @@ pub(super) const ENCRYPTION_REFUSED: u8 = b'N';
 pub(super) struct ReceivedPacket {
     pub(super) packet: FirstPacket,
     pub(super) bytes: Vec<u8>,
-    /// How many of them are the packet. No others go to a server before it has answered.
+    /// How many of them go to a server before it has answered.
     length: usize,
 }
 
 impl ReceivedPacket {
-    /// The bytes of the packet.
-    pub(super) fn packet_bytes(&self) -> &[u8] {
+    /// A packet of this length, and the bytes that came with it.
+    ///
+    /// A server gets the packet alone, so that what follows it happens once at most. A request for encryption goes with all of
+    /// them: PostgreSQL refuses clear text that somebody put behind it (CVE-2021-23214), for which it has to see both at once.
+    fn new(packet: FirstPacket, bytes: Vec<u8>, length: usize) -> Self {
+        let length = if packet.asks_for_encryption() { bytes.len() } else { length };
+        Self { packet, bytes, length }
+    }
+
+    /// What a server gets before it has answered.
+    pub(super) fn opening_bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
     }
 
-    /// What the client has sent after the packet.
+    /// What a server gets afterwards.
     pub(super) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.split_off(self.length)
     }
@@ -35,8 +44,9 @@ impl ReceivedPacket {
     /// Whether it asks for encryption, and this answer refuses it. A client that has sent more than the question did not
     /// wait for the answer.
     pub(super) fn is_refused_encryption(&self, answer: &[u8]) -> bool {
-        let asks = matches!(self.packet, FirstPacket::SslRequest | FirstPacket::GssEncRequest);
-        asks && self.bytes.len() == ENCRYPTION_REQUEST_LENGTH && *answer == [ENCRYPTION_REFUSED]
+        self.packet.asks_for_encryption()
+            && self.bytes.len() == ENCRYPTION_REQUEST_LENGTH
+            && *answer == [ENCRYPTION_REFUSED]
     }
 }
 
@@ -73,7 +83,7 @@ pub(super) async fn read(
             Ok(Parsed::Partial) if expired => return Err(Rejection::silent(bound)),
             Ok(Parsed::Partial) => {}
             Ok(Parsed::Complete(packet, length)) => {
-                return Ok(Some(ReceivedPacket { packet, bytes, length }));
+                return Ok(Some(ReceivedPacket::new(packet, bytes, length)));
             }
             Err(error) => return Err(Rejection::bad_packet(error)),
         }

@@ -132,7 +132,7 @@ impl ClientStartup {
             debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), packet = ?opening.packet, "first packet");
             self.progress.set_packet(&opening.packet);
             if opening.packet == FirstPacket::CancelRequest {
-                cancel::forward(self.shared(), self.accepted.route, &self.settings, opening.packet_bytes())
+                cancel::forward(self.shared(), self.accepted.route, &self.settings, opening.opening_bytes())
                     .await;
                 return None;
             }
@@ -173,7 +173,7 @@ impl ClientStartup {
     ///
     /// Any failure before the first byte of an answer only means to keep waiting: the client does not notice it. That a server
     /// refuses encryption is no such byte: the client goes on with another first packet, which any server can answer. Until
-    /// then a server has the first packet and nothing else, so whatever the client sent after it happens once at most.
+    /// then a server has nothing that it could carry out twice.
     async fn connect(
         &self,
         client: &mut TcpStream,
@@ -230,7 +230,7 @@ impl ClientStartup {
         }
         let next = first_packet::read(client, self.read_buffer(), bound).await?.ok_or(Unserved::Left)?;
         if next.packet == FirstPacket::CancelRequest {
-            cancel::forward(self.shared(), self.accepted.route, &self.settings, next.packet_bytes()).await;
+            cancel::forward(self.shared(), self.accepted.route, &self.settings, next.opening_bytes()).await;
             return Err(Unserved::CancelRequest);
         }
         admitted.permit.iter_mut().for_each(Permit::resume);
@@ -261,7 +261,7 @@ impl ClientStartup {
             if !target.grant.allows(clock::now()) {
                 return Ok(Opened::NotNow);
             }
-            net::within(*connect_timeout, server.write_all(opening.packet_bytes())).await?;
+            net::within(*connect_timeout, server.write_all(opening.opening_bytes())).await?;
             let mut answer = Vec::new();
             let answered = match opening.packet {
                 // The answer is encrypted, and may need more bytes from the client first.
