@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use nomad_driver_pg_leader_proxy::process_id::ProcessId;
 use nomad_driver_pg_leader_proxy::signal::Signal;
@@ -51,24 +52,26 @@ async fn the_log_collector_sees_the_end_while_the_supervisor_runs() {
     let fixture = Fixture::new();
     let mut launch = fixture.launch("1");
     let fifos = ["stdout", "stderr"].map(|name| fixture.path(name));
+    let texts: [Arc<Mutex<String>>; 2] = Default::default();
     let mut readers = Vec::new();
-    for fifo in &fifos {
+    for (fifo, text) in fifos.iter().zip(&texts) {
         mknodat(CWD, fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        let fifo = fifo.clone();
+        let (fifo, text) = (fifo.clone(), Arc::clone(text));
         readers.push(std::thread::spawn(move || {
-            let mut text = String::new();
-            File::open(fifo).unwrap().read_to_string(&mut text).unwrap();
-            text
+            for line in BufReader::new(File::open(fifo).unwrap()).lines() {
+                text.lock().unwrap().push_str(&line.unwrap());
+            }
         }));
     }
     [launch.stdout, launch.stderr] = fifos;
     let supervisor = fixture.start(launch).await;
+    // A process that is killed takes the lines with it that it has not written yet.
+    until("the log tells of the start", || texts[1].lock().unwrap().contains("listening")).await;
     supervisor.signal(Signal::KILL).await.unwrap();
     until("both readers see the end", || readers.iter().all(std::thread::JoinHandle::is_finished)).await;
     assert!(supervisor.record().supervisor.alive());
-    let texts: Vec<String> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
-    assert_eq!(texts[0], "");
-    assert!(texts[1].contains("listening"), "{}", texts[1]);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    assert_eq!(*texts[0].lock().unwrap(), "");
 }
 
 #[tokio::test]
