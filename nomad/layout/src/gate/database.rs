@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::Gate;
 use crate::http;
@@ -25,7 +26,7 @@ fn look(layout: &Layout) -> Result<String> {
     for node in &layout.site.db_nodes {
         let (_, body) = http::get(&format!("http://{}:8008/patroni", node.address))
             .with_context(|| format!("Patroni on {}", node.node))?;
-        let state: serde_json::Value =
+        let state: Value =
             serde_json::from_str(&body).with_context(|| format!("Patroni on {}: {body}", node.node))?;
         ensure!(state["state"] == "running", "{} is {}", node.node, state["state"]);
         identifiers.insert(state["database_system_identifier"].as_str().unwrap_or_default().to_owned());
@@ -40,8 +41,11 @@ fn look(layout: &Layout) -> Result<String> {
     let (replica_address, leader_address) = (layout.address_of(replica)?, layout.address_of(leader)?);
     let (status, _) = http::get(&format!("http://{replica_address}:8008/replica"))?;
     ensure!(status == 200, "{replica} answers /replica with {status}");
-    let lag = lag(leader_address)?;
+    let patroni = |page: &str| http::json(&format!("http://{leader_address}:8008/{page}"));
+    let (cluster, settings) = (patroni("cluster")?, patroni("config")?);
+    let lag = lag(&cluster)?;
     ensure!(lag < MOST_LAG, "{replica} lags by {lag} bytes");
+    can_follow(&cluster, &settings)?;
     for (address, expected) in [(leader_address, "f"), (replica_address, "t")] {
         let login = layout.login("monitor", "postgres", &[(address, 5432)])?;
         let recovering = sql::value(&login, "SELECT pg_is_in_recovery()")
@@ -52,8 +56,7 @@ fn look(layout: &Layout) -> Result<String> {
 }
 
 /// The largest lag that Patroni tells of a member that streams; every member has to.
-fn lag(address: &str) -> Result<u64> {
-    let cluster = http::json(&format!("http://{address}:8008/cluster"))?;
+fn lag(cluster: &Value) -> Result<u64> {
     let members = cluster["members"].as_array().context("/cluster has no members")?;
     ensure!(members.len() == 2, "/cluster has {} members, not two", members.len());
     let mut largest = 0;
@@ -68,6 +71,20 @@ fn lag(address: &str) -> Result<u64> {
         }
     }
     Ok(largest)
+}
+
+/// With `synchronous_mode` Patroni lets only a replica lead that it has called synchronous, which takes it some seconds after the
+/// replica has caught up. A leader that dies before has nobody to follow it.
+fn can_follow(cluster: &Value, settings: &Value) -> Result<()> {
+    let mode = &settings["synchronous_mode"];
+    let synchronous =
+        |member: &Value| ["sync_standby", "quorum_standby"].iter().any(|role| member["role"] == *role);
+    ensure!(
+        (*mode != true && *mode != "quorum")
+            || cluster["members"].as_array().into_iter().flatten().any(synchronous),
+        "no replica is synchronous yet: nobody can follow the leader"
+    );
+    Ok(())
 }
 
 /// `schema-check.sql` on the leader; `require` is what the edition must be able to do.
@@ -115,4 +132,24 @@ fn psql(layout: &Layout, file: &str, require: &str) -> Result<String> {
         &file,
     ];
     layout.shell.look_with(&[("PGPASSWORD", &password), ("PGCONNECT_TIMEOUT", "5")], &command)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_replica_that_is_not_synchronous_cannot_follow_where_it_has_to_be() {
+        let cluster = |role| json!({ "members": [{ "role": "leader" }, { "role": role }] });
+        for mode in [json!(true), json!("quorum")] {
+            let settings = json!({ "synchronous_mode": mode });
+            let error = can_follow(&cluster("replica"), &settings).unwrap_err().to_string();
+            assert!(error.starts_with("no replica is synchronous yet"), "{error}");
+            can_follow(&cluster("sync_standby"), &settings).unwrap();
+        }
+        can_follow(&cluster("replica"), &json!({ "synchronous_mode": false })).unwrap();
+        can_follow(&cluster("replica"), &json!({})).unwrap();
+    }
 }
