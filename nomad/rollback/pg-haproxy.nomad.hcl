@@ -70,6 +70,8 @@ variable "haproxy_check" {
 locals {
   rest    = var.haproxy_check == "rest"
   servers = [for n in var.db_nodes : "server ${n.node} ${n.address}:5432 maxconn 200 check${local.rest ? " port 8008" : ""}"]
+  # HAProxy takes every server for up until it has asked it, so its first clients would write to a replica.
+  one_leader = "tcp-request connection reject if { nbsrv(leader) gt 1 }"
 }
 
 job "pg-haproxy" {
@@ -123,6 +125,7 @@ job "pg-haproxy" {
             default-server inter 2s fall 3 rise 2 on-marked-down shutdown-sessions
           frontend write
             bind {{ env "NOMAD_ADDR_pg" }}
+            ${local.rest ? local.one_leader : ""}
             default_backend leader
           frontend read
             bind {{ env "NOMAD_ADDR_pgro" }}
