@@ -20,7 +20,7 @@ demo: install ## Start a real cluster and the proxy, and show a switchover and a
 test: install ## Prove it: the core, the sessions, every fault on a real cluster, every client and server version, the Nomad driver
 	clients/install
 	nomad/tests/install
-	cargo build -p pg-leader-proxy
+	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
 	$(MAKE) conformance
 
@@ -46,7 +46,7 @@ docs: ## Build the book into target/book, and write the parts of its pages that 
 	cargo run -p docs
 
 conformance: install ## Hold the Nomad driver to Nomad's own code: loader, client, exec suite, and a real agent before a real cluster (root)
-	cargo build -p nomad-driver-pg-leader-proxy -p lab
+	cargo build --workspace --bins
 	cd driver-plugin/conformance && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 -timeout 30m ./...
 
 nomad-e2e: ## Run the job files of nomad/e2e on a Nomad agent, with any `nomad` on the PATH (JOBS="starts reloads" for some)
