@@ -252,6 +252,11 @@ job "gvfx-worker" {
     task "egress-watch" {
       driver       = "docker"
       kill_timeout = "5s"
+      # At once: while it was started again, the worker would go on behind a wrong address.
+      restart {
+        attempts = 0
+        mode     = "fail"
+      }
 
       env {
         TS_SOCKET           = "/alloc/data/tailscaled.sock"
