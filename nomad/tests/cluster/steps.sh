@@ -119,7 +119,7 @@ candles() { # NAME COUNT COMMANDS
     PG_URL="postgres://vietmarket:$password@10.77.0.11:5433,10.77.0.12:5433/vietmarket?connect_timeout=5" \
     "$target/debug/history-api-example" >"$scratch/history-api.log" 2>&1 </dev/null &
   api=$!
-  layout candles "$1" --count "$2" --rate "${RATE:-4000}" -- bash -euc ". '$here/steps.sh'; $3" || status=1
+  layout candles "$1" --count "$2" --rate "${RATE:-8000}" -- bash -euc ". '$here/steps.sh'; $3" || status=1
   kill "$api"
   return "$status"
 }
