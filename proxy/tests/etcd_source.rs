@@ -7,17 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use etcd_client::{CompactionOptions, ConnectOptions, Permission};
+use etcd_client::{CompactionOptions, ConnectOptions};
 use pg_leader_proxy::clock;
-use pg_leader_proxy::config::Secret;
 use pg_leader_proxy::sources::clock::ClockWatcher;
-use pg_leader_proxy::sources::etcd::check_endpoint;
 use pg_leader_proxy_core::{ClusterConfig, ConfigProblem, MemberName, Observation, ServerAddr, SystemId};
 
 mod certificates;
 mod hung_file;
 mod loopback;
 
+#[path = "etcd_source/checks.rs"]
+mod checks;
+#[path = "etcd_source/login.rs"]
+mod login;
 #[path = "etcd_source/patroni.rs"]
 mod patroni;
 #[path = "etcd_source/problems.rs"]
@@ -27,7 +29,7 @@ mod server;
 #[path = "etcd_source/tls.rs"]
 mod tls;
 
-use patroni::{PREFIX, Patroni, Source, config};
+use patroni::{Patroni, Source, config};
 use server::{Etcd, GrpcProxy};
 
 #[tokio::test]
@@ -347,52 +349,6 @@ async fn an_invalid_value_affects_only_itself() {
 }
 
 #[tokio::test]
-async fn a_user_logs_in_and_again_when_the_token_has_expired() {
-    let mut etcd = Etcd::alone(&["--auth-token-ttl", "1"]);
-    let mut patroni = Patroni(etcd.client().await);
-    patroni.bootstrap(60).await;
-    require_login(&mut patroni).await;
-    let root = ConnectOptions::new().with_user("root", "rootpw").with_auto_token_refresh(true);
-    let mut patroni = Patroni(etcd.client_at(&etcd.url(), root).await);
-
-    let mut right = config(vec![etcd.url()]);
-    right.login = Some(("proxy".to_owned(), Secret::new("proxypw".to_owned())));
-    // Longer than a token lasts.
-    right.refresh_interval = Duration::from_secs(4);
-    let mut source = Source::start(right.clone());
-    let (_, first) = source.lease("a").await;
-    let (_, second) = source.lease("a").await;
-    assert!(second.sent > first.sent);
-    patroni.delete("leader").await;
-    source.wait_for_no_leader().await;
-
-    let report = check_endpoint(&right, &etcd.url()).await.unwrap();
-    assert!(report.keys.contains("members/a") && report.leader.is_none());
-    let mut wrong = right;
-    wrong.login = Some(("proxy".to_owned(), Secret::new("sesame".to_owned())));
-    let error = check_endpoint(&wrong, &etcd.url()).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("{}: cannot log in", etcd.url()));
-    let shown = format!("{error:?} {}", std::error::Error::source(&error).unwrap());
-    assert!(shown.contains("invalid user ID or password") && !shown.contains("sesame"), "{shown}");
-}
-
-#[tokio::test]
-async fn a_login_is_not_used_while_authentication_is_disabled() {
-    let mut etcd = Etcd::alone(&[]);
-    let mut patroni = Patroni(etcd.client().await);
-    patroni.bootstrap(60).await;
-    let mut unneeded = config(vec![etcd.url()]);
-    unneeded.login = Some(("proxy".to_owned(), Secret::new("proxypw".to_owned())));
-    Source::start(unneeded.clone()).lease("a").await;
-    let report = check_endpoint(&unneeded, &etcd.url()).await.unwrap();
-    assert!(report.login_ignored && report.leader.is_some());
-
-    require_login(&mut patroni).await;
-    let report = check_endpoint(&unneeded, &etcd.url()).await.unwrap();
-    assert!(!report.login_ignored && report.leader.is_some());
-}
-
-#[tokio::test]
 async fn the_grpc_proxy_of_etcd_is_an_endpoint_like_others() {
     let mut etcd = Etcd::alone(&[]);
     let mut patroni = Patroni(etcd.client().await);
@@ -414,51 +370,4 @@ async fn the_grpc_proxy_of_etcd_is_an_endpoint_like_others() {
     assert_eq!(sessions(&source), before, "the session ended: {:?}", source.received);
     patroni.delete("leader").await;
     source.wait_for_no_leader().await;
-}
-
-#[tokio::test]
-async fn without_keys_a_check_says_where_there_are_some() {
-    let mut etcd = Etcd::alone(&[]);
-    let mut patroni = Patroni(etcd.client().await);
-    patroni.put("0/leader", "a").await;
-    let hint = |prefix: &str| {
-        let (config, url) = (config(vec![etcd.url()]), etcd.url());
-        let config = pg_leader_proxy::config::Etcd { prefix: prefix.to_owned(), ..config };
-        async move { check_endpoint(&config, &url).await.unwrap().hint.unwrap_or_default() }
-    };
-    assert!(hint(PREFIX).await.contains("Citus groups (0): set cluster.citus_group"));
-    assert!(hint("/service/other/").await.contains("there are the scopes test: compare cluster.scope"));
-    assert!(hint("/elsewhere/test/").await.contains("v2 API"));
-    assert_eq!(hint("/service/test/0/").await, "");
-}
-
-async fn require_login(patroni: &mut Patroni) {
-    let client = &mut patroni.0;
-    client.user_add("root", "rootpw", None).await.unwrap();
-    client.user_grant_role("root", "root").await.unwrap();
-    client.role_add("reader").await.unwrap();
-    let read = Permission::read(PREFIX).with_prefix();
-    client.role_grant_permission("reader", read).await.unwrap();
-    client.user_add("proxy", "proxypw", None).await.unwrap();
-    client.user_grant_role("proxy", "reader").await.unwrap();
-    client.auth_enable().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_check_reports_what_it_found_and_what_is_wrong() {
-    let mut etcd = Etcd::alone(&[]);
-    let mut patroni = Patroni(etcd.client().await);
-    patroni.bootstrap(60).await;
-    let report = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap();
-    let keys: Vec<&str> = report.keys.iter().map(String::as_str).collect();
-    assert_eq!(keys, ["config", "initialize", "leader", "members/a", "members/b", "status"]);
-    assert!(report.version.is_some() && report.lease.is_some());
-
-    etcd.freeze();
-    let error = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap_err();
-    assert!(error.to_string().contains("no answer within 1 s"), "{error}");
-    etcd.kill();
-    let error = check_endpoint(&config(vec![etcd.url()]), &etcd.url()).await.unwrap_err();
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("Connection refused"), "{error}: {cause}");
 }

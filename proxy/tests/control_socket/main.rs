@@ -7,6 +7,8 @@ mod loopback;
 #[path = "../supervisor_link/primary.rs"]
 mod primary;
 mod refused;
+#[path = "../running/mod.rs"]
+mod running;
 mod scene;
 
 use std::io::Read as _;
@@ -244,15 +246,15 @@ async fn status_is_watched_and_lists_all_instances() {
     let scene = Scene::start("").await;
     let directory = scene.path("proxy.toml").parent().unwrap().to_str().unwrap().to_owned();
     let all = format!("--all={directory}");
-    let (code, told) = scene::told(std::process::Command::new(scene::PROGRAM).args(["status", &all]));
+    let (code, told) = scene::told(std::process::Command::new(running::PROGRAM).args(["status", &all]));
     assert_eq!(code, Some(0), "{told}");
     assert!(told.starts_with("== proxy\ncluster static"), "{told}");
     std::fs::write(scene.path("gone.toml"), "admin.listen = \"127.0.0.1:1\"\n").unwrap();
-    let (code, told) = scene::told(std::process::Command::new(scene::PROGRAM).args(["status", &all]));
+    let (code, told) = scene::told(std::process::Command::new(running::PROGRAM).args(["status", &all]));
     assert_eq!(code, Some(2), "one does not answer: {told}");
     assert!(told.contains("== gone\n") && told.contains("== proxy\ncluster static"), "{told}");
 
-    let mut watching = std::process::Command::new(scene::PROGRAM)
+    let mut watching = std::process::Command::new(running::PROGRAM)
         .args(["status", "--watch=1", "--config"])
         .arg(scene.path("proxy.toml"))
         .stdin(std::process::Stdio::null())

@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
-use crate::scene::{Client, PROGRAM, SOON, Scene, Told, told};
+use crate::running::{PROGRAM, SOON};
+use crate::scene::{Client, Scene, Told, told};
 
 /// A user and a group that own nothing, and that the proxy does not run as.
 const OTHER: &str = "64001";

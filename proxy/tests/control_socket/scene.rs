@@ -1,33 +1,26 @@
 //! A proxy before two fake servers, its clients, and the commands of an operator.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::loopback;
 use crate::primary::{AUTH_OK, Primary, READY, SSL_REQUEST, message};
+use crate::running::{PROGRAM, Running, SOON, STARTUP};
 
-/// Longer than any step takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_pg-leader-proxy");
-
-/// A start-up packet of protocol 3.0 for the user `anna`.
-const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
 /// How long to wait for something that must not happen.
 const A_WHILE: Duration = Duration::from_millis(400);
 
-/// A proxy, its leader and its replica. The process is killed when this is dropped.
+/// A proxy, its leader and its replica.
 pub(crate) struct Scene {
-    child: Child,
-    address: Ipv4Addr,
-    directory: TempDir,
+    running: Running,
     pub(crate) leader: Primary,
     pub(crate) replica: Primary,
 }
@@ -40,16 +33,14 @@ impl Scene {
     pub(crate) async fn start(more: &str) -> Self {
         let (leader, replica) = (Primary::start().await, Primary::start().await);
         replica.set_in_recovery(true);
-        let (address, directory) = (loopback::own_address(), tempfile::tempdir().unwrap());
-        // Another user is to reach the socket, too.
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-        let log = File::create(directory.path().join("log")).unwrap();
-        let file = directory.path().join("proxy.toml");
-        let mut command = Command::new(PROGRAM);
-        command.args(["run", "--config"]).arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let members = [leader.addr, replica.addr];
-        fs::write(&file, text(address, &directory.path().join("control.sock"), members, more)).unwrap();
-        let scene = Self { child: command.spawn().unwrap(), address, directory, leader, replica };
+        let config = |address, directory: &TempDir| {
+            // Another user is to reach the socket, too.
+            fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+            text(address, &directory.path().join("control.sock"), members, more)
+        };
+        let running = Running::launch(Command::new(PROGRAM), config, |log| log.into());
+        let scene = Self { running, leader, replica };
         scene.wait("both routes are served", |scene| {
             scene.metric("read_servers") == Some(1.0)
                 && scene.get("/leader").is_some_and(|told| told.contains("epoch"))
@@ -58,34 +49,22 @@ impl Scene {
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.directory.path().join("control.sock")
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.path("control.sock")
     }
 
     /// Writes the configuration anew, without a signal.
     pub(crate) fn write_config(&self, more: &str) {
         let text = text(self.address, &self.socket(), [self.leader.addr, self.replica.addr], more);
-        fs::write(self.path("proxy.toml"), text).unwrap();
-    }
-
-    pub(crate) fn write(&self) -> SocketAddr {
-        (self.address, 5433).into()
+        fs::write(self.config_file(), text).unwrap();
     }
 
     pub(crate) fn read(&self) -> SocketAddr {
         (self.address, 5434).into()
     }
 
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap()
-    }
-
     /// Runs a command that finds the proxy by its configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Told {
-        told(Command::new(PROGRAM).args(arguments).arg("--config").arg(self.path("proxy.toml")))
+        told(Command::new(PROGRAM).args(arguments).args(["--config", &self.config_file()]))
     }
 
     /// Runs another proxy of a cluster that is called `scope`, with this one's control socket, until it ends.
@@ -111,51 +90,22 @@ impl Scene {
         answer["sessions"].as_array().unwrap().clone()
     }
 
-    pub(crate) fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect((self.address, 9433)).ok()?;
-        stream.set_read_timeout(Some(SOON)).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
-    }
-
-    /// A sample of `/metrics`, by the beginning of its name and its labels.
-    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
-        let metrics = self.get("/metrics")?;
-        let line = metrics.lines().find(|line| line.starts_with(&format!("pg_leader_proxy_{name}")))?;
-        line.rsplit_once(' ')?.1.parse().ok()
-    }
-
     pub(crate) fn wait(&self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
-        let began = Instant::now();
-        while !is_so(self) {
-            assert!(began.elapsed() < SOON, "never: {what}; {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    pub(crate) fn wait_end(&mut self) -> ExitStatus {
-        let began = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(began.elapsed() < SOON, "it does not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.running.wait(what, |_| is_so(self));
     }
 }
 
-impl Drop for Scene {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Scene {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl DerefMut for Scene {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
     }
 }
 

@@ -3,8 +3,8 @@
 use pg_leader_proxy::config::Secret;
 use pg_leader_proxy_core::{DcsProblemKind, Observation};
 
+use crate::login::require_login;
 use crate::patroni::{PREFIX, Patroni, Source, config};
-use crate::require_login;
 use crate::server::Etcd;
 
 /// Waits for a problem in whose text each of these stands. Returns its kind.

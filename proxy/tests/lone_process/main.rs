@@ -9,13 +9,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering::Relaxed;
 
-use lone::{Lone, PROGRAM, config, member, program, words};
+use lone::{Lone, config, member, program, words};
+use running::PROGRAM;
 use rustix::process::Signal;
 
 #[path = "../hung_file/mod.rs"]
 mod hung_file;
 #[path = "../loopback/mod.rs"]
 mod loopback;
+#[path = "../running/mod.rs"]
+mod running;
 
 mod hung_files;
 mod lone;

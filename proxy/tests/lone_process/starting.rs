@@ -1,23 +1,8 @@
 //! A process that has not heard from etcd yet: what its clients, `status` and the log say.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::lone::{Lone, SOON, member, program, words};
-
-/// A start-up packet of protocol 3.0 for the user `anna`.
-const STARTUP: &[u8] = b"\0\0\0\x13\0\x03\0\0user\0anna\0\0";
-
-/// What a client is told at the end of its hold.
-fn rejection(proxy: SocketAddr) -> String {
-    let mut client = TcpStream::connect(proxy).unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
-    client.write_all(STARTUP).unwrap();
-    let mut told = Vec::new();
-    client.read_to_end(&mut told).unwrap();
-    String::from_utf8_lossy(&told).into_owned()
-}
+use crate::lone::{Lone, member, program, words};
 
 fn settings(endpoint: &str) -> String {
     format!(
@@ -31,7 +16,7 @@ fn status_tells_what_etcd_answered_last_and_clients_hear_what_kind_of_problem_it
     let lone = Lone::start(&settings("127.0.0.1:1"));
     let problem = "nothing is known about the cluster yet: http://127.0.0.1:1: cannot ";
     lone.wait("etcd was asked", |lone| lone.get("/leader").is_some_and(|answer| answer.contains(problem)));
-    let told = rejection(lone.write());
+    let told = lone.rejection();
     let kind = "nothing is known about the cluster yet: etcd cannot be reached or does not answer\0";
     assert!(told.contains("57P03") && told.contains(kind), "{told}");
     let status = words(&program(&["status", "--config", &lone.config_file()]));

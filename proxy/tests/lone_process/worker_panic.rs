@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::net::TcpStream;
 use std::process::Command;
 
-use crate::lone::{Lone, PROGRAM};
+use crate::lone::Lone;
+use crate::running::PROGRAM;
 
 /// Takes the place of the C library's function: once the file is there, epoll fails in the thread of the first worker, which
 /// panics as it would over any other mistake.
