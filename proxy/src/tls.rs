@@ -1,12 +1,16 @@
 //! OpenSSL for the probes and etcd: certificates and keys from PEM, and what all connections have in common.
 
-use std::fs;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::path::Path;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslConnector, SslConnectorBuilder, SslFiletype, SslMethod, SslVersion};
+use openssl::ssl::{SslConnector, SslConnectorBuilder, SslMethod, SslVersion};
 use openssl::x509::X509;
-use openssl::x509::store::{X509Lookup, X509StoreBuilder};
+use openssl::x509::store::X509StoreBuilder;
+
+use crate::files::FileReader;
 
 /// The certificates in a PEM file, at least one.
 ///
@@ -60,37 +64,29 @@ impl Identity {
     }
 }
 
-/// The CA certificates that a server's certificate is verified with.
-pub(crate) enum Authorities {
-    /// Those of the operating system.
-    System,
-    /// These.
-    Only(Vec<X509>),
+/// The CA certificates of the operating system, each once: those of its bundle, and those of its directories that have the
+/// names under which OpenSSL looks for them (`openssl-rehash(1)`). A file without certificates is passed over, as OpenSSL
+/// does. They are searched for, because this OpenSSL need not be the system's and does not know where they are.
+pub(crate) fn system_authorities(files: &FileReader) -> Vec<X509> {
+    let places = openssl_probe::probe();
+    let in_directories =
+        places.cert_dir.iter().flat_map(|directory| files.list(directory).unwrap_or_default());
+    let paths = places.cert_file.into_iter().chain(in_directories.filter(|path| is_hashed(path)));
+    let mut seen = BTreeSet::new();
+    let found = paths
+        .flat_map(|path| files.read(&path).ok().and_then(|pem| certificates(&pem).ok()).unwrap_or_default());
+    found.filter(|certificate| certificate.to_der().is_ok_and(|der| seen.insert(der))).collect()
 }
 
-impl Authorities {
-    /// An empty store is filled with them. Those of the system are searched for, because this OpenSSL is not the system's
-    /// and does not know where they are.
-    pub(crate) fn add_to(self, store: &mut X509StoreBuilder) -> Result<(), ErrorStack> {
-        match self {
-            Self::Only(certificates) => {
-                for certificate in certificates {
-                    store.add_cert(certificate)?;
-                }
-            }
-            Self::System => {
-                let places = openssl_probe::probe();
-                let bundle = places.cert_file.and_then(|file| fs::read(file).ok()).unwrap_or_default();
-                for certificate in certificates(&bundle).unwrap_or_default() {
-                    store.add_cert(certificate)?;
-                }
-                for directory in places.cert_dir.iter().filter_map(|directory| directory.to_str()) {
-                    store.add_lookup(X509Lookup::hash_dir())?.add_dir(directory, SslFiletype::PEM)?;
-                }
-            }
-        }
-        Ok(())
-    }
+/// Whether a file has a name such as `1d3472b9.0`: a hash of the certificate's subject, and a number.
+fn is_hashed(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str).and_then(|name| name.split_once('.'));
+    name.is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// A client that verifies servers with `authorities` and presents `identity`. TLS 1.2 is the oldest version, as in libpq and

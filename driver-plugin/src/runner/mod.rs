@@ -100,9 +100,10 @@ async fn prepare(channel: &mut Channel) -> Result<Result<Prepared, StartError>> 
     task_files::make_relative(&mut launch);
     let LaunchSpec { settings, environment, account, .. } = *launch;
     let origins = origins(settings, environment);
-    let config = match Config::load(&origins) {
-        Ok(config) => config,
-        Err(errors) => return Ok(Err(configuration_error(&errors, &origins, account.as_ref()))),
+    let config = match Config::load_in_time(&origins) {
+        Ok(Ok(config)) => config,
+        Err(hangs) => return Ok(Err(StartError::Transient(hangs.to_string()))),
+        Ok(Err(errors)) => return Ok(Err(configuration_error(&errors, &origins, account.as_ref()))),
     };
     drop(temporary);
     let (logging, log_flush) = logging::start(&config).context("cannot start logging")?;

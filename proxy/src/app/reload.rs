@@ -4,21 +4,15 @@ use std::fmt;
 use std::future::pending;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use pg_leader_proxy_core::display::HumanDuration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Config, ConfigErrors, Origins};
 use crate::control_socket::ReloadRequest;
-use crate::files::FileReader;
+use crate::files::{FileReader, READ_TIME};
 use crate::logging::Logging;
-
-/// How long the configuration and the files that it names may take to be read. A file system that answers takes
-/// milliseconds.
-const READ_TIME: Duration = Duration::from_secs(10);
 
 type Loaded = Result<Config, ConfigErrors>;
 
@@ -85,10 +79,7 @@ impl Reload {
                     }
                     *overdue = true;
                     let requests = std::mem::take(requests);
-                    let (file, limit) = (self.files.waits_for(), HumanDuration(READ_TIME));
-                    let late =
-                        anyhow!("{file} cannot be read within {limit}: its file system does not answer");
-                    return (Err(late), requests);
+                    return (Err(self.files.hangs().into()), requests);
                 }
                 _ if !self.requested => pending().await,
                 Some(Reading { thread, .. }) if !thread.is_finished() => {

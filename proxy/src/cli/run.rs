@@ -13,9 +13,14 @@ use crate::logging;
 /// Runs the proxy until it is told to stop.
 pub(super) fn run(origins: Origins) -> anyhow::Result<Exit> {
     let temporary = logging::temporary();
-    let config = match Config::load(&origins) {
-        Ok(config) => config,
-        Err(errors) => {
+    let config = match Config::load_in_time(&origins) {
+        Ok(Ok(config)) => config,
+        // Not as an error of the configuration, after which a service manager would not try again.
+        Err(hangs) => {
+            tracing::error!("stopped: {hangs}");
+            return Ok(Exit::Failure);
+        }
+        Ok(Err(errors)) => {
             for error in errors.iter() {
                 tracing::error!("configuration: {error}");
             }

@@ -7,11 +7,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use openssl::error::ErrorStack;
+use openssl::x509::X509;
 use pg_leader_proxy_core::{Policy, ServerAddr};
 
 use super::renamed::Renamed;
 use super::require_auth::RequireAuth;
 use crate::files::FileReader;
+use crate::tls;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +105,8 @@ pub struct Probe {
     pub sslmode: SslMode,
     /// The CA certificate for the servers. Without it the system's certificates are used.
     pub ca_file: Option<PemFile>,
+    /// The CA certificates of the system, if a server's certificate is to be verified and there is no CA file.
+    pub system_ca: SystemCa,
     /// The client certificate, with intermediate ones behind it, and its key.
     pub identity: Option<(PemFile, PemFile)>,
     /// How the server may ask for authentication.
@@ -131,6 +136,32 @@ impl fmt::Debug for PemFile {
     /// Without what it holds, which may be a private key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PemFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// CA certificates of the system, read when the configuration was, so that a reload notices a change.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SystemCa(Vec<Vec<u8>>);
+
+impl SystemCa {
+    /// Reads those that there are now.
+    pub(super) fn read(files: &FileReader) -> Self {
+        Self(tls::system_authorities(files).iter().filter_map(|found| found.to_der().ok()).collect())
+    }
+
+    /// The certificates.
+    ///
+    /// # Errors
+    /// If OpenSSL takes back that they are certificates.
+    pub(crate) fn certificates(&self) -> Result<Vec<X509>, ErrorStack> {
+        self.0.iter().map(|der| X509::from_der(der)).collect()
+    }
+}
+
+impl fmt::Debug for SystemCa {
+    /// Without the certificates, of which there are many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SystemCa({})", self.0.len())
     }
 }
 

@@ -78,7 +78,7 @@ SIGHUP reads the file, the password files and the certificates again. No open se
 time-outs hold for the sessions that begin afterwards, addresses are opened and closed, and the policy holds at once. A
 key that says *restart* below must keep its value: a reload that finds another one is refused, and everything stays as
 it was. So is a reload whose configuration has errors, or names a file that cannot be read within 10 s, because its file
-system hangs.
+system hangs. A start fails in the same case, with exit code 1.
 
 ## Keys
 

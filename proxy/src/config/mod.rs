@@ -27,7 +27,7 @@ mod values;
 
 pub use checked::{
     Config, ControlSocket, Etcd, EtcdTls, LeaderSource, Log, LogFormat, PemFile, Probe, Route, Secret,
-    Session, SslMode,
+    Session, SslMode, SystemCa,
 };
 pub use document::document;
 pub use environment::FILE_VARIABLE;

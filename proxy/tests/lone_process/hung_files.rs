@@ -1,12 +1,14 @@
 //! Files whose file system hangs.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::process::Signal;
 
 use crate::hung_file::HungFile;
-use crate::lone::{Lone, member};
+use crate::lone::{Lone, config, member, program, words};
+use crate::running::PROGRAM;
 
 /// A password file that hangs, and settings that name it.
 fn password(lone: &Lone) -> (HungFile, String) {
@@ -59,4 +61,52 @@ fn a_proxy_whose_reload_hangs_still_stops() {
     let _writer = wait_for_reader(&lone, &file);
     lone.signal(Signal::TERM);
     assert!(lone.wait_end().success());
+}
+
+#[test]
+fn a_start_whose_file_hangs_ends_and_names_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let password = HungFile::make(directory.path().join("password"));
+    let file = directory.path().join("proxy.toml");
+    let address = std::net::Ipv4Addr::LOCALHOST;
+    fs::write(&file, config(address, &format!("probe.password_file = {:?}", password.path()))).unwrap();
+    let whole = HungFile::make(directory.path().join("whole.toml"));
+    let start = |command: &str, config: &str| program(&[command, "--config", config]);
+    std::thread::scope(|scope| {
+        let runs = [
+            (scope.spawn(|| start("run", file.to_str().unwrap())), password.path()),
+            (scope.spawn(|| start("check", file.to_str().unwrap())), password.path()),
+            (scope.spawn(|| start("run", whole.path())), whole.path()),
+        ];
+        for (ended, hangs) in runs {
+            let ended = ended.join().unwrap();
+            // A service manager that knows the code of an invalid configuration would not try again.
+            assert_eq!(ended.status.code(), Some(1), "{}", words(&ended));
+            let expected = format!("{hangs} cannot be read within 10 s: its file system does not answer");
+            assert!(words(&ended).contains(&expected), "{}", words(&ended));
+        }
+    });
+}
+
+#[test]
+fn the_certificates_of_the_system_are_read_like_every_other_file() {
+    let made = tempfile::tempdir().unwrap();
+    let bundle = made.path().join("bundle.pem");
+    fs::write(&bundle, "").unwrap();
+    let (member, probes) = member();
+    let members = format!(
+        "cluster.members = [\"{member}\"]\nprobe.interval = \"50ms\"\nprobe.sslmode = \"verify-full\"\n"
+    );
+    let mut command = Command::new(PROGRAM);
+    command.env("SSL_CERT_FILE", &bundle);
+    let lone = Lone::launch(command, &members, |log| log.into());
+    fs::remove_file(&bundle).unwrap();
+    let bundle = HungFile::make(bundle);
+    lone.reload(&members);
+    let writer = wait_for_reader(&lone, &bundle);
+    let probed = probes.load(Relaxed);
+    lone.wait("servers are still probed", |_| probes.load(Relaxed) > probed + 10);
+    assert_eq!(lone.get("/live").as_deref(), Some("alive\n"));
+    drop(writer);
+    lone.wait("the reload ends", |lone| lone.log().contains("configuration reloaded"));
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::config::{self, RequireAuth, Secret, SslMode};
+use pg_leader_proxy::config::{self, RequireAuth, Secret, SslMode, SystemCa};
 use pg_leader_proxy::sources::probe::{self, Resolver, SystemResolver};
 use pg_leader_proxy::sources::{ProbePlan, ProbeTarget};
 use pg_leader_proxy_core::{
@@ -31,6 +31,7 @@ pub(crate) fn config() -> config::Probe {
         timeout: Duration::from_secs(2),
         sslmode: SslMode::Disable,
         ca_file: None,
+        system_ca: SystemCa::default(),
         identity: None,
         require_auth: RequireAuth::default(),
     }

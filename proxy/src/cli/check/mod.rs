@@ -23,7 +23,7 @@ pub(super) fn check(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
-    let config = match Config::load(origins) {
+    let config = match Config::load_in_time(origins)? {
         Ok(config) => config,
         Err(errors) => {
             for error in errors.iter() {

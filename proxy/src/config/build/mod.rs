@@ -12,11 +12,12 @@ use std::time::Duration;
 use pg_leader_proxy_core::{AgeLimit, OnDcsLoss, Policy, PolicyOptions, ReadFallback, Sources};
 use tracing_subscriber::EnvFilter;
 
-use super::checked::{Config, LeaderSource, Log, LogFormat, Probe, Session, SslMode};
+use super::checked::{Config, LeaderSource, Log, LogFormat, Probe, Session, SslMode, SystemCa};
 use super::error::ConfigErrors;
 use super::require_auth::RequireAuth;
 use super::settings::{Origins, Settings};
 use super::values::show_duration;
+use crate::files::FileHangs;
 use reader::{Invalid, Reader};
 
 /// How much longer than one answer may take sessions are kept after a step of the clock until something is confirmed.
@@ -36,6 +37,15 @@ impl Config {
             contradictions::name(&mut reader, config);
         }
         ConfigErrors::unless_any(reader.into_errors(), config.ok())
+    }
+
+    /// The same for a caller that may not wait for a file system that hangs.
+    ///
+    /// # Errors
+    /// The outer error is that a file is not read in time, the inner ones are those of [`load`](Self::load).
+    pub fn load_in_time(origins: &Origins) -> Result<Result<Self, ConfigErrors>, FileHangs> {
+        let read = origins.clone();
+        origins.files.in_time(move || Self::load(&read))
     }
 }
 
@@ -88,6 +98,10 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
         ],
     );
     let ca_file = tls::authorities(reader, "probe.ca_file");
+    let system_ca = match (&sslmode, &ca_file) {
+        (Ok(SslMode::VerifyFull), Ok(None)) => SystemCa::read(reader.files()),
+        _ => SystemCa::default(),
+    };
     let identity = tls::identity(reader, "probe");
     let require_auth = reader.optional("probe.require_auth", RequireAuth::parse);
     Ok(Probe {
@@ -100,6 +114,7 @@ fn probe(reader: &mut Reader<'_>) -> Result<Probe, Invalid> {
         timeout: timeout?,
         sslmode: sslmode?,
         ca_file: ca_file?,
+        system_ca,
         identity: identity?,
         require_auth: require_auth?.unwrap_or_default(),
     })

@@ -14,6 +14,7 @@ use super::super::renamed::Renamed;
 use super::super::settings::{Origins, Settings};
 use super::super::source::Source;
 use super::super::values;
+use crate::files::FileReader;
 
 /// The value cannot be used. The error has been recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,11 @@ impl<'a> Reader<'a> {
     pub(super) fn choice<T: Copy>(&mut self, path: &str, meanings: &[(&str, T)]) -> Result<T, Invalid> {
         let words: Vec<&str> = meanings.iter().map(|(word, _)| *word).collect();
         self.needed(path, |text| values::choice(text, &words).map(|index| meanings[index].1))
+    }
+
+    /// What files are read with.
+    pub(super) const fn files(&self) -> &FileReader {
+        &self.origins.files
     }
 
     /// What a file holds.

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslConnector};
+use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use tokio::net::TcpStream;
@@ -25,7 +26,7 @@ use super::super::chain;
 use super::error::EtcdError;
 use crate::config;
 use crate::files::FileReader;
-use crate::tls::{self, Authorities, Identity};
+use crate::tls::{self, Identity};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<SslStream<TcpStream>>, BoxError>> + Send>>;
@@ -129,8 +130,8 @@ fn read(config: &config::EtcdTls, files: &FileReader) -> Result<SslConnector, Et
     let read =
         |path: &Path| files.read(path).map_err(|source| EtcdError::File { path: path.to_owned(), source });
     let authorities = match &config.ca_file {
-        Some(path) => Authorities::Only(parsed(path, tls::certificates(&read(path)?))?),
-        None => Authorities::System,
+        Some(path) => parsed(path, tls::certificates(&read(path)?))?,
+        None => tls::system_authorities(files),
     };
     let identity = match &config.identity {
         Some((cert, key)) => Some(parsed(cert, Identity::parse(&read(cert)?, &read(key)?))?),
@@ -139,11 +140,13 @@ fn read(config: &config::EtcdTls, files: &FileReader) -> Result<SslConnector, Et
     connector(authorities, identity.as_ref()).map_err(EtcdError::Tls)
 }
 
-fn connector(authorities: Authorities, identity: Option<&Identity>) -> Result<SslConnector, ErrorStack> {
+fn connector(authorities: Vec<X509>, identity: Option<&Identity>) -> Result<SslConnector, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     // In Go any certificate of the CA file is an end of the chain, also one that others signed.
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
-    authorities.add_to(&mut store)?;
+    for certificate in authorities {
+        store.add_cert(certificate)?;
+    }
     let mut builder = tls::client(store, identity)?;
     builder.set_alpn_protos(ALPN)?;
     Ok(builder.build())

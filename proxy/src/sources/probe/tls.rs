@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslVerifyMode};
+use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use postgres_openssl::{TlsConnector, TlsStream};
 use tokio::net::TcpStream;
@@ -13,7 +14,7 @@ use tokio_postgres::tls::TlsConnect;
 use super::error::{BoxError, ProbeError};
 use super::host_name;
 use crate::config::{self, SslMode};
-use crate::tls::{self, Authorities, Identity};
+use crate::tls::{self, Identity};
 
 /// Makes TLS connections to servers.
 pub(super) struct Tls {
@@ -23,7 +24,7 @@ pub(super) struct Tls {
 
 impl Tls {
     /// What `config` says. Without a CA file `verify-full` uses the system's CA certificates, like libpq with
-    /// `sslrootcert=system`. This reads them, which blocks, but only once before the first probe.
+    /// `sslrootcert=system`.
     pub(super) fn new(config: &config::Probe) -> Result<Self, ProbeError> {
         let invalid = |what: String| ProbeError::Files { what };
         let (authorities, verifies) = match (&config.ca_file, config.sslmode) {
@@ -31,11 +32,13 @@ impl Tls {
                 let certificates = tls::certificates(&file.pem)
                     .map_err(|what| invalid(format!("{} {what}", file.path.display())))?;
                 // libpq verifies whenever it has a CA file, also with `require`.
-                (Authorities::Only(certificates), mode >= SslMode::Require)
+                (certificates, mode >= SslMode::Require)
             }
-            (None, SslMode::VerifyCa | SslMode::VerifyFull) => (Authorities::System, true),
+            (None, SslMode::VerifyCa | SslMode::VerifyFull) => {
+                (config.system_ca.certificates().map_err(ProbeError::Tls)?, true)
+            }
             (None, SslMode::Disable | SslMode::Allow | SslMode::Prefer | SslMode::Require) => {
-                (Authorities::Only(Vec::new()), false)
+                (Vec::new(), false)
             }
         };
         let identity = match &config.identity {
@@ -82,12 +85,14 @@ impl Tls {
 }
 
 fn connector(
-    authorities: Authorities,
+    authorities: Vec<X509>,
     identity: Option<&Identity>,
     verifies: bool,
 ) -> Result<SslConnector, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
-    authorities.add_to(&mut store)?;
+    for certificate in authorities {
+        store.add_cert(certificate)?;
+    }
     let mut builder = tls::client(store, identity)?;
     builder.set_verify(if verifies { SslVerifyMode::PEER } else { SslVerifyMode::NONE });
     Ok(builder.build())
