@@ -6,13 +6,14 @@ use std::time::Duration;
 use pg_leader_proxy_core::MemberName;
 use pg_leader_proxy_core::display::Counted;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::answers::{SessionAnswer, SessionsAnswer, SessionsRequest, TerminateRequest};
 use crate::control::{ControlHandle, RestrictionChange};
 use crate::logging::Logging;
 use crate::session::{SessionId, SessionSelector};
-use crate::worker::SessionsHandle;
+use crate::worker::{SessionsHandle, Snapshots};
 
 /// How many sessions one answer lists at most.
 const SESSIONS_MAX: usize = 10_000;
@@ -116,13 +117,58 @@ impl Actions {
         Ok(format!("the log filter is `{filter}` until the next reload"))
     }
 
-    pub(super) async fn sessions(&self, request: &SessionsRequest) -> Result<SessionsAnswer, String> {
-        let mut sessions = self.sessions.snapshot().await.map_err(|error| error.to_string())?;
-        sessions.retain(|session| request.means(session));
-        Ok(SessionsAnswer {
-            cluster: self.cluster.as_ref().to_owned(),
-            total: sessions.len() as u64,
-            sessions: sessions.iter().take(SESSIONS_MAX).map(SessionAnswer::from).collect(),
+    /// The sessions that are meant: a [`SessionsAnswer`] in JSON.
+    pub(super) async fn sessions(&self, request: SessionsRequest) -> Result<Vec<u8>, String> {
+        let snapshots = self.sessions.snapshot().await.map_err(|error| error.to_string())?;
+        listing(Arc::clone(&self.cluster), snapshots, request).await
+    }
+}
+
+/// The answer is made on another thread: with thousands of sessions that takes milliseconds, for which the decision would
+/// have to wait.
+async fn listing(
+    cluster: Arc<str>,
+    snapshots: Snapshots,
+    request: SessionsRequest,
+) -> Result<Vec<u8>, String> {
+    let make = move || {
+        let meant: Vec<_> = snapshots.into_sessions().filter(|session| request.means(session)).collect();
+        serde_json::to_vec(&SessionsAnswer {
+            cluster: cluster.as_ref().to_owned(),
+            total: meant.len() as u64,
+            sessions: meant.iter().take(SESSIONS_MAX).map(SessionAnswer::from).collect(),
         })
+    };
+    let made = spawn_blocking(make).await.map_err(|error| error.to_string())?;
+    made.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn a_listing_is_made_on_another_thread() {
+        let runtime = Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let (free, occupied) = mpsc::channel::<()>();
+            let other = spawn_blocking(move || occupied.recv());
+            let mut listing =
+                Box::pin(listing("main".into(), Snapshots::default(), SessionsRequest::default()));
+            tokio::select! {
+                biased;
+                _ = &mut listing => panic!("it was made here"),
+                () = std::future::ready(()) => {}
+            }
+            free.send(()).unwrap();
+            other.await.unwrap().unwrap();
+            let json = listing.await.unwrap();
+            let answer: SessionsAnswer = serde_json::from_slice(&json).unwrap();
+            assert_eq!(answer, SessionsAnswer { cluster: "main".to_owned(), total: 0, sessions: Vec::new() });
+        });
     }
 }

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -14,8 +15,8 @@ use tracing::{debug, info, warn};
 
 use super::actions::{Actions, Outcome};
 use super::answers::{
-    CLUSTER_HEADER, ClusterAnswer, DoneAnswer, LogRequest, MemberRequest, RefusedAnswer, SessionsAnswer,
-    SessionsRequest, TerminateRequest,
+    CLUSTER_HEADER, ClusterAnswer, DoneAnswer, LogRequest, MemberRequest, RefusedAnswer, SessionsRequest,
+    TerminateRequest,
 };
 use super::peer::{Access, Peer};
 use crate::logging::Seldom;
@@ -201,19 +202,20 @@ async fn cluster(State(actions): Shared) -> Json<ClusterAnswer> {
 }
 
 async fn every_session(State(actions): Shared) -> Response {
-    listed(actions.sessions(&SessionsRequest::default()).await)
+    listed(actions.sessions(SessionsRequest::default()).await)
 }
 
 async fn sessions(State(actions): Shared, body: Body<SessionsRequest>) -> Response {
     match body {
-        Ok(Json(request)) => listed(actions.sessions(&request).await),
+        Ok(Json(request)) => listed(actions.sessions(request).await),
         Err(error) => listed(Err(error.body_text())),
     }
 }
 
-fn listed(sessions: Result<SessionsAnswer, String>) -> Response {
+/// The answer with these sessions, in JSON.
+fn listed(sessions: Result<Vec<u8>, String>) -> Response {
     match sessions {
-        Ok(sessions) => Json(sessions).into_response(),
+        Ok(sessions) => ([(CONTENT_TYPE, "application/json")], sessions).into_response(),
         Err(error) => (StatusCode::UNPROCESSABLE_ENTITY, Json(RefusedAnswer { error })).into_response(),
     }
 }

@@ -27,7 +27,7 @@ use self::accept::AcceptLoop;
 use self::balance::{Load, Peer, Pool, PoolHandle, RelayedSession};
 use self::event_loop::EventLoop;
 use self::sessions::SessionCommand;
-pub use self::sessions::{SessionsHandle, Terminated, WorkerSilent};
+pub use self::sessions::{SessionsHandle, Snapshots, Terminated, WorkerSilent};
 use crate::route::RouteKind;
 use crate::session::Shared;
 

@@ -57,6 +57,19 @@ pub struct Terminated {
 #[error("a worker does not answer")]
 pub struct WorkerSilent;
 
+/// What all workers answered about their sessions, as it came.
+#[derive(Debug, Default)]
+pub struct Snapshots(Vec<Vec<SessionSnapshot>>);
+
+impl Snapshots {
+    /// The sessions, ordered by number. One that moved meanwhile is as its last worker saw it. With thousands of sessions this
+    /// takes milliseconds of processor time.
+    pub fn into_sessions(self) -> impl Iterator<Item = SessionSnapshot> {
+        let sessions = self.0.into_iter().flatten().map(|session| (session.id, session));
+        sessions.collect::<BTreeMap<_, _>>().into_values()
+    }
+}
+
 /// Asks all workers about their sessions. It does not keep them running.
 #[derive(Clone, Debug)]
 pub struct SessionsHandle(Pool);
@@ -66,23 +79,23 @@ impl SessionsHandle {
         Self(pool)
     }
 
-    /// Every session that lasts through the call, ordered by number, and perhaps some that began or ended meanwhile.
+    /// Every session that lasts through the call, and perhaps some that began or ended meanwhile.
     ///
     /// Sessions move from the first worker to others and in no other direction, so the workers are asked in their order.
     ///
     /// # Errors
     /// If a worker gives no answer.
-    pub async fn snapshot(&self) -> Result<Vec<SessionSnapshot>, WorkerSilent> {
-        let mut sessions = BTreeMap::new();
+    pub async fn snapshot(&self) -> Result<Snapshots, WorkerSilent> {
+        let mut pages = Vec::new();
         for peer in self.0.iter() {
             let mut next = Some(Cursor::Startups(SessionId(0)));
             while let Some(cursor) = next {
                 let page = ask(peer, |answer| SessionCommand::Page { cursor, limit: PAGE, answer }).await?;
-                sessions.extend(page.sessions.into_iter().map(|session| (session.id, session)));
+                pages.push(page.sessions);
                 next = page.next;
             }
         }
-        Ok(sessions.into_values().collect())
+        Ok(Snapshots(pages))
     }
 
     /// Ends the sessions that `selector` means, held ones included.

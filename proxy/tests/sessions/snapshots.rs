@@ -19,7 +19,7 @@ use crate::fake::{
 const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 
 async fn sessions(rig: &Rig) -> Vec<SessionSnapshot> {
-    bounded(rig.workers.sessions_handle().snapshot()).await.unwrap()
+    bounded(rig.workers.sessions_handle().snapshot()).await.unwrap().into_sessions().collect()
 }
 
 /// The sessions, once there are this many in this state.
