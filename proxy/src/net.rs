@@ -96,7 +96,8 @@ pub fn local_fault(error: &io::Error) -> Option<&'static str> {
         Errno::ADDRNOTAVAIL | Errno::ADDRINUSE | Errno::AGAIN => Some("no local port is left"),
         Errno::NOBUFS | Errno::NOMEM => Some("no memory is left for sockets"),
         Errno::ACCESS | Errno::PERM => Some("this machine forbids it"),
-        Errno::NETUNREACH | Errno::NETDOWN => Some("this machine has no route there"),
+        // EINVAL is what a connection gets whose route is a `blackhole` (ip-route(8)).
+        Errno::NETUNREACH | Errno::NETDOWN | Errno::INVAL => Some("no route leads there"),
         _ => None,
     }
 }
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_fault_of_this_machine_is_told_from_one_of_the_server() {
-        for errno in [Errno::MFILE, Errno::ADDRNOTAVAIL, Errno::NETUNREACH] {
+        for errno in [Errno::MFILE, Errno::ADDRNOTAVAIL, Errno::NETUNREACH, Errno::INVAL] {
             assert!(local_fault(&errno.into()).is_some(), "{errno}");
         }
         for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::HOSTUNREACH, Errno::TIMEDOUT] {

@@ -1,6 +1,7 @@
 //! Connect failures: why a client's server did not answer, told truly to the client and to the log.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::admission::Target;
 use crate::clock;
 use crate::net;
 
-/// How often a fault of this machine is logged at most. It usually concerns every client.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// A fault of this machine that comes back after this time is another one. One usually concerns every client.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The last attempt of a client to reach a server.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ impl fmt::Display for ConnectFailure {
         let Self { member, socket, cause } = self;
         match cause {
             Cause::NotReady => write!(f, "{member} at {socket} takes no connections at the moment"),
-            Cause::Server(error) => write!(f, "{member} at {socket} does not accept the connection: {error}"),
+            Cause::Server(error) => write!(f, "the connection to {member} at {socket} failed: {error}"),
             Cause::ThisMachine(lacks, error) => {
                 write!(f, "the proxy cannot connect to {member} at {socket}: {lacks} ({error})")
             }
@@ -70,30 +71,27 @@ impl fmt::Display for ConnectFailure {
     }
 }
 
-/// Logs failures. Those of this machine are warnings, at most one in ten seconds.
+/// Logs failures: those of this machine as warnings, one when such a fault begins.
 #[derive(Debug, Default)]
 pub(super) struct FailureLog {
-    warned: Cell<Option<Moment>>,
-    suppressed: Cell<u64>,
+    /// What this machine lacked, and when that was noticed last.
+    lacked: RefCell<BTreeMap<&'static str, Moment>>,
 }
 
 impl FailureLog {
     pub(super) fn record(&self, failure: &ConnectFailure) {
-        if !failure.is_local() {
+        if let Cause::ThisMachine(lacks, _) = failure.cause
+            && self.begins(lacks, clock::now())
+        {
+            let again = "it is logged again when it comes back after a minute without it";
+            warn!(member = %failure.member, "{failure}; {again}");
+        } else {
             debug!(member = %failure.member, "{failure}; the client keeps waiting");
-        } else if let Some(suppressed) = self.due(clock::now()) {
-            warn!(member = %failure.member, suppressed, "{failure}");
         }
     }
 
-    /// How many failures were not logged since the last warning, if another one is due.
-    fn due(&self, now: Moment) -> Option<u64> {
-        if self.warned.get().is_some_and(|warned| now < warned + LOG_INTERVAL) {
-            self.suppressed.set(self.suppressed.get() + 1);
-            return None;
-        }
-        self.warned.set(Some(now));
-        Some(self.suppressed.take())
+    fn begins(&self, lacks: &'static str, now: Moment) -> bool {
+        self.lacked.borrow_mut().insert(lacks, now).is_none_or(|last| last + QUIET <= now)
     }
 }
 
@@ -102,13 +100,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warnings_are_limited_and_the_rest_is_counted() {
+    fn a_fault_is_logged_when_it_begins_whatever_else_fails_meanwhile() {
         let log = FailureLog::default();
-        let at = |seconds| Moment::from_boot(Duration::from_secs(seconds));
-        assert_eq!(log.due(at(1)), Some(0));
-        assert_eq!([log.due(at(2)), log.due(at(10))], [None, None]);
-        assert_eq!(log.due(at(11)), Some(2));
-        assert_eq!(log.due(at(30)), Some(0));
+        let begins = |lacks, seconds| log.begins(lacks, Moment::from_boot(Duration::from_secs(seconds)));
+        assert!(begins("port", 1));
+        assert!(!begins("port", 2) && begins("route", 3) && !begins("port", 40) && !begins("port", 90));
+        assert!(begins("port", 150) && begins("route", 151));
     }
 
     #[test]
@@ -119,7 +116,7 @@ mod tests {
         };
         assert_eq!(
             failure(rustix::io::Errno::CONNREFUSED),
-            "a at 10.0.0.1:5432 does not accept the connection: Connection refused (os error 111)"
+            "the connection to a at 10.0.0.1:5432 failed: Connection refused (os error 111)"
         );
         assert_eq!(
             failure(rustix::io::Errno::MFILE),

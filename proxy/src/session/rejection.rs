@@ -33,13 +33,17 @@ impl fmt::Display for Rejection {
 }
 
 impl Rejection {
-    /// `failure` is the last failed attempt of this client to connect, for the case that the route does not wait.
+    /// `failure` is the last failed attempt of this client to connect. Beside a reason for which the route waits it counts only
+    /// if this machine is to blame: then that is perhaps why nothing is heard of the server either.
     pub(super) fn no_server(reason: Option<&Reason>, failure: Option<&ConnectFailure>) -> Self {
         Self {
             kind: RejectionKind::NoServer,
             state: SqlState::CannotConnectNow,
             message: "no server is available at the moment".to_owned(),
             detail: match (reason, failure) {
+                (Some(reason), Some(failure)) if failure.is_local() => {
+                    format!("{}; {failure}", reason.for_clients())
+                }
                 (Some(reason), _) => reason.for_clients().to_string(),
                 (None, Some(failure)) => failure.to_string(),
                 (None, None) => "other clients are still being let in".to_owned(),

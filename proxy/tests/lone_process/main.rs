@@ -17,10 +17,13 @@ use rustix::process::Signal;
 mod hung_file;
 #[path = "../loopback/mod.rs"]
 mod loopback;
+#[path = "../supervisor_link/primary.rs"]
+mod primary;
 #[path = "../running/mod.rs"]
 mod running;
 
 mod hung_files;
+mod local_faults;
 mod lone;
 mod starting;
 mod worker_panic;

@@ -191,7 +191,7 @@ async fn a_client_hears_whose_fault_it_is_that_it_cannot_connect() {
     // No machine can connect to the broadcast address, and the operating system says so at once.
     for (addr, words) in [
         ("255.255.255.255:5432", "the proxy cannot connect to a at 255.255.255.255:5432: "),
-        ("127.0.0.1:1", "a at 127.0.0.1:1 does not accept the connection: Connection refused"),
+        ("127.0.0.1:1", "the connection to a at 127.0.0.1:1 failed: Connection refused"),
     ] {
         server.addr = addr.parse().unwrap();
         rig.make_leader(&server);
