@@ -14,8 +14,12 @@ const HARMLESS: Duration = Duration::from_secs(7);
 #[tokio::test]
 async fn planned_switchover() {
     let scene = Scene::start(ClusterOptions::default()).await;
+    let before = scene.proxy.log().unwrap().lines().count();
     scene.cluster.switchover("b").await.unwrap();
     scene.wait_for_leader(Some("b")).await;
+    scene.writes_flow().await;
+    scene.cluster.wait_healthy(SOON).await.unwrap();
+    scene.nothing_is_wrong_by_the_log_after(before);
     scene.end("b", Retained::All).await;
 }
 

@@ -137,6 +137,16 @@ impl Scene {
         }
     }
 
+    /// Checks that the proxy has told operators something after so many lines, and nothing that they would have to look at.
+    pub(crate) fn nothing_is_wrong_by_the_log_after(&self, lines: usize) {
+        let log = self.proxy.log().unwrap();
+        let later: Vec<&str> = log.lines().skip(lines).collect();
+        assert!(later.iter().any(|line| line.contains(" INFO ")), "the log has another form: {log}");
+        let wrong: Vec<_> =
+            later.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}\nof\n{log}");
+    }
+
     /// Checks that the faults so far affected no session.
     pub(crate) async fn no_session_was_terminated(&self) {
         let (terminated, failed) = (self.terminated().await, self.writers.snapshot().errors_by_kind());
