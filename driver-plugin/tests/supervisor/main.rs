@@ -5,6 +5,7 @@
 mod cgroups;
 mod exits;
 mod fixture;
+mod hung_disk;
 mod leftovers;
 mod neighbours;
 mod processes;

@@ -44,7 +44,8 @@ pub(super) async fn kill(directory: &Path, record: Option<&TaskRecord>) -> io::R
     remove_directory(directory)
 }
 
-/// As [`kill`], but keeps the directory, in which the exit may be recorded.
+/// As [`kill`], but keeps the directory, in which the exit may be recorded. A supervisor that does not end, because a disk
+/// that hangs blocks one of its threads, keeps nobody from killing the proxy process.
 ///
 /// # Errors
 /// When a process does not end.
@@ -52,14 +53,12 @@ pub(super) async fn kill_processes(directory: &Path, record: Option<&TaskRecord>
     // A file that cannot be read names nobody.
     let holder = Holder::read(directory).ok().flatten();
     let supervisors = record.map(|record| &record.supervisor).into_iter();
+    let supervisors = supervisors.chain(holder.as_ref().map(|holder| &holder.supervisor));
     // The supervisors first: one that lived would start its proxy process again.
-    for supervisor in supervisors.chain(holder.as_ref().map(|holder| &holder.supervisor)) {
-        end(supervisor).await?;
-    }
-    for proxy in proxies(directory, record) {
-        end(&proxy).await?;
-    }
-    Ok(())
+    let supervisors = join_all(supervisors.map(end)).await;
+    let proxies = proxies(directory, record);
+    let proxies = join_all(proxies.iter().map(end)).await;
+    supervisors.into_iter().chain(proxies).collect()
 }
 
 /// Waits for the proxy process to exit by itself if its supervisor is gone, and otherwise kills both.

@@ -4,7 +4,9 @@ mod evict;
 mod launcher;
 mod release;
 
+use std::future::pending;
 use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -179,9 +181,10 @@ impl SupervisorClient {
                 proxy.ended().await;
                 sleep(deadlines::LAST_REPORTS).await;
             };
+            let mut told = pin!(self.told_exit());
             let exit = tokio::select! {
-                exit = self.told_exit() => exit,
-                () = overdue => self.after_end_of(&proxy).await,
+                exit = &mut told => exit,
+                () = overdue => self.after_end_of(&proxy, told).await,
             };
             if let Some(exit) = exit {
                 return exit;
@@ -216,8 +219,27 @@ impl SupervisorClient {
     }
 
     /// The exit, after a proxy process has ended. `None` when the supervisor has started another one, or is gone. A
-    /// supervisor that does neither that nor tell the exit is stuck, and is killed.
-    async fn after_end_of(&self, ended: &ProcessId) -> Option<TaskExit> {
+    /// supervisor that does neither that nor tell the exit is stuck, and is killed. One whose disk hangs tells it late, and
+    /// takes no more connections by then: so `told` is still listened to.
+    async fn after_end_of(
+        &self,
+        ended: &ProcessId,
+        told: impl Future<Output = Option<TaskExit>>,
+    ) -> Option<TaskExit> {
+        let told_late = async {
+            match told.await {
+                Some(exit) => exit,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            exit = told_late => Some(exit),
+            exit = self.looked_up_after_end_of(ended) => exit,
+        }
+    }
+
+    /// The same over new connections.
+    async fn looked_up_after_end_of(&self, ended: &ProcessId) -> Option<TaskExit> {
         let record = &self.0.record;
         let began = Instant::now();
         loop {
