@@ -6,13 +6,16 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{self, sleep, sleep_until};
+use tower::util::MapResponse;
 use tracing::{debug, warn};
 
 use crate::logging::Seldom;
@@ -33,6 +36,10 @@ pub(crate) struct Limits {
     /// How long a connection may last. Each serves one request.
     pub(crate) time: Duration,
 }
+
+/// An extension of a response whose body goes on: its connection may last this long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lasts(pub(crate) Duration);
 
 /// Where connections come from.
 pub(crate) trait Listen: Send + Sync + 'static {
@@ -76,7 +83,7 @@ pub(crate) async fn serve<L: Listen>(
             accepted = listener.accept() => match accepted {
                 Ok(stream) => {
                     if let Some(router) = router(&stream) {
-                        connections.start(connection::<L>(stream, router), limits).await;
+                        connections.start(connection::<L>(stream, router, limits.time), limits.connections).await;
                     }
                 }
                 Err(error) => {
@@ -101,15 +108,13 @@ struct Connections {
 
 impl Connections {
     /// Runs a connection, after the oldest ones have made room for it.
-    async fn start(&mut self, connection: impl Future<Output = ()> + Send + 'static, limits: Limits) {
-        while self.running.len() >= limits.connections {
+    async fn start(&mut self, connection: impl Future<Output = ()> + Send + 'static, at_most: usize) {
+        while self.running.len() >= at_most {
             self.handles.pop_front().iter().for_each(AbortHandle::abort);
             self.finished().await;
         }
         self.handles.retain(|handle| !handle.is_finished());
-        // A time-out is the end of the connection and nothing else.
-        let bounded = async move { timeout(limits.time, connection).await.unwrap_or_default() };
-        self.handles.push_back(self.running.spawn(bounded));
+        self.handles.push_back(self.running.spawn(connection));
     }
 
     /// Waits until a connection ends, and forgets it.
@@ -120,15 +125,36 @@ impl Connections {
     }
 }
 
-async fn connection<L: Listen>(stream: L::Stream, router: Router) {
+async fn connection<L: Listen>(stream: L::Stream, router: Router, time: Duration) {
+    let end = watch::Sender::new(time::Instant::now() + time);
+    let ended = passed(end.subscribe());
+    let service = MapResponse::new(router, move |response: Response| {
+        if let Some(Lasts(time)) = response.extensions().get() {
+            end.send_replace(time::Instant::now() + *time);
+        }
+        response
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(REQUEST_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
-    if let Err(error) = served {
-        debug!(%error, "a connection to the {} failed", L::NAME);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            debug!(%error, "a connection to the {} failed", L::NAME);
+        },
+        () = ended => {}
+    }
+}
+
+/// Waits until a moment that may be moved has passed.
+async fn passed(mut moment: watch::Receiver<time::Instant>) {
+    loop {
+        let at = *moment.borrow_and_update();
+        tokio::select! {
+            () = sleep_until(at) => return,
+            Ok(()) = moment.changed() => {}
+        }
     }
 }

@@ -1,29 +1,27 @@
 //! What is answered on the admin address, path by path.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use askama::Template as _;
 use axum::Router;
 use axum::extract::State;
 use axum::handler::Handler;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Json, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get};
 use pg_leader_proxy_core::Moment;
+use socket2::SockRef;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tracing::debug;
-
-use std::convert::Infallible;
-
-use tokio::net::TcpListener;
+use tracing::{debug, warn};
 
 use super::answers::{FailoversAnswer, RoutingAnswer};
 use super::failovers;
 use super::metrics::{self, Format, Measured};
-use super::page::Page;
+use super::page::{self, Live};
 use super::process_stats::ProcessStats;
 use super::routing::{self, Process};
 use crate::control::{View, ViewHandle};
@@ -35,13 +33,17 @@ use crate::phase::Phase;
 /// How long control may take to answer; it answers at once unless the machine has no time for it.
 const VIEW_TIME: Duration = Duration::from_secs(1);
 
-/// How long a connection may last.
+/// How long a connection may last, and how long the reader of a stream may take nothing.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
 /// The answer to every other path.
 const PATHS: &str = "\
 no such path; there are:
 /           a page for people
+/events     the updates of that page
+/page.js    its script
+/page.css   its style
+/icon.svg   its icon
 /live       200 while the process runs
 /ready      200 once the cluster has been seen, until the proxy drains
 /leader     200 with the leader, 503 with the reason why there is none
@@ -76,7 +78,7 @@ impl Admin {
         timeout(VIEW_TIME, self.view.view()).await.ok().flatten().ok_or(Failure::Unavailable)
     }
 
-    async fn answers(&self) -> Result<(RoutingAnswer, FailoversAnswer), Failure> {
+    pub(super) async fn answers(&self) -> Result<(RoutingAnswer, FailoversAnswer), Failure> {
         let view = self.view().await?;
         let listening = self.listening.borrow().clone();
         let process = Process {
@@ -91,7 +93,7 @@ impl Admin {
 }
 
 /// Why there is no answer.
-enum Failure {
+pub(super) enum Failure {
     /// Control gave no view.
     Unavailable,
     /// The answer could not be written.
@@ -119,15 +121,22 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 
 /// Answers on the admin address until the process ends, on at most `connections` at once.
 pub async fn serve(listener: TcpListener, admin: Admin, connections: usize) -> Infallible {
-    let router = routes(admin);
+    let live = Arc::new(Live::new(admin.clone(), connections));
+    let router = routes(admin).merge(page::routes(Arc::clone(&live)));
     let limits = Limits { connections, time: CONNECTION_TIME };
-    http_server::serve(listener, move |_| Some(router.clone()), limits).await
+    // A page whose reader has stopped reading would otherwise hold its connection for as long as a stream may last.
+    if let Err(error) = SockRef::from(&listener).set_tcp_user_timeout(Some(CONNECTION_TIME)) {
+        warn!(%error, "connections to the admin address that stopped reading are not closed early");
+    }
+    tokio::select! {
+        never = http_server::serve(listener, move |_| Some(router.clone()), limits) => never,
+        never = live.run() => never,
+    }
 }
 
-/// The paths and what answers them.
+/// The paths and what answers them, without those of the page.
 fn routes(admin: Admin) -> Router {
     Router::new()
-        .route("/", get(page))
         .route("/live", check(async || "alive\n"))
         .route("/ready", check(ready))
         .route("/leader", check(leader))
@@ -194,16 +203,4 @@ async fn exposition(State(admin): State<Admin>, headers: HeaderMap) -> Result<Re
         Measured { routing, failovers, counters: admin.counters, dropped_log_lines, process: process.ok() };
     let text = metrics::exposition(measured, format)?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
-}
-
-async fn page(State(admin): State<Admin>) -> Result<Response, Failure> {
-    let (routing, failovers) = admin.answers().await?;
-    let page = Page { routing: &routing, failovers: &failovers };
-    let mut response = Html(page.render()?).into_response();
-    let headers = response.headers_mut();
-    // Beside the escaping of the template: nothing that a member's name might contain is run.
-    let policy = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'");
-    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response)
 }

@@ -168,6 +168,7 @@ fn evidence(view: &View) -> EvidenceAnswer {
         last_leader: evidence.last_holder().map(ToString::to_string),
         leader_key_absent_for_ms: evidence.vacant_since().map(|since| ms(now.since(since))),
         lease: evidence.lease().map(|lease| LeaseAnswer {
+            ttl_ms: ms(config.ttl),
             valid_for_ms: ms(lease.end().since(now)),
             age_ms: ms(now.since(lease.remaining.sent)),
         }),

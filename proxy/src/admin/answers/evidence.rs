@@ -57,6 +57,9 @@ pub struct LeaderKeyAnswer {
 /// The lease of the leader key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseAnswer {
+    /// How long it is valid when it was just renewed: Patroni's `ttl`.
+    #[serde(default)]
+    pub ttl_ms: u64,
     /// How long it is still valid.
     pub valid_for_ms: u64,
     /// How long ago the question was sent whose answer says so.
