@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 # How many disturbances the model checker goes through; each setup has its own number if this is empty.
 DEPTH :=
-.PHONY: help install demo test model observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
+.PHONY: help install demo test page-test model observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -23,6 +23,11 @@ test: install ## Prove it: the core, the sessions, every fault on a real cluster
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
 	$(MAKE) conformance
+
+page-test: install ## Look at the admin page in Chromium, before, during and after a real failover; the pictures go to target/page
+	clients/install
+	cargo build -p pg-leader-proxy
+	cargo test --workspace --test page
 
 model: ## Check the decision in a model of the whole system, and the checker by its mutants (DEPTH=4 goes deeper than usual)
 	cargo run --release -p model -- $(if $(DEPTH),--depth $(DEPTH))

@@ -102,6 +102,17 @@ impl Client {
     }
 }
 
+/// The program that looks at the admin page in a browser.
+///
+/// # Errors
+/// When it is not installed.
+pub fn page_program() -> Result<Command> {
+    let mut command = Command::new("node");
+    command.arg(installed::source("page/page_test.js"));
+    command.env("NODE_PATH", installed::client("page/node_modules")?);
+    Ok(command)
+}
+
 fn python(program: &str) -> Result<Command> {
     let mut command = Command::new(installed::client("venv/bin/python")?);
     // No compiled files beside the sources.

@@ -18,7 +18,7 @@ mod testbed;
 pub mod tls;
 
 pub use addresses::Addresses;
-pub use client::Client;
+pub use client::{Client, page_program};
 pub use proxy::Proxy;
 pub use raw_client::RawClient;
 pub use recorder::Recording;
