@@ -13,6 +13,7 @@ pub mod events;
 pub mod files;
 mod http_client;
 mod http_server;
+pub mod import;
 pub mod logging;
 pub mod net;
 pub mod phase;

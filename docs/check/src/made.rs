@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 use nomad_driver_pg_leader_proxy::plugin_config::{self, Key};
 use pg_leader_proxy::admin::metrics::{GROUPS, Group};
+use pg_leader_proxy::config::{Program, replacements};
 
 const END: &str = "<!-- made: end -->";
 
@@ -15,6 +16,9 @@ pub fn made() -> Vec<(&'static str, &'static str, String)> {
         ("docs/src/reference/command-line.md", "help", help()),
         ("docs/src/reference/driver.md", "plugin block", plugin_block()),
         ("docs/src/reference/metrics.md", "metrics", metrics()),
+        ("docs/src/how-to/replace-haproxy.md", "settings", replacements(Program::Haproxy)),
+        ("docs/src/how-to/replace-pgbouncer.md", "settings", replacements(Program::Pgbouncer)),
+        ("docs/src/how-to/replace-patroni-proxy.md", "settings", replacements(Program::PatroniProxy)),
     ]
 }
 

@@ -10,6 +10,7 @@ use super::Start;
 use super::running::CONFIGURATIONS;
 use crate::config::{BLOCKS, Block, FILE_VARIABLE, Form, KEYS, Key, Kind, Name, Origins, Shape};
 use crate::files::FileReader;
+use crate::import;
 
 const ABOUT: &str = "Routes PostgreSQL clients to the leader of a Patroni cluster.";
 
@@ -18,6 +19,7 @@ Examples:
   pg-leader-proxy run --config proxy.toml
   pg-leader-proxy run --member 127.0.0.1:5432 --member 127.0.0.2:5432 --probe-user monitor
   pg-leader-proxy check --config proxy.toml --connect
+  pg-leader-proxy import /etc/haproxy/haproxy.cfg --output proxy.toml
   pg-leader-proxy status --watch
   pg-leader-proxy sessions --user anna
   pg-leader-proxy terminate 4711
@@ -49,6 +51,7 @@ pub fn command() -> Command {
                         .help("Also check etcd, the servers and the addresses to listen on"),
                 ),
         )
+        .subcommand(import())
         .subcommand(status())
         .subcommand(failovers())
         .subcommands(operating())
@@ -61,6 +64,33 @@ pub fn command() -> Command {
             Arg::new("directory").value_name("DIRECTORY").required(true).value_parser(value_parser!(PathBuf)),
         ))
         .subcommand(Command::new("document").about("Print docs/src/reference/configuration.md").hide(true))
+}
+
+fn import() -> Command {
+    Command::new("import")
+        .about("Make a configuration from that of HAProxy, PgBouncer or patroni_proxy, and say what could not be carried over")
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("haproxy.cfg, pgbouncer.ini or the YAML of patroni_proxy; - for the standard input"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("PROGRAM")
+                .value_parser(PossibleValuesParser::new(import::Kind::ALL.map(|(word, _)| word)))
+                .help("Whose configuration it is [default: by its content]"),
+        )
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .short('o')
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("A new file to write the configuration to [default: standard output]"),
+        )
 }
 
 fn status() -> Command {

@@ -1,9 +1,10 @@
-//! The command line: `run`, `check`, the commands for a running proxy, and what packages carry of it.
+//! The command line: `run`, `check`, `import`, the commands for a running proxy, and what packages carry of it.
 
 mod arguments;
 mod check;
 mod exit;
 mod http;
+mod import;
 mod operate;
 mod pages;
 mod report;
@@ -89,6 +90,7 @@ fn dispatch(
             let origins = origins(matches, start);
             check::check(&origins, matches.get_flag("connect"), out, err)
         }
+        Some(("import", matches)) => import::run(matches, out, err),
         Some(("status", matches)) => status::status(start, matches, out, err),
         Some(("failovers", matches)) => status::failovers(start, matches, out, err),
         Some(("completions", matches)) => pages::completions(matches, out),

@@ -50,7 +50,7 @@ pub(super) fn refuse_unknown(
         }
         let near = nearest::variable(name, &known).map(|near| format!("did you mean `{near}`?"));
         let in_block = path(name);
-        let elsewhere = || in_block.as_ref().and_then(|path| Some(elsewhere::find(path)?.explain(path)));
+        let elsewhere = || in_block.as_ref().and_then(|path| elsewhere::hint(path));
         if in_block.is_some() || near.is_some() {
             errors.push(ConfigError {
                 subject: format!("unknown environment variable `{name}`"),

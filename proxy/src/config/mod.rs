@@ -30,6 +30,8 @@ pub use checked::{
     Session, SslMode, SystemCa,
 };
 pub use document::document;
+pub(crate) use elsewhere::{Answer, beside, word};
+pub use elsewhere::{Program, replacements};
 pub use environment::FILE_VARIABLE;
 pub use error::{ConfigError, ConfigErrors};
 pub use given::Given;
@@ -43,3 +45,4 @@ pub use source::Source;
 pub use table::{BLOCKS, KEYS};
 pub use unknown::flag as explain_unknown_flag;
 pub use values::duration;
+pub(crate) use values::{listen as listen_address, server as server_address, show_duration};

@@ -23,6 +23,11 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("username", "probe.user"),
 ];
 
+/// Whether `word` is another word for something here, whatever another program means by it.
+pub(super) fn is_synonym(word: &str) -> bool {
+    SYNONYMS.iter().any(|(synonym, _)| *synonym == word)
+}
+
 /// The key that was probably meant by `path`, which may lack its block.
 pub(super) fn key(path: &str) -> Option<&'static str> {
     let (block, last) = path.split_once('.').unwrap_or(("", path));

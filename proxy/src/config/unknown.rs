@@ -19,7 +19,7 @@ pub(super) fn key(path: &str) -> (String, String) {
 
 /// What an unknown block is called in an error, and what is wrong with it.
 pub(super) fn block(name: &str) -> (String, String) {
-    let elsewhere = || elsewhere::find(name).map(|word| word.explain(name));
+    let elsewhere = || elsewhere::hint(name);
     let near = nearest::block(name).map(|near| format!("did you mean `[{near}]`?"));
     let problem = near.or_else(elsewhere).unwrap_or_else(|| "there is no such block".to_owned());
     (format!("unknown block `{name}`"), problem)
@@ -33,13 +33,10 @@ pub fn flag(flag: &str) -> Option<String> {
         Some(format!("{}.{name}", block.name))
     });
     let path = in_block.unwrap_or_else(|| word.to_owned());
-    elsewhere::find(&path).map(|word| word.explain(&path))
+    elsewhere::hint(&path)
 }
 
 /// What `path` was probably meant to be.
 pub(super) fn hint(path: &str) -> Option<String> {
-    match elsewhere::find(path) {
-        Some(word) => Some(word.explain(path)),
-        None => nearest::key(path).map(|near| format!("did you mean `{near}`?")),
-    }
+    elsewhere::hint(path).or_else(|| nearest::key(path).map(|near| format!("did you mean `{near}`?")))
 }

@@ -26,7 +26,7 @@ pub fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration,
 }
 
 /// A duration as a setting would give it.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
 }
 
@@ -79,7 +79,7 @@ pub(super) fn alternatives(words: &[&str]) -> String {
 }
 
 /// An address to listen on.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     if let Ok(addr) = text.parse() {
         return Ok(addr);
     }
@@ -100,7 +100,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A server's name or address, and its port.
-pub(super) fn server(text: &str) -> Result<ServerAddr, String> {
+pub(crate) fn server(text: &str) -> Result<ServerAddr, String> {
     let wrong =
         || "not a server; write its name or address and its port, such as \"10.0.0.1:5432\"".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;

@@ -110,13 +110,13 @@ fn the_words_of_other_programs_are_answered_wherever_they_stand() {
         "unknown key `probe.fastinter` (proxy.toml line 3): HAProxy's `fastinter` is `probe.fast_interval` here: ",
         "unknown key `probe.rise` (proxy.toml line 4): HAProxy's `rise` is not needed, because no checks are counted",
         "unknown key `write.timeout queue` (proxy.toml line 6): HAProxy's `timeout queue` is `write.hold_timeout` here",
-        "unknown block `databases` (proxy.toml line 7): PgBouncer's `databases` is not needed, because database, user",
+        "unknown block `databases` (proxy.toml line 7): PgBouncer's `databases` is `cluster.members` here",
     ] {
         assert!(told.contains(line), "{told}");
     }
     let told = typed(&[], &[("PGLP_SESSION_DEFAULT_POOL_SIZE", "20")]).unwrap_err().to_string();
-    let expected = "unknown environment variable `PGLP_SESSION_DEFAULT_POOL_SIZE`: PgBouncer's `default_pool_size` is not \
-                    needed, because connections are not pooled";
+    let expected = "unknown environment variable `PGLP_SESSION_DEFAULT_POOL_SIZE`: PgBouncer's `default_pool_size` has no \
+                    counterpart: connections are not pooled";
     assert!(told.contains(expected), "{told}");
     let (code, _, err) = program(&["check", "--write-query-wait-timeout", "5s"]);
     assert_eq!(code, 64);
