@@ -178,7 +178,9 @@ pub enum SqlState {
     CannotConnectNow,
     /// 57P01: the session is terminated; pools discard the connection.
     AdminShutdown,
-    /// 53300: the proxy's limit of sessions is reached.
+    /// 28000: the client's address may not connect.
+    InvalidAuthorizationSpecification,
+    /// 53300: a limit of sessions or connections is reached.
     TooManyConnections,
     /// 08P01: the first packet is invalid.
     ProtocolViolation,
@@ -192,6 +194,7 @@ impl SqlState {
         match self {
             Self::CannotConnectNow => "57P03",
             Self::AdminShutdown => "57P01",
+            Self::InvalidAuthorizationSpecification => "28000",
             Self::TooManyConnections => "53300",
             Self::ProtocolViolation => "08P01",
             Self::FeatureNotSupported => "0A000",

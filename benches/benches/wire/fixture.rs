@@ -101,6 +101,7 @@ impl Worker {
             settings: settings_seen,
             write_gate,
             read_gate,
+            addresses: Arc::default(),
             counters: Arc::new(Counters::default()),
             recheck,
         };
@@ -119,6 +120,7 @@ impl Worker {
 fn settings() -> SessionSettings {
     SessionSettings {
         limits: ClientLimits { sessions: 10, rejected_at_once: 256 },
+        access: None,
         startup_timeout: Duration::from_secs(10),
         connect_timeout: Duration::from_secs(3),
         write_hold_timeout: Some(Duration::from_secs(30)),

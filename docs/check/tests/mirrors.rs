@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use docs::{Page, code_spans, repository, rows};
+use pg_leader_proxy::counters::RejectionKind;
 use pg_leader_proxy_core::{MemberName, ProbeFailure, Reason, SystemId, Timeline};
 
 /// The tests that the page about safety names as its proof.
@@ -118,6 +119,13 @@ fn the_page_of_reasons_has_every_failure_of_a_probe() {
         .collect();
     let expected = ProbeFailure::ALL.map(|failure| (failure.code().to_owned(), failure.to_string()));
     assert_eq!(told, expected);
+}
+
+#[test]
+fn the_page_of_reasons_has_every_rejection() {
+    let page = Page::read("docs/src/reference/reasons.md").unwrap();
+    let told: Vec<String> = rows(&page.text, "Rejections").into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(told, RejectionKind::ALL.map(RejectionKind::code));
 }
 
 /// The texts of errors that a page explains, each in the words of the code.

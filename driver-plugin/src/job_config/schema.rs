@@ -52,6 +52,7 @@ const fn takes_addresses(kind: Kind) -> bool {
         | Kind::Choice(_)
         | Kind::Servers
         | Kind::Urls
+        | Kind::Networks
         | Kind::ServerMap => false,
     }
 }
@@ -108,7 +109,7 @@ mod tests {
             let expected = match key.kind {
                 Kind::Count(..) => "number",
                 Kind::Boolean => "bool",
-                Kind::Addresses | Kind::Servers | Kind::Urls => "list(string)",
+                Kind::Addresses | Kind::Servers | Kind::Urls | Kind::Networks => "list(string)",
                 Kind::ServerMap => "block of string",
                 Kind::Text
                 | Kind::Path

@@ -1,5 +1,6 @@
 //! The admin address: health answers, the decision and why, changes of leader, metrics, and a page for people.
 
+mod access;
 pub mod answers;
 mod failovers;
 mod members;

@@ -5,25 +5,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{MethodRouter, get};
+use axum::{Extension, Router, middleware};
 use pg_leader_proxy_core::Moment;
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use super::access::{self, AccessCheck};
 use super::answers::{FailoversAnswer, RoutingAnswer};
 use super::failovers;
 use super::metrics::{self, Format, Measured};
 use super::page::{self, Live};
 use super::process_stats::ProcessStats;
 use super::routing::{self, Process};
+use crate::config::AdminAccess;
 use crate::control::{View, ViewHandle};
 use crate::counters::Counters;
 use crate::http_server::{self, Limits};
@@ -69,6 +71,8 @@ pub struct Admin {
     pub started: Moment,
     /// The addresses that the process listens on, each with its block of the configuration.
     pub listening: watch::Receiver<Vec<(&'static str, SocketAddr)>>,
+    /// Who is answered.
+    pub access: watch::Receiver<AdminAccess>,
     /// The log, if the process has set it up.
     pub logging: Option<Logging>,
 }
@@ -122,31 +126,39 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
 /// Answers on the admin address until the process ends, on at most `connections` at once.
 pub async fn serve(listener: TcpListener, admin: Admin, connections: usize) -> Infallible {
     let live = Arc::new(Live::new(admin.clone(), connections));
-    let router = routes(admin).merge(page::routes(Arc::clone(&live)));
+    let check = Arc::new(AccessCheck::new(admin.access.clone(), Arc::clone(&admin.counters)));
+    let router = routes(admin, page::routes(Arc::clone(&live)), Arc::clone(&check));
     let limits = Limits { connections, time: CONNECTION_TIME };
     // A page whose reader has stopped reading would otherwise hold its connection for as long as a stream may last.
     if let Err(error) = SockRef::from(&listener).set_tcp_user_timeout(Some(CONNECTION_TIME)) {
         warn!(%error, "connections to the admin address that stopped reading are not closed early");
     }
+    let router_for = move |stream: &TcpStream| Some(router.clone().layer(Extension(check.admit(stream)?)));
     tokio::select! {
-        never = http_server::serve(listener, move |_| Some(router.clone()), limits) => never,
+        never = http_server::serve(listener, router_for, limits) => never,
         never = live.run() => never,
     }
 }
 
-/// The paths and what answers them, without those of the page.
-fn routes(admin: Admin) -> Router {
-    Router::new()
-        .route("/live", check(async || "alive\n"))
-        .route("/ready", check(ready))
+/// The paths and what answers them, those of the page among them. Two need no token: who restarts the process or sends it
+/// clients may ask whether to, and the answers tell nothing about the cluster.
+fn routes(admin: Admin, page: Router, check_access: Arc<AccessCheck>) -> Router {
+    let with_token = Router::new()
         .route("/leader", check(leader))
         .route("/primary", check(leader))
         .route("/replica", check(replica))
         .route("/routing", get(decision))
         .route("/failovers", get(changes))
         .route("/metrics", get(exposition))
-        .fallback(async || (StatusCode::NOT_FOUND, PATHS))
+        .with_state(admin.clone())
+        .merge(page)
+        .route_layer(middleware::from_fn_with_state(check_access, access::check_token));
+    Router::new()
+        .route("/live", check(async || "alive\n"))
+        .route("/ready", check(ready))
         .with_state(admin)
+        .merge(with_token)
+        .fallback(async || (StatusCode::NOT_FOUND, PATHS))
 }
 
 /// A health check: OPTIONS is answered like GET, because many files of HAProxy check Patroni with it.

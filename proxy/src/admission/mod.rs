@@ -1,10 +1,14 @@
-//! Admission: which server a client may use, when it may connect, and for how long bytes may be forwarded.
+//! Admission: who may connect, which server a client may use, when, and for how long bytes may be forwarded.
 
+mod access;
+mod addresses;
 mod gate;
 mod grant;
 mod hold_terms;
 mod targets;
 
+pub use self::access::{Access, RouteAccess};
+pub use self::addresses::{AddressLimit, AddressLimits, ClientAddresses};
 pub use self::gate::{Gate, GateLimits, Permit, Ticket, TooManyHeld};
 pub use self::grant::{DisconnectReason, Grant};
 pub use self::hold_terms::HoldTerms;

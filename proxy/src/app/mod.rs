@@ -115,6 +115,7 @@ struct App {
     observations: mpsc::Sender<Observation>,
     etcd: watch::Sender<Option<config::Etcd>>,
     probe: watch::Sender<config::Probe>,
+    admin_access: watch::Sender<config::AdminAccess>,
     settings: watch::Sender<SessionSettings>,
     gates: [Gate; 2],
     counters: Arc<Counters>,
@@ -158,6 +159,7 @@ impl App {
             settings: settings_receiver,
             write_gate,
             read_gate,
+            addresses: Arc::default(),
             counters: Arc::clone(&counters),
             recheck,
         };
@@ -179,6 +181,7 @@ impl App {
             observations,
             etcd,
             probe,
+            admin_access: watch::Sender::new(config.admin_access.clone()),
             settings: session_settings,
             gates,
             counters,
@@ -260,6 +263,7 @@ impl App {
             phase: self.phase.subscribe(),
             started: clock::now(),
             listening: self.listening.subscribe(),
+            access: self.admin_access.subscribe(),
             logging: self.logging.clone(),
         };
         essential.spawn("admin", admin::serve(listener, admin, self.descriptors.admin_connections()));
@@ -322,6 +326,7 @@ impl App {
         self.control.set_policy(config.policy).await;
         self.etcd.send_if_modified(|known| replace(known, etcd_config(&config)));
         self.probe.send_if_modified(|known| replace(known, config.probe.clone()));
+        self.admin_access.send_if_modified(|known| replace(known, config.admin_access.clone()));
         self.config = config;
         self.listening.send_replace(listening(&self.config));
         self.limit_clients();

@@ -1,11 +1,12 @@
 //! Settings: what each part of the process takes from the configuration, and what a reload may change.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use pg_leader_proxy_core::{Member, MemberName, ServerAddr};
 
-use crate::admission::GateLimits;
+use crate::admission::{Access, AddressLimits, GateLimits, RouteAccess};
 use crate::config::{self, Config, LeaderSource};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
@@ -27,6 +28,7 @@ pub(super) fn settings(config: &Config, limits: ClientLimits) -> SessionSettings
     let session = &config.session;
     SessionSettings {
         limits,
+        access: access(config),
         startup_timeout: session.startup_timeout,
         connect_timeout: session.connect_timeout,
         write_hold_timeout: config.write.hold_timeout,
@@ -34,6 +36,23 @@ pub(super) fn settings(config: &Config, limits: ClientLimits) -> SessionSettings
         socket: SocketOptions { keepalive: session.keepalive, user_timeout: session.user_timeout },
         log_sessions: config.log.sessions,
     }
+}
+
+/// Who may connect; `None` if nothing restricts that.
+fn access(config: &Config) -> Option<Arc<Access>> {
+    let of = |route: &config::Route| RouteAccess {
+        allowed: route.allowed_networks.clone(),
+        balancers: route.proxy_protocol_from.clone(),
+    };
+    let access = Access {
+        write: of(&config.write),
+        read: config.read.as_ref().map(of).unwrap_or_default(),
+        limits: AddressLimits {
+            sessions: config.session.max_sessions_per_address,
+            connections_per_minute: config.session.max_connections_per_minute_per_address,
+        },
+    };
+    (access != Access::default()).then(|| Arc::new(access))
 }
 
 pub(super) fn gate_limits(config: &Config) -> [GateLimits; 2] {
@@ -118,6 +137,7 @@ mod tests {
         let two = |one: &str, other: &str| [one.to_owned(), other.to_owned()];
         match (key.path, key.kind) {
             ("probe.sslmode", _) => two("verify-full", "require"),
+            ("admin.token_file", _) => files.map(|file| format!("{file}.token")),
             ("probe.require_auth", _) => two("scram-sha-256", "none"),
             ("session.connect_timeout" | "etcd.timeout" | "probe.timeout", _) => two("2s", "3s"),
             ("probe.interval", _) => two("300ms", "400ms"),
@@ -136,6 +156,7 @@ mod tests {
             ("write.listen", _) => two("127.0.0.1:5433", "127.0.0.1:5435"),
             (_, Kind::Addresses) => two("127.0.0.1:5434", "127.0.0.1:5436"),
             (_, Kind::Servers) => two("a:5432", "b:5432"),
+            (_, Kind::Networks) => two("10.0.0.0/8", "10.0.0.0/8,fd00::/8"),
             (_, Kind::Urls) => two("https://a:2379", "https://b:2379"),
             (_, Kind::ServerMap) => two("a:1=b:1", "a:1=c:1"),
         }
@@ -173,6 +194,7 @@ mod tests {
         for file in &files {
             let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
             fs::write(file, certificate.pem() + &key.serialize_pem()).unwrap();
+            fs::write(format!("{file}.token"), file.rsplit('/').next().unwrap()).unwrap();
         }
         let files = [files[0].as_str(), files[1].as_str()];
         for key in KEYS {

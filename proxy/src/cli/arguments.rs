@@ -101,6 +101,7 @@ fn status() -> Command {
         )
         .arg(file())
         .arg(admin())
+        .arg(token_file())
         .arg(json("Print the answers of /routing and /failovers as JSON"))
         .arg(
             Arg::new("watch")
@@ -120,7 +121,7 @@ fn status() -> Command {
                 .require_equals(true)
                 .default_missing_value(CONFIGURATIONS)
                 .value_parser(value_parser!(PathBuf))
-                .conflicts_with_all(["config", "admin"])
+                .conflicts_with_all(["config", "admin", "token-file"])
                 .help(format!("Ask every proxy with a configuration (*.toml) in DIRECTORY [default: {CONFIGURATIONS}]")),
         )
 }
@@ -136,6 +137,7 @@ fn failovers() -> Command {
         )
         .arg(file())
         .arg(admin())
+        .arg(token_file())
         .arg(json("Print the answer of /failovers as JSON"))
 }
 
@@ -194,6 +196,12 @@ fn operating() -> Vec<Command> {
 fn admin() -> Arg {
     Arg::new("admin").long("admin").value_name("ADDRESS").help(
         "The admin address of the proxy: 127.0.0.1:9433 or a URL [default: `admin.listen` of the configuration]",
+    )
+}
+
+fn token_file() -> Arg {
+    Arg::new("token-file").long("token-file").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+        "A file that holds the token of the admin address [default: `admin.token_file` of the configuration, unless --admin is given]",
     )
 }
 

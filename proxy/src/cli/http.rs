@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use http::header::{CONTENT_TYPE, HOST};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime;
 use tokio::time::timeout;
 
+use crate::config::Secret;
 use crate::control_socket::answers::CLUSTER_HEADER;
 use crate::http_client::exchange;
 
@@ -49,12 +50,15 @@ impl AdminAddress {
         Ok(Self { host_and_port })
     }
 
-    /// The body of the answer to `GET path`, where it is 200.
-    pub(super) fn get(&self, path: &str) -> anyhow::Result<String> {
+    /// The body of the answer to `GET path`, where it is 200; with the token of `admin.token_file`, if there is one.
+    pub(super) fn get(&self, path: &str, token: Option<&Secret>) -> anyhow::Result<String> {
         let exchange = async {
             let stream = TcpStream::connect(&self.host_and_port).await?;
-            let request = Request::get(path).header(HOST, &self.host_and_port).body(Full::default())?;
-            exchange(stream, request).await
+            let mut request = Request::get(path).header(HOST, &self.host_and_port);
+            if let Some(token) = token {
+                request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+            }
+            exchange(stream, request.body(Full::default())?).await
         };
         let (status, body) = within(REQUEST_TIME, exchange).with_context(|| {
             format!("no proxy answers at {} (give its admin.listen address with --admin)", self.host_and_port)

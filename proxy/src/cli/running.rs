@@ -6,7 +6,8 @@ use clap::ArgMatches;
 
 use super::Start;
 use super::arguments::origins;
-use crate::config::{ConfigError, Origins, Settings};
+use super::http::AdminAddress;
+use crate::config::{ConfigError, Origins, Secret, Settings};
 
 /// Where the packages put configurations, one for each proxy of the machine.
 pub(super) const CONFIGURATIONS: &str = "/etc/pg-leader-proxy";
@@ -22,15 +23,46 @@ pub(super) fn origins_of_running(matches: &ArgMatches, start: &Start) -> Origins
     origins
 }
 
-/// The admin address: as given by itself, or else that of the configuration.
-///
-/// # Errors
-/// Those of the configuration.
-pub(super) fn admin_address(given: Option<&String>, origins: &Origins) -> Result<String, Vec<ConfigError>> {
-    if let Some(admin) = given {
-        return Ok(admin.clone());
+/// An admin address, and the token that its answers may need.
+#[derive(Debug)]
+pub(super) struct RunningAdmin {
+    address: String,
+    token: Option<Secret>,
+}
+
+impl RunningAdmin {
+    /// The address as it is given by itself, or else that of the configuration. The token is in the file that is given by
+    /// itself, or else in that of the configuration, which counts only for its own address.
+    ///
+    /// # Errors
+    /// Those of the configuration, or that the token cannot be read.
+    pub(super) fn find(matches: &ArgMatches, origins: &Origins) -> Result<Self, Vec<ConfigError>> {
+        let given = matches.get_one::<String>("admin");
+        let address = match given {
+            Some(address) => address.clone(),
+            None => setting("admin.listen", origins)?.unwrap_or_default(),
+        };
+        let file = match (matches.get_one::<PathBuf>("token-file"), given) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Some(_)) => None,
+            (None, None) => setting("admin.token_file", origins)?.map(PathBuf::from),
+        };
+        let token = file.map(|file| {
+            Secret::read(&origins.files, &file).map_err(|problem| {
+                let (subject, value) = ("admin.token_file".to_owned(), Some(file.display().to_string()));
+                vec![ConfigError { subject, value, source: None, problem }]
+            })
+        });
+        Ok(Self { address, token: token.transpose()? })
     }
-    Ok(setting("admin.listen", origins)?.unwrap_or_default())
+
+    /// The body of the answer to `GET path`.
+    ///
+    /// # Errors
+    /// If the address is none, no proxy answers there, or the answer is an error.
+    pub(super) fn get(&self, path: &str) -> anyhow::Result<String> {
+        AdminAddress::parse(&self.address)?.get(path, self.token.as_ref())
+    }
 }
 
 /// A control socket, and what the proxy behind it must be.

@@ -10,10 +10,9 @@ use clap::ArgMatches;
 use serde::Deserialize as _;
 
 use super::exit::Exit;
-use super::http::AdminAddress;
 use super::is_broken_pipe;
 use super::report::{tell, tell_failover, tell_failovers};
-use super::running::{admin_address, origins_of_running};
+use super::running::{RunningAdmin, origins_of_running};
 use super::{Start, arguments};
 use crate::admin::answers::{FailoversAnswer, RoutingAnswer};
 use crate::config::{ConfigError, Origins};
@@ -32,14 +31,14 @@ pub(super) fn status(
         Some(directory) => instances(directory, &arguments::origins(matches, start))?,
         None => vec![(None, origins_of_running(matches, start))],
     };
-    let (admin, json) = (matches.get_one::<String>("admin"), matches.get_flag("json"));
+    let json = matches.get_flag("json");
     let mut once = |out: &mut dyn Write| {
         let mut worst = Exit::Success;
         for (name, origins) in &proxies {
             if let Some(name) = name.as_ref().filter(|_| !json) {
                 writeln!(out, "== {name}")?;
             }
-            worst = worse(worst, of_one(admin, origins, json, (&mut *out, &mut *err))?);
+            worst = worse(worst, of_one(matches, origins, (&mut *out, &mut *err))?);
         }
         anyhow::Ok(worst)
     };
@@ -79,19 +78,18 @@ const fn worse(one: Exit, other: Exit) -> Exit {
 }
 
 fn of_one(
-    admin: Option<&String>,
+    matches: &ArgMatches,
     origins: &Origins,
-    json: bool,
     (out, err): (&mut dyn Write, &mut dyn Write),
 ) -> anyhow::Result<Exit> {
-    let address = match admin_address(admin, origins) {
-        Ok(address) => address,
+    let admin = match RunningAdmin::find(matches, origins) {
+        Ok(admin) => admin,
         Err(errors) => return complain(&errors, err),
     };
-    match ask(&address) {
+    match ask(&admin) {
         Ok(answer) => {
             let exit = if answer.waits() { Exit::Waiting } else { Exit::Success };
-            match print(&answer, json, out) {
+            match print(&answer, matches.get_flag("json"), out) {
                 Ok(()) => Ok(exit),
                 Err(error) if is_broken_pipe(&error) => Ok(exit),
                 Err(error) => {
@@ -120,8 +118,8 @@ pub(super) fn failovers(
     err: &mut dyn Write,
 ) -> anyhow::Result<Exit> {
     let origins = origins_of_running(matches, start);
-    let asked = match admin_address(matches.get_one::<String>("admin"), &origins) {
-        Ok(address) => AdminAddress::parse(&address).and_then(|admin| admin.get("/failovers")),
+    let asked = match RunningAdmin::find(matches, &origins) {
+        Ok(admin) => admin.get("/failovers"),
         Err(errors) => return complain(&errors, err),
     };
     let body = match asked {
@@ -172,8 +170,7 @@ impl Answer {
     }
 }
 
-fn ask(address: &str) -> anyhow::Result<Answer> {
-    let admin = AdminAddress::parse(address)?;
+fn ask(admin: &RunningAdmin) -> anyhow::Result<Answer> {
     let (routing, failovers) = (admin.get("/routing")?, admin.get("/failovers")?);
     Ok(Answer { routing: serde_json::from_str(&routing)?, failovers: serde_json::from_str(&failovers)? })
 }

@@ -14,6 +14,7 @@ use pg_leader_proxy_core::{Policy, ServerAddr};
 use super::renamed::Renamed;
 use super::require_auth::RequireAuth;
 use crate::files::FileReader;
+use crate::networks::Networks;
 use crate::tls;
 
 /// The whole configuration.
@@ -35,6 +36,8 @@ pub struct Config {
     pub session: Session,
     /// The address of the admin page, metrics and health answers.
     pub admin: Option<SocketAddr>,
+    /// Who is answered there.
+    pub admin_access: AdminAccess,
     /// Where commands of an operator arrive.
     pub control: Option<ControlSocket>,
     /// How to log.
@@ -187,6 +190,10 @@ pub enum SslMode {
 pub struct Route {
     /// The addresses to listen on; at least one.
     pub listen: Vec<SocketAddr>,
+    /// The networks of clients that may connect; `None` for all.
+    pub allowed_networks: Option<Networks>,
+    /// The networks of balancers, whose connections begin with a PROXY protocol header.
+    pub proxy_protocol_from: Networks,
     /// How long a client waits for a server; `None` for as long as a failover takes, by Patroni's `ttl`.
     pub hold_timeout: Option<Duration>,
     /// How many clients may wait at once.
@@ -200,6 +207,10 @@ pub struct Route {
 pub struct Session {
     /// How many sessions there may be at once, over both routes.
     pub max_sessions: usize,
+    /// How many sessions one client address may have; `None` for no limit.
+    pub max_sessions_per_address: Option<u32>,
+    /// How many new connections one client address may open in a minute; `None` for no limit.
+    pub max_connections_per_minute_per_address: Option<u32>,
     /// How long a client may take to send its first packet.
     pub startup_timeout: Duration,
     /// How long a server may take to accept a connection, and how long others wait for it to answer the first packet.
@@ -215,6 +226,15 @@ pub struct Session {
     pub workers: usize,
     /// Whether other proxies may listen on the same addresses.
     pub so_reuseport: bool,
+}
+
+/// Who is answered on the admin address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AdminAccess {
+    /// The networks from which connections are answered; `None` for all.
+    pub allowed_networks: Option<Networks>,
+    /// The token that a request must carry, unless it asks for a health check.
+    pub token: Option<Secret>,
 }
 
 /// The control socket.
@@ -256,6 +276,18 @@ impl Secret {
         Self(secret)
     }
 
+    /// Reads the secret that a file holds. One newline at its end is not part of it: editors and `echo` leave one.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or that it is empty.
+    pub fn read(files: &FileReader, path: &Path) -> Result<Self, String> {
+        let text = files.read_to_string(path).map_err(|error| format!("the file cannot be read: {error}"))?;
+        match without_newline(&text) {
+            "" => Err("the file is empty".to_owned()),
+            secret => Ok(Self::new(secret.to_owned())),
+        }
+    }
+
     /// The password itself, for the login that needs it.
     pub fn expose(&self) -> &str {
         &self.0
@@ -266,4 +298,9 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// The text without the newline at its end.
+pub(super) fn without_newline(text: &str) -> &str {
+    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
 }

@@ -63,6 +63,7 @@ const FORMS: &str = "\
 - A **list** is `[\"a\", \"b\"]` in the file; in a flag or a variable the items are separated by commas, and a flag can be
   repeated.
 - A **map** is a table in the file; in a flag or a variable it is `from=to,from=to`.
+- A **network** is an IP address and the length of its prefix: `10.0.0.0/8`, `fd00::/8`. A single address stands for itself.
 - An **empty variable** counts as not set.
 
 ## Passwords
@@ -186,6 +187,7 @@ fn form(kind: Kind) -> String {
         Kind::Addresses => "list of IP addresses and ports".to_owned(),
         Kind::Servers => "list of `host:port`".to_owned(),
         Kind::Urls => "list of URLs".to_owned(),
+        Kind::Networks => "list of networks".to_owned(),
         Kind::ServerMap => "map from `host:port` to `host:port`".to_owned(),
     }
 }

@@ -154,6 +154,8 @@ pub enum Kind {
     Servers,
     /// URLs.
     Urls,
+    /// Networks of IP addresses.
+    Networks,
     /// From one server's address to another.
     ServerMap,
 }
@@ -195,7 +197,7 @@ impl Kind {
             }
             Self::Count(..) => Shape::Number,
             Self::Boolean => Shape::Boolean,
-            Self::Addresses | Self::Servers | Self::Urls => Shape::List,
+            Self::Addresses | Self::Servers | Self::Urls | Self::Networks => Shape::List,
             Self::ServerMap => Shape::Map,
         }
     }
@@ -213,6 +215,7 @@ impl Kind {
             Self::Address | Self::Addresses => "ADDRESS",
             Self::Servers => "HOST:PORT",
             Self::Urls => "URL",
+            Self::Networks => "NETWORK",
             Self::ServerMap => "FROM=TO",
         }
     }

@@ -26,8 +26,8 @@ mod unknown;
 mod values;
 
 pub use checked::{
-    Config, ControlSocket, Etcd, EtcdTls, LeaderSource, Log, LogFormat, PemFile, Probe, Route, Secret,
-    Session, SslMode, SystemCa,
+    AdminAccess, Config, ControlSocket, Etcd, EtcdTls, LeaderSource, Log, LogFormat, PemFile, Probe, Route,
+    Secret, Session, SslMode, SystemCa,
 };
 pub use document::document;
 pub(crate) use elsewhere::{Answer, beside, word};

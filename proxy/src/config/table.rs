@@ -159,6 +159,18 @@ pub const KEYS: &[Key] = &[
     .formerly(&["policy.rival_limit"]),
     Key::new("write.listen", Kind::Addresses, "The addresses to listen on.").or("0.0.0.0:5433"),
     Key::new(
+        "write.allowed_networks",
+        Kind::Networks,
+        "The networks of the clients that may connect. Others get an error (SQLSTATE 28000). Without it all may.",
+    ),
+    Key::new(
+        "write.proxy_protocol_from",
+        Kind::Networks,
+        "The networks of balancers that begin each connection with a PROXY protocol header, of version 1 or 2. The address in it \
+         is then the client's. A connection from there without a header gets an error; one from elsewhere is never searched for \
+         a header.",
+    ),
+    Key::new(
         "write.hold_timeout",
         HOLD,
         "How long a client waits until a leader has answered it. Then it gets an error with the reason. Unless it is given, it is \
@@ -174,6 +186,18 @@ pub const KEYS: &[Key] = &[
     .or("64")
     .formerly(&["write.max_connecting"]),
     Key::new("read.listen", Kind::Addresses, "The addresses to listen on. Without one the route is off."),
+    Key::new(
+        "read.allowed_networks",
+        Kind::Networks,
+        "The networks of the clients that may connect. Others get an error (SQLSTATE 28000). Without it all may.",
+    ),
+    Key::new(
+        "read.proxy_protocol_from",
+        Kind::Networks,
+        "The networks of balancers that begin each connection with a PROXY protocol header, of version 1 or 2. The address in it \
+         is then the client's. A connection from there without a header gets an error; one from elsewhere is never searched for \
+         a header.",
+    ),
     Key::new(
         "read.hold_timeout",
         HOLD,
@@ -198,7 +222,19 @@ pub const KEYS: &[Key] = &[
     )
     .or("hold"),
     Key::new("session.max_sessions", PLACES, "How many sessions both routes may have together. Further clients get an error.").or("20000"),
-    Key::new("session.startup_timeout", PATIENCE, "How long a client may take to send its first packet.").or("10s"),
+    Key::new(
+        "session.max_sessions_per_address",
+        PLACES,
+        "How many sessions one client address may have, over both routes; of IPv6, one network of 64 bits. Without it there is no \
+         limit.",
+    ),
+    Key::new(
+        "session.max_connections_per_minute_per_address",
+        Kind::Count(1, 100_000),
+        "How many new connections one client address may open in a minute, all at once or spread over it; of IPv6, one network of \
+         64 bits. Without it there is no limit.",
+    ),
+    Key::new("session.startup_timeout", PATIENCE, "How long a client may take to send its first packet, behind a balancer together with the PROXY header.").or("10s"),
     Key::new("session.connect_timeout", PATIENCE, "How long a server may take to accept a connection. After the same time without an answer to the client's first packet the client waits on, but other clients no longer wait for it to log in.").or("3s"),
     Key::new(
         "session.keepalive",
@@ -231,10 +267,21 @@ pub const KEYS: &[Key] = &[
     Key::new(
         "admin.listen",
         Kind::Address,
-        "The address to listen on, or `off`. Everybody who can reach it can read the names and addresses of the members.",
+        "The address to listen on, or `off`. Everybody who can reach it can read the names and addresses of the members, unless one \
+         of the next two keys says otherwise.",
     )
     .or("127.0.0.1:9433")
     .needs_restart(),
+    Key::new(
+        "admin.allowed_networks",
+        Kind::Networks,
+        "The networks from which it is answered. Connections from elsewhere are closed. Without it every connection is answered.",
+    ),
+    Key::new(
+        "admin.token_file",
+        Kind::Path,
+        "A file that holds a token, without which only `/live` and `/ready` are answered. `status` and `failovers` send it.",
+    ),
     Key::new(
         "control.socket",
         Kind::Path,

@@ -1,9 +1,10 @@
 //! Parses values. An error says what a right value looks like.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::Uri;
+use ipnet::IpNet;
 use pg_leader_proxy_core::ServerAddr;
 
 /// A length of time within bounds, such as `30s` or `250ms`.
@@ -99,6 +100,24 @@ pub(crate) fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// A network in CIDR notation, or a single address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let single = text.parse::<IpAddr>().map(IpNet::from);
+    let network: IpNet = match single.or_else(|_| text.parse()) {
+        Ok(network) => network,
+        Err(_) => {
+            return Err(
+                "not a network; write it like \"10.0.0.0/8\", \"fd00::/8\" or, for one address, \"10.0.0.1\""
+                    .to_owned(),
+            );
+        }
+    };
+    if network.addr() != network.network() {
+        return Err(format!("has bits behind its prefix; write \"{}\"", network.trunc()));
+    }
+    Ok(network)
+}
+
 /// A server's name or address, and its port.
 pub(crate) fn server(text: &str) -> Result<ServerAddr, String> {
     let wrong =
@@ -180,6 +199,17 @@ mod tests {
         assert!(listen(":5433").unwrap_err().contains("\"[::]:5433\""));
         assert!(listen("localhost:5433").unwrap_err().contains("\"127.0.0.1:5433\""));
         assert!(listen("5433").is_err());
+    }
+
+    #[test]
+    fn networks_have_a_prefix_or_are_one_address() {
+        for (text, shown) in [("10.0.0.0/8", "10.0.0.0/8"), ("10.0.0.1", "10.0.0.1/32"), ("::1", "::1/128")] {
+            assert_eq!(network(text).map(|network| network.to_string()), Ok(shown.to_owned()));
+        }
+        assert_eq!(network("10.1.2.3/8"), Err("has bits behind its prefix; write \"10.0.0.0/8\"".to_owned()));
+        for wrong in ["10.0.0.0/33", "10.0.0/8", "db-1", "", "10.0.0.0/255.0.0.0", "[::1]", "10.0.0.1:5432"] {
+            assert!(network(wrong).unwrap_err().contains("write it like \"10.0.0.0/8\""), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Counters of sessions and probes: by route, by member, by epoch and by worker.
 
+mod admin;
 mod epoch;
 mod member;
 mod route;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use pg_leader_proxy_core::{Impact, MemberName, Moment, RouteEpoch};
 
+pub use self::admin::AdminRefusal;
 pub use self::epoch::EpochCounters;
 pub use self::member::{MemberCounters, MemberRouteCounters, ProbeCounters, ProbedOver};
 pub use self::route::{RejectionKind, RouteCounters, TerminationKind};
@@ -102,10 +104,13 @@ pub struct Counters {
     pub reloads: Reloads,
     /// How many sessions there may be at once: the limit in force.
     pub max_sessions: Counter,
+    /// Clients that get an error now because they were rejected before their first packet: they have no session.
+    pub rejecting: Counter,
     /// What the session log leaves out.
     pub session_log: LineBudget,
     write: RouteCounters,
     read: RouteCounters,
+    admin_refusals: [Counter; AdminRefusal::ALL.len()],
     epochs: Mutex<VecDeque<(RouteEpoch, Arc<EpochCounters>)>>,
     members: Mutex<BTreeMap<MemberName, Arc<MemberCounters>>>,
     workers: Mutex<Vec<Arc<WorkerBytes>>>,
@@ -119,6 +124,11 @@ impl Counters {
             RouteKind::Write => &self.write,
             RouteKind::Read => &self.read,
         }
+    }
+
+    /// What the admin address refused for this reason.
+    pub const fn admin_refusals(&self, refusal: AdminRefusal) -> &Counter {
+        &self.admin_refusals[refusal as usize]
     }
 
     /// Numbers the sessions from here on, so that no number of an earlier process is given again.

@@ -22,11 +22,19 @@ pub enum RejectionKind {
     Stopping,
     /// An operator ended the session while it waited.
     Terminated,
+    /// The client's address is in none of the allowed networks.
+    NetworkNotAllowed,
+    /// The client's address has as many sessions as it may have.
+    TooManySessionsOfAddress,
+    /// The client's address has opened as many connections within a minute as it may.
+    TooManyConnectionsOfAddress,
+    /// A balancer's connection begins without a valid PROXY protocol header.
+    BadProxyHeader,
 }
 
 impl RejectionKind {
     /// All kinds, for metrics with one series for each.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::NoServer,
         Self::TooManyHeld,
         Self::TooManySessions,
@@ -34,6 +42,10 @@ impl RejectionKind {
         Self::Silent,
         Self::Stopping,
         Self::Terminated,
+        Self::NetworkNotAllowed,
+        Self::TooManySessionsOfAddress,
+        Self::TooManyConnectionsOfAddress,
+        Self::BadProxyHeader,
     ];
 
     /// The name in logs and metrics.
@@ -46,6 +58,10 @@ impl RejectionKind {
             Self::Silent => "silent",
             Self::Stopping => "stopping",
             Self::Terminated => "terminated",
+            Self::NetworkNotAllowed => "network_not_allowed",
+            Self::TooManySessionsOfAddress => "too_many_sessions_of_address",
+            Self::TooManyConnectionsOfAddress => "too_many_connections_of_address",
+            Self::BadProxyHeader => "bad_proxy_header",
         }
     }
 }

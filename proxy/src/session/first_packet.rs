@@ -1,12 +1,11 @@
 //! Reading a client's first packet.
 
-use std::io;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::read_buffer::ReadBuffer;
+use super::read_buffer::{ReadBuffer, Received};
 use super::rejection::Rejection;
 use crate::wire::{ENCRYPTION_REQUEST_LENGTH, FirstPacket, Parsed};
 
@@ -50,42 +49,40 @@ impl ReceivedPacket {
     }
 }
 
-/// Reads a client's first packet; `None` if the client disconnects before the packet is complete.
+/// How long a client may take until its first packet is complete, from its beginning on.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    pub(super) at: Instant,
+    pub(super) bound: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(bound: Duration) -> Self {
+        Self { at: Instant::now() + bound, bound }
+    }
+}
+
+/// Reads a client's first packet, of which `bytes` are there already; `None` if the client disconnects before the packet is
+/// complete.
 ///
 /// # Errors
-/// A [`Rejection`] if the packet is invalid, or not complete within `bound`.
+/// A [`Rejection`] if the packet is invalid, or not complete in time.
 pub(super) async fn read(
     client: &mut TcpStream,
     read_buffer: &ReadBuffer,
-    bound: Duration,
+    mut bytes: Vec<u8>,
+    deadline: Deadline,
 ) -> Result<Option<ReceivedPacket>, Rejection> {
-    let deadline = Instant::now() + bound;
-    // No buffer is allocated for a client that sends nothing.
-    let mut bytes = Vec::new();
-    loop {
-        let read = timeout_at(deadline, read_buffer.read(client, &mut bytes)).await;
-        let expired = read.is_err();
-        let read = match read {
-            Ok(read) => read,
-            // After the process was stopped (SIGSTOP), timers may have expired although the bytes arrived in time. So
-            // read from the socket itself once more.
-            Err(_) => match read_buffer.read_now(client, &mut bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(Rejection::silent(bound));
-                }
-                read => read,
-            },
-        };
-        if !read.is_ok_and(|read| read > 0) {
-            return Ok(None);
-        }
-        match FirstPacket::parse(&bytes) {
-            Ok(Parsed::Partial) if expired => return Err(Rejection::silent(bound)),
-            Ok(Parsed::Partial) => {}
-            Ok(Parsed::Complete(packet, length)) => {
-                return Ok(Some(ReceivedPacket::new(packet, bytes, length)));
-            }
-            Err(error) => return Err(Rejection::bad_packet(error)),
-        }
+    let parse = |bytes: &[u8]| {
+        FirstPacket::parse(bytes).map(|parsed| match parsed {
+            Parsed::Partial => None,
+            Parsed::Complete(packet, length) => Some((packet, length)),
+        })
+    };
+    let received = read_buffer.receive(client, &mut bytes, deadline.at, parse).await;
+    match received.map_err(Rejection::bad_packet)? {
+        Received::Complete((packet, length)) => Ok(Some(ReceivedPacket::new(packet, bytes, length))),
+        Received::Closed => Ok(None),
+        Received::Late => Err(Rejection::silent(deadline.bound)),
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions: one client connection each, from its first packet to the end of its relay.
 
+mod accepted;
 mod boundary;
 mod cancel;
 mod connect_failure;
@@ -10,22 +11,24 @@ mod hold;
 mod identity;
 mod log;
 mod login;
+mod proxy_header;
 mod read_buffer;
 mod record;
 mod rejection;
+mod rejection_log;
 mod relay;
 mod scratch;
 mod snapshot;
 mod startup;
 mod termination;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pg_leader_proxy_core::{MemberName, Moment};
 use tokio::sync::{mpsc, watch};
 
+use self::accepted::AcceptedClient;
 pub use self::identity::Identity;
 pub use self::record::SessionId;
 pub(crate) use self::record::StartupProgress;
@@ -33,9 +36,9 @@ pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
 pub use self::snapshot::{SessionSelector, SessionSnapshot, SessionState};
 pub(crate) use self::startup::StartupContext;
-use crate::admission::{Gate, HoldTerms, SessionGuard, Targets};
+use crate::admission::{Access, ClientAddresses, Gate, HoldTerms, SessionGuard, Targets};
 use crate::clock;
-use crate::counters::{Counters, RouteCounters, TerminationKind};
+use crate::counters::{Counters, TerminationKind};
 use crate::net::SocketOptions;
 use crate::route::RouteKind;
 
@@ -53,10 +56,12 @@ pub struct ClientLimits {
 pub const HOLD_BEYOND_TTL: Duration = Duration::from_secs(15);
 
 /// The settings of sessions. A change applies to the clients that are accepted afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionSettings {
     /// How many clients there may be.
     pub limits: ClientLimits,
+    /// Who may connect; `None` for everybody, as often as they like.
+    pub access: Option<Arc<Access>>,
     /// How long a client may take to send its first packet.
     pub startup_timeout: Duration,
     /// How long a server may take to accept a connection, and how long others wait for it to answer the first packet.
@@ -94,6 +99,8 @@ pub struct Shared {
     pub write_gate: Gate,
     /// Where clients of the read route wait.
     pub read_gate: Gate,
+    /// The client addresses that are counted.
+    pub addresses: Arc<ClientAddresses>,
     /// The counters.
     pub counters: Arc<Counters>,
     /// Asks the probes to check a member at once, because a connection to it broke.
@@ -105,33 +112,6 @@ impl Shared {
     fn recheck(&self, member: &MemberName) {
         // If the channel is full, the probes already have enough to do.
         let _ = self.recheck.try_send(member.clone());
-    }
-}
-
-/// A client that was accepted. It counts as open until this is dropped.
-#[derive(Debug)]
-pub(crate) struct AcceptedClient {
-    shared: Arc<Shared>,
-    route: RouteKind,
-    peer: SocketAddr,
-}
-
-impl AcceptedClient {
-    pub(crate) fn new(shared: Arc<Shared>, route: RouteKind, peer: SocketAddr) -> Self {
-        let counts = shared.counters.route(route);
-        counts.accepted.increment();
-        counts.open.increment();
-        Self { shared, route, peer }
-    }
-
-    fn counts(&self) -> &RouteCounters {
-        self.shared.counters.route(self.route)
-    }
-}
-
-impl Drop for AcceptedClient {
-    fn drop(&mut self) {
-        self.counts().open.decrement();
     }
 }
 
@@ -228,6 +208,7 @@ mod tests {
         let seconds = Duration::from_secs;
         let mut settings = SessionSettings {
             limits: ClientLimits { sessions: 1, rejected_at_once: 1 },
+            access: None,
             startup_timeout: seconds(1),
             connect_timeout: seconds(1),
             write_hold_timeout: None,

@@ -44,7 +44,7 @@ pub(crate) struct SessionRecord {
 pub(crate) struct StartupProgress {
     pub(super) id: SessionId,
     pub(super) route: RouteKind,
-    pub(super) peer: SocketAddr,
+    peer: Cell<SocketAddr>,
     pub(super) accepted_at: Moment,
     state: Cell<SessionState>,
     waited: Cell<Duration>,
@@ -59,7 +59,7 @@ impl StartupProgress {
         Self {
             id,
             route,
-            peer,
+            peer: Cell::new(peer),
             accepted_at: clock::now(),
             state: Cell::new(SessionState::Starting),
             waited: Cell::default(),
@@ -68,6 +68,11 @@ impl StartupProgress {
             terminated: Cell::default(),
             change: Notify::new(),
         }
+    }
+
+    /// The balancer has told the client's address.
+    pub(super) fn set_client(&self, client: SocketAddr) {
+        self.peer.set(client);
     }
 
     /// The client has sent its first packet.
@@ -143,7 +148,7 @@ impl StartupProgress {
         SessionSnapshot {
             id: self.id,
             route: self.route,
-            client: self.peer,
+            client: self.peer.get(),
             state: self.state.get(),
             member: self.member.borrow().clone(),
             server_port: None,

@@ -1,6 +1,7 @@
 //! Rejections: the error for a client that is rejected before it has a server.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use pg_leader_proxy_core::Reason;
@@ -10,7 +11,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect_failure::ConnectFailure;
+use crate::admission::AddressLimit;
 use crate::counters::RejectionKind;
+use crate::route::RouteKind;
 use crate::wire::{self, BadPacket, FirstPacket, SqlState};
 
 /// How long a client may take to receive the error.
@@ -74,6 +77,52 @@ impl Rejection {
         }
     }
 
+    /// The words of PostgreSQL for an address without a line in `pg_hba.conf`, as far as they fit.
+    pub(super) fn network_not_allowed(client: IpAddr, route: RouteKind) -> Self {
+        Self {
+            kind: RejectionKind::NetworkNotAllowed,
+            state: SqlState::InvalidAuthorizationSpecification,
+            message: format!("connections from host \"{}\" are not allowed", client.to_canonical()),
+            detail: format!("It is in none of the networks of {}.allowed_networks.", route.code()),
+        }
+    }
+
+    pub(super) fn address_limit(client: IpAddr, limit: AddressLimit) -> Self {
+        let client = client.to_canonical();
+        let (kind, message, detail) = match limit {
+            AddressLimit::Sessions(limit) => (
+                RejectionKind::TooManySessionsOfAddress,
+                format!("too many sessions of host \"{client}\""),
+                format!("The proxy allows {limit} of one address (session.max_sessions_per_address)."),
+            ),
+            AddressLimit::ConnectionsPerMinute(limit) => (
+                RejectionKind::TooManyConnectionsOfAddress,
+                format!("too many new connections of host \"{client}\""),
+                format!(
+                    "The proxy allows {limit} a minute of one address (session.max_connections_per_minute_per_address)."
+                ),
+            ),
+        };
+        Self { kind, state: SqlState::TooManyConnections, message, detail }
+    }
+
+    /// `problem` says what is wrong and names the bytes.
+    pub(super) fn bad_proxy_header(problem: String) -> Self {
+        Self {
+            kind: RejectionKind::BadProxyHeader,
+            state: SqlState::ProtocolViolation,
+            message: problem,
+            detail: "Connections of this address need one (proxy_protocol_from).".to_owned(),
+        }
+    }
+
+    pub(super) fn late_proxy_header(bound: Duration, bytes: &[u8]) -> Self {
+        let (bound, bytes) = (HumanDuration(bound), bytes.escape_ascii());
+        Self::bad_proxy_header(format!(
+            "no whole PROXY header came within {bound} (session.startup_timeout), only \"{bytes}\""
+        ))
+    }
+
     pub(super) fn bad_packet(error: BadPacket) -> Self {
         let state = match error {
             BadPacket::Protocol(_) => SqlState::FeatureNotSupported,
@@ -107,6 +156,11 @@ impl Rejection {
             message: "the proxy is shutting down".to_owned(),
             detail: String::new(),
         }
+    }
+
+    /// Whether it concerns cancel requests too: who may not connect reaches no server at all.
+    pub(super) fn forbids_cancel(&self) -> bool {
+        self.kind == RejectionKind::NetworkNotAllowed
     }
 
     /// Sends the error to the client and closes the connection.

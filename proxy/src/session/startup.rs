@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,18 +15,20 @@ use tracing::{debug, warn};
 use super::boundary::Boundary;
 use super::connect_failure::{ConnectFailure, FailureLog};
 use super::first_answer::{self, FirstAnswer};
-use super::first_packet::{self, ENCRYPTION_REFUSED, ReceivedPacket};
+use super::first_packet::{self, Deadline, ENCRYPTION_REFUSED, ReceivedPacket};
 use super::hold::{self, Admitted, Hold};
 use super::login::Login;
+use super::proxy_header;
 use super::read_buffer::ReadBuffer;
 use super::record::{SessionId, SessionRecord, StartupProgress};
 use super::rejection::Rejection;
+use super::rejection_log::RejectionLog;
 use super::relay::Relay;
-use super::{AcceptedClient, ClientLimits, Session, SessionSettings, Shared, cancel, log};
+use super::{AcceptedClient, Session, SessionSettings, Shared, cancel, log};
 use crate::admission::Permit;
 use crate::clock;
-use crate::counters::RejectionKind;
 use crate::net;
+use crate::proxy_protocol::Header;
 use crate::route::RouteKind;
 use crate::wire::FirstPacket;
 
@@ -41,36 +44,57 @@ pub(crate) struct StartupContext {
     shared: Arc<Shared>,
     read_buffer: ReadBuffer,
     failure_log: FailureLog,
+    rejection_log: RejectionLog,
 }
 
 impl StartupContext {
     pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
-        Rc::new(Self { shared, read_buffer: ReadBuffer::default(), failure_log: FailureLog::default() })
+        Rc::new(Self {
+            shared,
+            read_buffer: ReadBuffer::default(),
+            failure_log: FailureLog::default(),
+            rejection_log: RejectionLog::default(),
+        })
     }
 
     /// Connects a client to a server, and shows how far that is; the future gives `None` if the client is rejected or leaves, or sends a cancel request.
-    /// A client far beyond the limit is reset here, so that it takes no descriptor any more.
+    /// A rejected client beyond the number that may wait for an error is reset, so that it takes no descriptor any more.
     ///
-    /// The client counts as open from this call on. The future must be polled in a tokio runtime.
+    /// The client is counted from this call on. The future must be polled in a tokio runtime.
     pub(crate) fn start(
         self: Rc<Self>,
         route: RouteKind,
         (client, peer): (std::net::TcpStream, SocketAddr),
     ) -> Option<(Rc<StartupProgress>, impl Future<Output = Option<Session>> + use<>)> {
-        let accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer);
-        let settings = *self.shared.settings.borrow();
-        let open = self.shared.counters.open_sessions();
-        let ClientLimits { sessions, rejected_at_once } = settings.limits;
-        if open > (sessions + rejected_at_once) as u64 {
-            accepted.counts().rejections(RejectionKind::TooManySessions).increment();
-            net::reset_on_close(&client);
+        let mut accepted = AcceptedClient::new(Arc::clone(&self.shared), route, peer);
+        let settings = self.shared.settings.borrow().clone();
+        let behind_balancer = accepted.is_behind_balancer(&settings);
+        let admitted = match behind_balancer {
+            true => accepted.fits(settings.limits),
+            false => accepted.admit(&settings, true),
+        };
+        let rejection = admitted.err().map(Box::new);
+        if let Some(rejection) = rejection.as_deref().filter(|_| !accepted.turn_away(settings.limits)) {
+            self.reset(&accepted, &client, rejection);
             return None;
         }
-        let limited = open > sessions as u64;
         let id = SessionId(self.shared.counters.number_session());
         let progress = Rc::new(StartupProgress::new(id, route, peer));
-        let startup = ClientStartup { context: self, accepted, settings, progress: Rc::clone(&progress) };
-        Some((progress, startup.join(client, limited)))
+        let known = Rc::clone(&progress);
+        let startup =
+            ClientStartup { context: self, accepted, settings, progress, behind_balancer, rejection };
+        Some((known, startup.join(client)))
+    }
+
+    /// Resets the connection of a rejected client that gets no error.
+    fn reset(&self, accepted: &AcceptedClient, client: &impl AsFd, rejection: &Rejection) {
+        self.count(accepted, rejection);
+        net::reset_on_close(client);
+    }
+
+    fn count(&self, accepted: &AcceptedClient, rejection: &Rejection) {
+        accepted.counts().rejections(rejection.kind).increment();
+        self.rejection_log.record(rejection, accepted.peer, accepted.route);
     }
 }
 
@@ -80,6 +104,10 @@ struct ClientStartup {
     accepted: AcceptedClient,
     settings: SessionSettings,
     progress: Rc<StartupProgress>,
+    /// Whether the connection begins with a PROXY protocol header.
+    behind_balancer: bool,
+    /// Why the client gets an error once its first packet is there.
+    rejection: Option<Box<Rejection>>,
 }
 
 /// What came of a client's first packet at one server.
@@ -116,13 +144,12 @@ impl From<Rejection> for Unserved {
 
 impl ClientStartup {
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
-    fn join(self, client: std::net::TcpStream, limited: bool) -> impl Future<Output = Option<Session>> {
+    fn join(mut self, client: std::net::TcpStream) -> impl Future<Output = Option<Session>> {
         async move {
             let watched = TcpStream::from_std(client);
             let cannot_watch = |error: &_| warn!(peer = %self.accepted.peer, %error, "cannot watch a client");
             let mut client = watched.inspect_err(cannot_watch).ok()?;
-            let reading = first_packet::read(&mut client, self.read_buffer(), self.settings.startup_timeout);
-            let mut opening = match reading.await {
+            let mut opening = match self.receive(&mut client).await {
                 Ok(opening) => opening?,
                 Err(rejection) => {
                     self.reject(client, &FirstPacket::StartupMessage(Default::default()), rejection).await;
@@ -131,14 +158,17 @@ impl ClientStartup {
             };
             debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), packet = ?opening.packet, "first packet");
             self.progress.set_packet(&opening.packet);
-            if opening.packet == FirstPacket::CancelRequest {
-                cancel::forward(self.shared(), self.accepted.route, &self.settings, opening.opening_bytes())
-                    .await;
+            let is_cancel = opening.packet == FirstPacket::CancelRequest;
+            // Limits do not keep a client from cancelling its own queries.
+            let rejection =
+                self.rejection.take().filter(|rejection| !is_cancel || rejection.forbids_cancel());
+            if let Some(rejection) = rejection {
+                self.reject(client, &opening.packet, *rejection).await;
                 return None;
             }
-            if limited {
-                let rejection = Rejection::too_many_sessions(self.settings.limits.sessions);
-                self.reject(client, &opening.packet, rejection).await;
+            if is_cancel {
+                cancel::forward(self.shared(), self.accepted.route, &self.settings, opening.opening_bytes())
+                    .await;
                 return None;
             }
             let connected = tokio::select! {
@@ -158,6 +188,40 @@ impl ClientStartup {
             }
             None
         }
+    }
+
+    /// Reads the first packet, behind a balancer after the header; `None` if the client needs no answer.
+    ///
+    /// # Errors
+    /// If one of them is invalid, or does not come in time.
+    async fn receive(&mut self, client: &mut TcpStream) -> Result<Option<ReceivedPacket>, Rejection> {
+        let deadline = Deadline::after(self.settings.startup_timeout);
+        let mut bytes = Vec::new();
+        if self.behind_balancer {
+            let reading = proxy_header::read(client, self.read_buffer(), &mut bytes, deadline);
+            let Some(header) = reading.await? else { return Ok(None) };
+            if !self.identify(header, client) {
+                return Ok(None);
+            }
+        }
+        first_packet::read(client, self.read_buffer(), bytes, deadline).await
+    }
+
+    /// Takes the client's address from the header, and admits or rejects it. False if it is reset.
+    fn identify(&mut self, header: Header, client: &TcpStream) -> bool {
+        let Self { context, accepted, settings, progress, rejection, .. } = self;
+        if let Some(address) = header.client {
+            debug!(balancer = %accepted.peer, peer = %address, "PROXY header");
+            accepted.peer = address;
+            progress.set_client(address);
+        }
+        let Err(reason) = accepted.admit(settings, header.client.is_some()) else { return true };
+        let told = accepted.turn_away(settings.limits);
+        if !told {
+            context.reset(accepted, client, &reason);
+        }
+        *rejection = Some(Box::new(reason));
+        told
     }
 
     fn shared(&self) -> &Shared {
@@ -228,7 +292,8 @@ impl ClientStartup {
         if net::within(bound, client.write_all(&[ENCRYPTION_REFUSED])).await.is_err() {
             return Err(Unserved::Left);
         }
-        let next = first_packet::read(client, self.read_buffer(), bound).await?.ok_or(Unserved::Left)?;
+        let reading = first_packet::read(client, self.read_buffer(), Vec::new(), Deadline::after(bound));
+        let next = reading.await?.ok_or(Unserved::Left)?;
         if next.packet == FirstPacket::CancelRequest {
             cancel::forward(self.shared(), self.accepted.route, &self.settings, next.opening_bytes()).await;
             return Err(Unserved::CancelRequest);
@@ -318,7 +383,7 @@ impl ClientStartup {
 
     async fn reject(&self, client: TcpStream, packet: &FirstPacket, rejection: Rejection) {
         debug!(peer = %self.accepted.peer, route = self.accepted.route.code(), %rejection, "client rejected");
-        self.accepted.counts().rejections(rejection.kind).increment();
+        self.context.count(&self.accepted, &rejection);
         log::rejected(self.shared(), &self.progress, rejection.kind);
         rejection.send(client, packet).await;
     }

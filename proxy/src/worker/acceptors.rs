@@ -184,6 +184,7 @@ mod tests {
     fn acceptors() -> (watch::Sender<SessionSettings>, Acceptors, Poll) {
         let (sender, settings) = watch::channel(SessionSettings {
             limits: ClientLimits { sessions: 1, rejected_at_once: 256 },
+            access: None,
             startup_timeout: BOUND,
             connect_timeout: BOUND,
             write_hold_timeout: Some(BOUND),

@@ -1,6 +1,7 @@
 //! The admin address, asked over TCP while a real control decides on made-up observations.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod metrics;
 mod page;
 mod proxy;

@@ -9,6 +9,7 @@ use pg_leader_proxy::admin::answers::RoutingAnswer;
 use pg_leader_proxy::admin::{self, Admin};
 use pg_leader_proxy::admission::{Gate, GateLimits, Targets};
 use pg_leader_proxy::clock;
+use pg_leader_proxy::config::AdminAccess;
 use pg_leader_proxy::control::{Control, OBSERVATIONS, Outputs};
 use pg_leader_proxy::counters::{Counters, EpochCounters};
 use pg_leader_proxy::phase::Phase;
@@ -31,6 +32,7 @@ pub(crate) struct Proxy {
     pub(crate) counters: Arc<Counters>,
     pub(crate) phase: watch::Sender<Phase>,
     targets: watch::Receiver<Arc<Targets>>,
+    pub(crate) access: watch::Sender<AdminAccess>,
     _parts: JoinSet<std::convert::Infallible>,
 }
 
@@ -48,7 +50,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let phase = watch::Sender::new(Phase::Serving);
+        let access = watch::Sender::new(AdminAccess::default());
         let admin = Admin {
+            access: access.subscribe(),
             cluster: "main".into(),
             view: handle.viewer(),
             counters: Arc::clone(&counters),
@@ -60,7 +64,7 @@ impl Proxy {
         let mut parts = JoinSet::new();
         parts.spawn(control.run());
         parts.spawn(admin::serve(listener, admin, CONNECTIONS));
-        Self { addr, observations, counters, phase, targets, _parts: parts }
+        Self { addr, observations, counters, phase, targets, access, _parts: parts }
     }
 
     pub(crate) async fn observe(&self, observations: impl IntoIterator<Item = Observation>) {

@@ -30,6 +30,30 @@ fn all_errors_come_at_once_with_key_value_source_and_remedy() {
 }
 
 #[test]
+fn a_wrong_network_is_named_with_its_key() {
+    let dir = ConfigDir::new();
+    let errors = dir.errors(&with_members(
+        "write.allowed_networks = [\"10.0.0.0/8\", \"10.0.0.1/8\"]\nread.listen = \"0.0.0.0:5434\"\n\
+         read.proxy_protocol_from = \"haproxy-1\"\nadmin.allowed_networks = []\nadmin.token_file = \"/nowhere\"",
+    ));
+    assert_eq!(
+        errors,
+        "write.allowed_networks = \"10.0.0.1/8\" (proxy.toml line 3): has bits behind its prefix; write \"10.0.0.0/8\"\n\
+         read.proxy_protocol_from = \"haproxy-1\" (proxy.toml line 5): not a network; write it like \"10.0.0.0/8\", \
+         \"fd00::/8\" or, for one address, \"10.0.0.1\"\n\
+         admin.allowed_networks = \"\" (proxy.toml line 6): names no network; name one, or remove it\n\
+         admin.token_file = \"/nowhere\" (proxy.toml line 7): the file cannot be read: No such file or directory (os error 2)"
+    );
+    let two_words = dir.file("token", "two words\n");
+    let errors =
+        dir.errors(&with_members(&format!("admin.listen = \"off\"\nadmin.token_file = {two_words:?}")));
+    assert!(errors.contains("one word of visible ASCII characters"), "{errors}");
+    let token = dir.file("token", "s3cret\n");
+    let errors = dir.errors(&with_members(&format!("admin.listen = \"off\"\nadmin.token_file = {token:?}")));
+    assert!(errors.contains("has no effect while `admin.listen` is \"off\""), "{errors}");
+}
+
+#[test]
 fn syntax_errors_have_a_line() {
     let errors = ConfigDir::new().errors("[write]\nlisten = [\"0.0.0.0:5433\"\nhold_timeout = \"1s\"\n");
     assert!(errors.starts_with("syntax (proxy.toml line 3): "), "{errors}");

@@ -17,6 +17,7 @@ use pg_leader_proxy::config::{
     Shape, Source, SslMode, document,
 };
 use pg_leader_proxy::files::FileReader;
+use pg_leader_proxy::networks::Networks;
 use pg_leader_proxy_core::{OnDcsLoss, ReadFallback, ServerAddr, Sources};
 use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
@@ -34,6 +35,8 @@ fn sample(key: &Key, existing_file: &str) -> String {
         "etcd.user" => "root",
         "probe.user" => "monitor",
         "etcd.password_env" | "probe.password_env" => "SOME_PASSWORD",
+        "admin.token_file" => return existing_file.to_owned() + ".token",
+        path if path.ends_with("_networks") || path.ends_with("_from") => "10.0.0.0/8,fd00::1",
         "probe.sslmode" => "verify-full",
         "probe.require_auth" => "scram-sha-256",
         "probe.database" => "monitoring",
@@ -93,6 +96,7 @@ impl ConfigDir {
     fn certificate(&self, name: &str) -> String {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+        self.file(&format!("{name}.token"), "s3cret\n");
         self.file(name, &format!("{}{}", certificate.pem(), key.serialize_pem()))
     }
 
@@ -204,6 +208,17 @@ fn every_key_arrives_where_it_belongs() {
     assert_eq!((session.startup_timeout, session.connect_timeout), (four, four));
     assert_eq!((session.keepalive, session.user_timeout, session.drain_timeout), (four, four, four));
     assert_eq!(config.admin, Some("127.0.0.1:6435".parse().unwrap()));
+    let networks = Networks::from(vec!["10.0.0.0/8".parse().unwrap(), "fd00::1/128".parse().unwrap()]);
+    for route in [&config.write, &read] {
+        assert_eq!(
+            (route.allowed_networks.as_ref(), &route.proxy_protocol_from),
+            (Some(&networks), &networks)
+        );
+    }
+    assert_eq!(session.max_sessions_per_address, Some(77));
+    assert_eq!(session.max_connections_per_minute_per_address, Some(77));
+    assert_eq!(config.admin_access.allowed_networks, Some(networks));
+    assert_eq!(config.admin_access.token.unwrap().expose(), "s3cret");
     let control = config.control.unwrap();
     assert_eq!(control.path, PathBuf::from("/run/pg-leader-proxy/main.sock"));
     assert_eq!(control.group.as_deref(), Some("operators"));
@@ -296,7 +311,7 @@ fn passwords_come_from_files_and_variables_and_are_never_shown() {
     assert!(error(&["--probe-password-env", "MINE"]).contains("there is no such environment variable"));
     assert!(!error(&["--probe-password-env", "hunter2!"]).contains("hunter2"));
     assert!(error(&["--probe-password-file", "/nowhere"]).ends_with(
-        "probe.password_file = \"/nowhere\" (--probe-password-file): the password file cannot be read: No such file or \
+        "probe.password_file = \"/nowhere\" (--probe-password-file): the file cannot be read: No such file or \
          directory (os error 2)"
     ));
     assert!(

@@ -189,7 +189,7 @@ fn the_command_writes_a_new_file_and_tells_what_is_lost() {
     let first = program(&arguments);
     let losses = String::from_utf8(first.stderr).unwrap();
     assert_eq!((first.status.code(), first.stdout.as_slice()), (Some(0), &b""[..]), "{losses}");
-    assert!(losses.contains("two-ports.cfg:19: `stats auth` has no counterpart"), "{losses}");
+    assert!(losses.contains("two-ports.cfg:19: `stats auth` is `admin.token_file` here"), "{losses}");
     let imported = imported(&text("two-ports.cfg"));
     assert_eq!(fs::read_to_string(&output).unwrap(), imported.toml("two-ports.cfg"));
 

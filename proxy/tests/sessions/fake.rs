@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pg_leader_proxy::admission::{Gate, GateLimits, Grant, HoldTerms, Target, Targets};
+use pg_leader_proxy::admission::{Access, Gate, GateLimits, Grant, HoldTerms, Target, Targets};
 use pg_leader_proxy::counters::{Counters, EpochCounters};
 use pg_leader_proxy::net::{self, SocketOptions};
+use pg_leader_proxy::networks::Networks;
 use pg_leader_proxy::route::RouteKind;
 use pg_leader_proxy::session::{ClientLimits, SessionSettings, Shared};
 use pg_leader_proxy::worker::{Listener, ListenerOwner, Workers};
@@ -15,7 +16,7 @@ use pg_leader_proxy_core::{
     Reason, Revision, Role, RouteEpoch, Router, ServerAddr, Stamped, StartTime, SystemId, Timeline,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 /// Longer than any step of a test takes.
@@ -73,7 +74,7 @@ pub(crate) struct Rig {
     pub(crate) rechecks: mpsc::Receiver<MemberName>,
     pub(crate) hold_terms: watch::Sender<HoldTerms>,
     targets: watch::Sender<Arc<Targets>>,
-    _settings: watch::Sender<SessionSettings>,
+    pub(crate) settings: watch::Sender<SessionSettings>,
     pub(crate) workers: Workers,
     epochs: Router,
     now: Duration,
@@ -83,6 +84,7 @@ pub(crate) struct Rig {
 pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
         limits: ClientLimits { sessions: 1000, rejected_at_once: 256 },
+        access: None,
         startup_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(2),
         write_hold_timeout: Some(Duration::from_secs(5)),
@@ -112,6 +114,7 @@ impl Rig {
             settings: settings_seen,
             write_gate: write_gate.clone(),
             read_gate: read_gate.clone(),
+            addresses: Arc::default(),
             counters: Arc::clone(&counters),
             recheck,
         };
@@ -132,7 +135,7 @@ impl Rig {
             rechecks,
             hold_terms,
             targets,
-            _settings: settings,
+            settings,
             workers,
             epochs: Router::new(Policy::default()),
             now: Duration::ZERO,
@@ -249,6 +252,30 @@ impl Rig {
         }
         self.epochs.routing().write.leader().unwrap().epoch()
     }
+}
+
+/// The same settings with rules for client addresses.
+pub(crate) fn with_access(access: Access) -> SessionSettings {
+    SessionSettings { access: Some(Arc::new(access)), ..settings() }
+}
+
+/// Networks, from their CIDR notation.
+pub(crate) fn networks(of: &[&str]) -> Networks {
+    let networks: Vec<_> = of.iter().map(|network| network.parse().unwrap()).collect();
+    networks.into()
+}
+
+/// A client that connects from this loopback address.
+pub(crate) async fn client_from(from: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    bounded(socket.connect(to)).await.unwrap()
+}
+
+/// A cancel request with a key of this many bytes.
+pub(crate) fn cancel_request(key: usize) -> Vec<u8> {
+    let length = u32::try_from(12 + key).unwrap();
+    [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0, 0, 0, 9], &vec![7; key]].concat()
 }
 
 /// Runs `work` for at most [`BOUND`].

@@ -1,11 +1,14 @@
 //! Sessions over real sockets, with a fake server and clients that send raw bytes.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod fake;
 mod first_packet;
+mod haproxy;
 mod holding;
 mod late_answers;
 mod promoted;
+mod proxy_protocol;
 mod relaying;
 mod servers;
 mod snapshots;

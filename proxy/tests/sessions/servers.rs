@@ -5,7 +5,7 @@ use pg_leader_proxy_core::Reason;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::fake::{AUTH_OK, FakeServer, Rig, SSL_REQUEST, STARTUP, bounded, expect, rest};
+use crate::fake::{AUTH_OK, FakeServer, Rig, SSL_REQUEST, STARTUP, bounded, cancel_request, expect, rest};
 
 #[tokio::test]
 async fn a_client_does_not_notice_a_server_that_is_shutting_down() {
@@ -242,8 +242,3 @@ async fn encrypted_sessions_of_a_client_address_stay_on_one_server_so_that_cance
 }
 
 const GSSENC_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
-
-fn cancel_request(key: usize) -> Vec<u8> {
-    let length = u32::try_from(12 + key).unwrap();
-    [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0, 0, 0, 9], &vec![7; key]].concat()
-}

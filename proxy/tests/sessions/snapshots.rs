@@ -23,7 +23,7 @@ async fn sessions(rig: &Rig) -> Vec<SessionSnapshot> {
 }
 
 /// The sessions, once there are this many in this state.
-async fn sessions_in(rig: &Rig, state: SessionState, count: usize) -> Vec<SessionSnapshot> {
+pub(crate) async fn sessions_in(rig: &Rig, state: SessionState, count: usize) -> Vec<SessionSnapshot> {
     let waiting = async {
         loop {
             let mut sessions = sessions(rig).await;

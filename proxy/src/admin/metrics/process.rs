@@ -7,6 +7,7 @@ use super::sample::{Sample, flag, maybe, number, one, sample, seconds};
 use super::{Measured, Metric};
 use crate::admin::process_stats::ProcessStats;
 use crate::clock;
+use crate::counters::AdminRefusal;
 use crate::phase::Phase;
 
 pub(super) const METRICS: &[Metric] = &[
@@ -56,6 +57,16 @@ pub(super) const METRICS: &[Metric] = &[
         meaning: "How long ago the configuration in force was read",
         worry: "Longer ago than the last change of the file",
         samples: Gauge(config_age),
+    },
+    Metric {
+        name: "admin_refusals_total",
+        labels: &["reason"],
+        meaning: "Connections to the admin address from outside its allowed networks, and requests there without its token",
+        worry: "`bad_token` grows: somebody guesses the token, or Prometheus has an old one",
+        samples: Counter(|measured| {
+            let refusals = |refusal| number(measured.counters.admin_refusals(refusal).value());
+            AdminRefusal::ALL.map(|refusal| sample([refusal.code()], refusals(refusal))).into()
+        }),
     },
     Metric {
         name: "log_lines_dropped_total",

@@ -56,7 +56,8 @@ struct RunningProxy {
 impl RunningProxy {
     fn find(config: &Config) -> Option<Self> {
         let admin = AdminAddress::parse(&config.admin?.to_string()).ok()?;
-        serde_json::from_str(&admin.get("/routing").ok()?).ok()
+        let token = config.admin_access.token.as_ref();
+        serde_json::from_str(&admin.get("/routing", token).ok()?).ok()
     }
 
     fn listens(&self, block: &str, addr: SocketAddr) -> bool {

@@ -11,6 +11,7 @@ use super::reader::Reader;
 /// Adds every contradiction of `config` to the reader's errors.
 pub(super) fn name(reader: &mut Reader<'_>, config: &Config) {
     addresses(reader, config);
+    admin(reader, config);
     itself(reader, config);
     probe(reader, config);
     lease(reader, config);
@@ -36,6 +37,15 @@ fn addresses(reader: &mut Reader<'_>, config: &Config) {
                     ),
                 );
             }
+        }
+    }
+}
+
+/// What restricts an address that is not listened on.
+fn admin(reader: &mut Reader<'_>, config: &Config) {
+    for key in ["admin.allowed_networks", "admin.token_file"] {
+        if config.admin.is_none() && reader.is_given(key) {
+            reader.fault(key, "has no effect while `admin.listen` is \"off\"".to_owned());
         }
     }
 }

@@ -57,6 +57,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
     let read = routes::read(reader);
     let session = session(reader);
     let admin = routes::admin(reader);
+    let admin_access = routes::admin_access(reader);
     let control = routes::control(reader);
     let log = log(reader);
     let ((cluster, mut leader_source), policy) = (leader_source?, policy?);
@@ -72,6 +73,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Invalid> {
         read: read?,
         session: session?,
         admin: admin?,
+        admin_access: admin_access?,
         control: control?,
         log: log?,
         renamed: reader.renamed(),
@@ -166,6 +168,8 @@ fn policy(
 
 fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
     let max_sessions = reader.count("session.max_sessions");
+    let max_sessions_per_address = reader.optional_number("session.max_sessions_per_address");
+    let max_connections = reader.optional_number("session.max_connections_per_minute_per_address");
     let startup_timeout = reader.duration("session.startup_timeout");
     let connect_timeout = reader.duration("session.connect_timeout");
     let keepalive = reader.duration("session.keepalive");
@@ -175,6 +179,8 @@ fn session(reader: &mut Reader<'_>) -> Result<Session, Invalid> {
     let so_reuseport = reader.boolean("session.so_reuseport");
     Ok(Session {
         max_sessions: max_sessions?,
+        max_sessions_per_address: max_sessions_per_address?,
+        max_connections_per_minute_per_address: max_connections?,
         startup_timeout: startup_timeout?,
         connect_timeout: connect_timeout?,
         keepalive: keepalive?,

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::checked::{PemFile, Secret};
+use super::super::checked::{PemFile, Secret, without_newline};
 use super::super::environment::not_unicode;
 use super::super::error::ConfigError;
 use super::super::keys::{Key, Kind};
@@ -15,6 +15,7 @@ use super::super::settings::{Origins, Settings};
 use super::super::source::Source;
 use super::super::values;
 use crate::files::FileReader;
+use crate::networks::Networks;
 
 /// The value cannot be used. The error has been recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +143,11 @@ impl<'a> Reader<'a> {
         })
     }
 
+    pub(super) fn optional_number(&mut self, path: &str) -> Result<Option<u32>, Invalid> {
+        // The bounds of the table are below those of the type.
+        Ok(self.optional_count(path)?.and_then(|count| u32::try_from(count).ok()))
+    }
+
     pub(super) fn size(&mut self, path: &str) -> Result<Option<u64>, Invalid> {
         self.optional(path, values::size)
     }
@@ -195,6 +201,16 @@ impl<'a> Reader<'a> {
         invalid.map_or(Ok(values), Err)
     }
 
+    /// The networks of the list at `path`. A list of none is an error, because it could mean everybody or nobody.
+    pub(super) fn networks(&mut self, path: &str) -> Result<Option<Networks>, Invalid> {
+        let networks = self.list(path, values::network)?;
+        match (self.is_given(path), networks.is_empty()) {
+            (true, true) => Err(self.fault(path, "names no network; name one, or remove it".to_owned())),
+            (true, false) => Ok(Some(networks.into())),
+            (false, _) => Ok(None),
+        }
+    }
+
     /// What `parse` makes of both sides of each pair of the map at `path`.
     pub(super) fn map<T: Ord>(
         &mut self,
@@ -211,6 +227,12 @@ impl<'a> Reader<'a> {
             .map_err(|problem| self.fault(path, problem))
     }
 
+    /// The secret in the file that is named at `path`.
+    pub(super) fn secret(&mut self, path: &str) -> Result<Option<Secret>, Invalid> {
+        let files = &self.origins.files;
+        self.optional(path, |file| Secret::read(files, Path::new(file)))
+    }
+
     /// The password of a block, from its file or its variable.
     pub(super) fn password(&mut self, block: &str) -> Result<Option<Secret>, Invalid> {
         let (in_file, in_variable) = (format!("{block}.password_file"), format!("{block}.password_env"));
@@ -220,11 +242,7 @@ impl<'a> Reader<'a> {
                     self.fault(&in_variable, format!("`{in_file}` is given as well; keep one of them"))
                 );
             }
-            let files = &self.origins.files;
-            return self.optional(&in_file, |path| match files.read_to_string(Path::new(path)) {
-                Ok(text) => secret(&text),
-                Err(error) => Err(format!("the password file cannot be read: {error}")),
-            });
+            return self.secret(&in_file);
         }
         let Some(variable) = self.optional_text(&in_variable)? else { return Ok(None) };
         if !is_variable_name(&variable) {
@@ -261,18 +279,4 @@ fn is_variable_name(text: &str) -> bool {
 
 fn filled(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-/// The text without the newline at its end. Editors and `echo` leave one, which is not part of a password.
-fn without_newline(text: &str) -> &str {
-    text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line))
-}
-
-/// A password from a file.
-fn secret(text: &str) -> Result<Secret, String> {
-    let line = without_newline(text);
-    if line.is_empty() {
-        return Err("the password file is empty".to_owned());
-    }
-    Ok(Secret::new(line.to_owned()))
 }

@@ -95,10 +95,7 @@ pub(super) const WORDS: &[Word] = &[
     ),
     absent(&["/standby-leader"], "in a standby cluster nobody may write, and clients wait"),
     key(&["stats", "stats uri"], "admin.listen", "it serves a page, JSON and Prometheus metrics"),
-    absent(
-        &["stats auth"],
-        "the admin address asks for no password, so it stays on 127.0.0.1 unless `admin.listen` says otherwise",
-    ),
+    key(&["stats auth"], "admin.token_file", "a browser sends the token as the password of any user"),
     key(
         &["stats socket"],
         "control.socket",
@@ -130,9 +127,16 @@ pub(super) const WORDS: &[Word] = &[
         "TCP keepalive is always on, on both sides of a session",
     ),
     absent(&["send-proxy", "send-proxy-v2"], "PostgreSQL does not understand the PROXY protocol"),
-    absent(
-        &["accept-proxy"],
-        "the PROXY protocol is not read, and a client that sends it is rejected: let clients connect directly",
+    key(
+        &["accept-proxy", "expect-proxy"],
+        "write.proxy_protocol_from",
+        "it takes the networks of the balancers, which must then send the header",
+    ),
+    key(&["src_conn_cur"], "session.max_sessions_per_address", "it counts both routes together"),
+    key(
+        &["src_conn_rate"],
+        "session.max_connections_per_minute_per_address",
+        "it counts both routes together, by the minute",
     ),
     not_needed(
         &["mode", "option tcp-smart-accept", "option tcp-smart-connect", "option splice-auto"],
