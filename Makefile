@@ -1,9 +1,12 @@
 # The commands a newcomer needs: `make demo` and `make test`. `make help` lists the others.
 
 .DEFAULT_GOAL := help
+# How long `make torture` strikes, and with which faults; a random seed if it is empty.
+MINUTES := 10
+SEED :=
 # How many disturbances the model checker goes through; each setup has its own number if this is empty.
 DEPTH :=
-.PHONY: help install demo test page-test model observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
+.PHONY: help install demo test page-test model torture observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 
@@ -22,6 +25,7 @@ test: install ## Prove it: the core, the sessions, every fault on a real cluster
 	nomad/tests/install
 	cargo build --workspace --bins
 	cargo test --workspace --no-fail-fast
+	cd torture/checker && test -z "$$(gofmt -l .)" && go vet ./... && go test -count=1 ./...
 	$(MAKE) conformance
 
 page-test: install ## Look at the admin page in Chromium, before, during and after a real failover; the pictures go to target/page
@@ -32,6 +36,10 @@ page-test: install ## Look at the admin page in Chromium, before, during and aft
 model: ## Check the decision in a model of the whole system, and the checker by its mutants (DEPTH=4 goes deeper than usual)
 	cargo run --release -p model -- $(if $(DEPTH),--depth $(DEPTH))
 	cargo run --release -p model -- --mutants
+
+torture: install ## Registers and lists under random faults of a real cluster, judged by porcupine (MINUTES=60 SEED=7; ARGS for more)
+	cargo build --release -p pg-leader-proxy -p torture
+	target/release/torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 observability: install ## Prove alert rules and dashboard on a real Prometheus through a real failover (about seven minutes)
 	cargo build --release -p pg-leader-proxy -p lab

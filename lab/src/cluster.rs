@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use parking_lot::Mutex;
 use tokio_postgres::Config;
+use tokio_postgres::config::TargetSessionAttrs;
 
 use crate::addresses::Subnet;
 use crate::background::Background;
@@ -144,7 +145,10 @@ impl Cluster {
 
     async fn create_users(&self) -> Result<()> {
         let member = &self.members.first().context("the cluster has no member")?.member;
+        // There is no replica yet, for which strict synchronous replication would wait.
+        let alone = "set synchronous_commit = local";
         let server = self.superuser(&member.name, "postgres").await?;
+        server.batch_execute(alone).await.context("creating users without a replica")?;
         for Credentials { user, password } in [MONITOR, APP] {
             let statement = format!("create user {user} password '{password}'");
             server.batch_execute(&statement).await.with_context(|| format!("creating the user {user}"))?;
@@ -152,6 +156,7 @@ impl Cluster {
         let statement = format!("create database {DATABASE} owner {}", APP.user);
         server.batch_execute(&statement).await.context("creating the application's database")?;
         let app = self.superuser(&member.name, DATABASE).await?;
+        app.batch_execute(alone).await.context("creating a table without a replica")?;
         let table = format!(
             "create table writes (id bigint primary key, at timestamptz not null default clock_timestamp());
              alter table writes owner to {}",
@@ -236,7 +241,20 @@ impl Cluster {
         session::config(address, &APP, DATABASE)
     }
 
-    /// The same as a URL, for `psql` and other clients.
+    /// How the application logs in without a proxy: libpq's rules for several hosts, which tokio-postgres follows. It tries
+    /// the members in order and uses the first that is read-write.
+    #[must_use]
+    pub fn multi_host_config(&self) -> Config {
+        let mut config = Config::new();
+        for member in self.members() {
+            config.host(member.postgres.ip().to_string()).port(member.postgres.port());
+        }
+        config.user(APP.user).password(APP.password).dbname(DATABASE);
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        config
+    }
+
+    /// [`Cluster::app_config`] as a URL, for `psql` and other clients.
     #[must_use]
     pub fn app_url(&self, address: SocketAddr) -> String {
         format!("postgres://{}:{}@{address}/{DATABASE}", APP.user, APP.password)

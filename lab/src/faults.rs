@@ -95,6 +95,45 @@ impl Cluster {
         self.node(member)?.processes.lock().stop_postgres()
     }
 
+    /// SIGSTOP to a member's Patroni. PostgreSQL goes on, and stays writable if it was, also when another member leads by
+    /// then. Undone by [`Cluster::thaw_member`].
+    ///
+    /// # Errors
+    /// When Patroni is not running.
+    pub fn stop_patroni(&self, member: &str) -> Result<()> {
+        self.node(member)?.processes.lock().stop_patroni()
+    }
+
+    /// Stops a replica from receiving WAL: to the leader it looks as if the network between the two were gone. Undone by
+    /// [`Cluster::heal_member`].
+    ///
+    /// # Errors
+    /// When there is no such member.
+    pub fn stop_replication(&self, replica: &str) -> Result<()> {
+        self.node(replica)?.processes.lock().signal_walreceiver(Signal::STOP);
+        Ok(())
+    }
+
+    /// Promotes a replica behind Patroni's back, which then demotes it again. Clients see nothing. Its timeline is then
+    /// above the leader's, which a rewind does not always undo: see [`Cluster::reinitialize`].
+    ///
+    /// # Errors
+    /// When the member is not a replica.
+    pub async fn promote_by_hand(&self, replica: &str) -> Result<()> {
+        self.call(replica, "pg_promote()").await
+    }
+
+    /// Makes everything that passes between a member's PostgreSQL and others 200 ms slower, in each direction. Undone by
+    /// [`Cluster::heal_member`].
+    ///
+    /// # Errors
+    /// When there is no such member, or the data path has no links (`ClusterOptions::data_links`).
+    pub fn slow_member(&self, member: &str) -> Result<()> {
+        let link = &self.node(member)?.links.postgres;
+        link.as_ref().context("slowing a member needs ClusterOptions::data_links")?.set(LinkMode::Slow);
+        Ok(())
+    }
+
     /// Makes a member's PostgreSQL refuse new connections, while those that are open go on. Undone by
     /// [`Cluster::heal_member`].
     ///

@@ -175,10 +175,9 @@ impl Cluster {
         etcd::put(&self.etcd_addresses, &key, &before).await
     }
 
-    /// Promotes a replica by hand. Its timeline is then above the leader's, which a rewind does not always undo: it is
-    /// copied anew.
+    /// Promotes a replica by hand, and copies it anew.
     async fn promote(&self, replica: &str, lasting: Duration) -> Result<()> {
-        self.call(replica, "pg_promote()").await?;
+        self.promote_by_hand(replica).await?;
         sleep(lasting).await;
         self.poll(&format!("{replica} to be copied anew"), RECOVERY, async || {
             self.reinitialize(replica).await

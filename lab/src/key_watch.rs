@@ -38,10 +38,17 @@ pub struct KeyHistory {
 }
 
 impl KeyHistory {
+    /// The state of the key at a moment; `None` before the watch began.
+    #[must_use]
+    pub fn at(&self, moment: Instant) -> Option<&KeyEvent> {
+        let later = self.events.partition_point(|event| event.at <= moment);
+        self.events.get(later.checked_sub(1)?)
+    }
+
     /// Who held the key at a moment.
     #[must_use]
-    pub(crate) fn holder_at(&self, at: Instant) -> Option<&str> {
-        self.events.iter().take_while(|event| event.at <= at).last()?.holder.as_deref()
+    pub fn holder_at(&self, moment: Instant) -> Option<&str> {
+        self.at(moment)?.holder.as_deref()
     }
 
     /// The first time after a moment that the key was deleted.

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 /// Bytes per read, in each direction.
 const CHUNK: usize = 64 * 1024;
+/// How much later each read of a slow link arrives, in each direction.
+const SLOW: Duration = Duration::from_millis(200);
 /// Pause after a failed accept or bind. Without it a full descriptor table would cause a busy loop.
 const AFTER_FAILURE: Duration = Duration::from_millis(5);
 
@@ -22,6 +24,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(5);
 pub enum LinkMode {
     /// Bytes pass. While nobody listens at the target, connections are refused as there.
     Open,
+    /// Bytes pass 200 ms late, as over a long or busy line.
+    Slow,
     /// Like a network that drops every packet: connections stay and new ones are accepted, but no byte and no end of
     /// stream passes. When the link is open again, what waited arrives, as TCP would deliver it.
     Paused,
@@ -33,11 +37,16 @@ pub enum LinkMode {
 
 impl LinkMode {
     fn listens(self) -> bool {
-        matches!(self, Self::Open | Self::Paused)
+        matches!(self, Self::Open | Self::Slow | Self::Paused)
     }
 
     fn passes(self) -> bool {
-        matches!(self, Self::Open | Self::RefusesNew)
+        matches!(self, Self::Open | Self::Slow | Self::RefusesNew)
+    }
+
+    /// Whether connections pass to the target, or are refused as there.
+    fn connects(self) -> bool {
+        self.listens() && self.passes()
     }
 
     fn is_cut(self) -> bool {
@@ -96,7 +105,7 @@ async fn serve(
         // There is no listener while the link refuses connections, or leads to a port where nobody listens, so the kernel
         // refuses them.
         until(&mut mode, LinkMode::listens).await;
-        while *mode.borrow() == LinkMode::Open && is_refused(&TcpStream::connect(target).await) {
+        while mode.borrow().connects() && is_refused(&TcpStream::connect(target).await) {
             tokio::time::sleep(AFTER_FAILURE).await;
         }
         match TcpListener::bind(address).await {
@@ -190,6 +199,9 @@ async fn copy(
             () = until(&mut mode, |mode| !mode.passes()) => continue,
             read = from.read(&mut buffer) => read,
         };
+        if *mode.borrow() == LinkMode::Slow {
+            tokio::time::sleep(SLOW).await;
+        }
         // The link may have been paused during the read. Then nothing may pass, not even an error.
         until(&mut mode, LinkMode::passes).await;
         match read? {

@@ -192,6 +192,15 @@ impl MemberProcesses {
         postmaster.map_or(Ok(()), kill_tree)
     }
 
+    /// SIGSTOP to Patroni alone.
+    pub(crate) fn stop_patroni(&self) -> Result<()> {
+        let patroni = self.patroni.as_ref();
+        patroni
+            .with_context(|| format!("Patroni of {} is not running", self.member.name))?
+            .signal(Signal::STOP);
+        Ok(())
+    }
+
     /// SIGSTOP or SIGCONT to Patroni, PostgreSQL and all their children.
     pub(crate) fn signal_all(&self, signal: Signal) {
         // Twice, to reach children that were forked while the first round ran.

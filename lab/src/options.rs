@@ -29,6 +29,9 @@ pub struct ClusterOptions {
     pub failsafe_mode: bool,
     /// Synchronous replication: a failover loses no acknowledged write.
     pub synchronous_mode: bool,
+    /// With `synchronous_mode`: without a synchronous replica nothing is acknowledged, where otherwise the leader would go
+    /// on alone and could not be replaced.
+    pub synchronous_mode_strict: bool,
     /// PostgreSQL's `max_connections`.
     pub max_connections: u32,
     /// TLS on the PostgreSQL servers, with a CA of their own ([`ca_certificate`](crate::Cluster::ca_certificate)).
@@ -52,6 +55,7 @@ impl Default for ClusterOptions {
             retry_timeout: 5,
             failsafe_mode: false,
             synchronous_mode: false,
+            synchronous_mode_strict: false,
             max_connections: 200,
             tls: false,
             data_links: true,

@@ -36,8 +36,8 @@ pub(crate) struct MemberSettings<'a> {
 /// The whole file.
 pub(crate) fn configuration(options: &ClusterOptions, member: &MemberSettings<'_>) -> String {
     let etcd: Vec<String> = member.etcd.iter().map(|address| format!("'{address}'")).collect();
-    let ClusterOptions { scope, ttl, loop_wait, retry_timeout, failsafe_mode, synchronous_mode, .. } =
-        options;
+    let ClusterOptions { scope, ttl, loop_wait, retry_timeout, failsafe_mode, .. } = options;
+    let ClusterOptions { synchronous_mode, synchronous_mode_strict, .. } = options;
     let directory = member.directory.display();
     let Credentials { user: superuser, password: super_password } = SUPERUSER;
     let Credentials { user: replicator, password: replica_password } = REPLICATOR;
@@ -61,6 +61,7 @@ bootstrap:
     maximum_lag_on_failover: 1048576
     failsafe_mode: {failsafe_mode}
     synchronous_mode: {synchronous_mode}
+    synchronous_mode_strict: {synchronous_mode_strict}
     postgresql:
       use_pg_rewind: true
       use_slots: true

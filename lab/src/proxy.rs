@@ -160,6 +160,12 @@ impl Proxy {
         self.process.lock().kill()
     }
 
+    /// Whether its process has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.process.lock().check_running().is_err()
+    }
+
     /// Its process id, for measurements.
     #[must_use]
     pub fn id(&self) -> u32 {

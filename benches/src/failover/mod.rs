@@ -7,7 +7,6 @@
 mod abandoned;
 mod evaluate;
 mod event;
-mod haproxy;
 mod needless;
 mod report;
 mod results;

@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use lab::{APP, Cluster, DATABASE, Load, Proxy, ProxyArguments};
-use tokio_postgres::Config;
-use tokio_postgres::config::TargetSessionAttrs;
+use lab::{Cluster, Haproxy, HaproxyCheck as Check, Load, Proxy, ProxyArguments, haproxy_configuration};
 
-use super::haproxy::{Check, Haproxy, configuration};
 use super::results::Settings;
 
 /// Writers of one setup. Few and slow, because those of five setups share the cores with the cluster. What is compared is
@@ -99,7 +96,7 @@ impl RunningSetups {
         for setup in setups {
             if let Some(check) = setup.check() {
                 let listen = address(cluster, *setup)?;
-                haproxies.push(Haproxy::start(listen, &configuration(check, listen, &members))?);
+                haproxies.push(Haproxy::start(listen, &haproxy_configuration(check, listen, &members))?);
             } else if *setup == Setup::PgLeaderProxy {
                 proxy = Some(start_proxy(cluster, proxy_settings).await?);
             }
@@ -112,7 +109,7 @@ impl RunningSetups {
 pub(crate) fn writers(cluster: &Cluster, setup: Setup) -> Result<Load> {
     let mut load = cluster.load(address(cluster, setup)?);
     if setup == Setup::Direct {
-        load.config = multi_host_config(cluster);
+        load.config = cluster.multi_host_config();
     }
     load.config.application_name(setup.name());
     load.writers = WRITERS;
@@ -154,17 +151,6 @@ fn address(cluster: &Cluster, setup: Setup) -> Result<SocketAddr> {
             Ok(cluster.spare_address(FIRST_HOST + setup as u8, PORT))
         }
     }
-}
-
-/// libpq's rules for several hosts, which tokio-postgres follows: try them in order, use the first that is read-write.
-fn multi_host_config(cluster: &Cluster) -> Config {
-    let mut config = Config::new();
-    for member in cluster.members() {
-        config.host(member.postgres.ip().to_string()).port(member.postgres.port());
-    }
-    config.user(APP.user).password(APP.password).dbname(DATABASE);
-    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
-    config
 }
 
 /// With default settings, and directly to etcd: a link of the lab would be one hop more than the other setups have.

@@ -6,7 +6,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lab::{Member, Process, Reaper, User, installed_program};
+
+use crate::member::Member;
+use crate::process::Process;
+use crate::programs::installed_program;
+use crate::reaper::Reaper;
+use crate::user::User;
 
 /// How long it may take until it listens.
 const START: Duration = Duration::from_secs(5);
@@ -27,7 +32,7 @@ defaults
 
 /// How HAProxy finds the server to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Check {
+pub enum HaproxyCheck {
     /// A TCP connect with HAProxy's defaults. The first member is preferred, the others are its backups.
     Tcp,
     /// Patroni's REST interface, with the values of Patroni's own `haproxy.cfg`.
@@ -36,17 +41,18 @@ pub(crate) enum Check {
     Rest100Ms,
 }
 
-/// The configuration file.
-pub(crate) fn configuration(check: Check, listen: SocketAddr, members: &[Member]) -> String {
+/// Its configuration file.
+#[must_use]
+pub fn haproxy_configuration(check: HaproxyCheck, listen: SocketAddr, members: &[Member]) -> String {
     let (options, per_server) = match check {
-        Check::Tcp => ("    default-server check\n", ""),
-        Check::Rest => (
+        HaproxyCheck::Tcp => ("    default-server check\n", ""),
+        HaproxyCheck::Rest => (
             "    option httpchk OPTIONS /primary
     http-check expect status 200
     default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions\n",
             " maxconn 100",
         ),
-        Check::Rest100Ms => (
+        HaproxyCheck::Rest100Ms => (
             "    option httpchk OPTIONS /primary
     http-check expect status 200
     default-server inter 100ms fastinter 100ms fall 1 rise 1 on-marked-down shutdown-sessions\n",
@@ -56,9 +62,9 @@ pub(crate) fn configuration(check: Check, listen: SocketAddr, members: &[Member]
     let mut text = format!("{HEAD}\nlisten primary\n    bind {listen}\n{options}");
     for (number, member) in members.iter().enumerate() {
         let rest = match check {
-            Check::Tcp if number > 0 => " backup".to_owned(),
-            Check::Tcp => String::new(),
-            Check::Rest | Check::Rest100Ms => format!(" check port {}", member.rest.port()),
+            HaproxyCheck::Tcp if number > 0 => " backup".to_owned(),
+            HaproxyCheck::Tcp => String::new(),
+            HaproxyCheck::Rest | HaproxyCheck::Rest100Ms => format!(" check port {}", member.rest.port()),
         };
         let _ = writeln!(text, "    server {} {}{per_server}{rest}", member.name, member.postgres);
     }
@@ -67,7 +73,7 @@ pub(crate) fn configuration(check: Check, listen: SocketAddr, members: &[Member]
 
 /// A running HAProxy. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Haproxy {
+pub struct Haproxy {
     // Dropped before the reaper, which removes the directory.
     _process: Process,
     _reaper: Reaper,
@@ -75,7 +81,10 @@ pub(crate) struct Haproxy {
 
 impl Haproxy {
     /// Starts one and waits until it listens.
-    pub(crate) fn start(listen: SocketAddr, configuration: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When HAProxy is not installed, or does not listen within 5 seconds.
+    pub fn start(listen: SocketAddr, configuration: &str) -> Result<Self> {
         let user = User::own();
         let reaper = Reaper::start(&user)?;
         let file = reaper.directory().join("haproxy.cfg");
@@ -108,10 +117,10 @@ mod tests {
     #[test]
     fn only_the_tcp_check_prefers_a_member() {
         let listen = SocketAddr::from(([127, 2, 3, 91], 5433));
-        let tcp = configuration(Check::Tcp, listen, &members());
+        let tcp = haproxy_configuration(HaproxyCheck::Tcp, listen, &members());
         assert!(tcp.contains("server a 127.2.3.21:5432\n"), "{tcp}");
         assert!(tcp.contains("server b 127.2.3.22:5432 backup\n"), "{tcp}");
-        let rest = configuration(Check::Rest, listen, &members());
+        let rest = haproxy_configuration(HaproxyCheck::Rest, listen, &members());
         assert!(rest.contains("server b 127.2.3.22:5432 maxconn 100 check port 8008\n"), "{rest}");
         assert!(!rest.contains("backup"), "{rest}");
     }
