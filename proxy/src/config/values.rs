@@ -153,16 +153,16 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
         );
     }
     let rest = rest.trim_end_matches('/');
-    let uri: Option<Uri> = text.parse().ok();
-    match uri.as_ref().and_then(Uri::authority) {
-        Some(authority)
-            if authority.as_str() == rest && !authority.host().is_empty() && !rest.ends_with(':') =>
-        {
-            let host = authority.host();
-            Ok(format!("{scheme}://{host}:{}", authority.port_u16().unwrap_or(ETCD_PORT)))
-        }
-        _ => Err("an endpoint is a scheme, a host and a port, such as \"http://10.0.0.1:2379\"".to_owned()),
-    }
+    let wrong = || "an endpoint is a scheme, a host and a port, such as \"http://10.0.0.1:2379\"".to_owned();
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().filter(|authority| authority.as_str() == rest).ok_or_else(wrong)?;
+    let host = Some(authority.host()).filter(|host| !host.is_empty()).ok_or_else(wrong)?;
+    // Not from `authority`, to which a port that is too large is none.
+    let port = match rest.strip_prefix(host).and_then(|after| after.strip_prefix(':')) {
+        None => ETCD_PORT,
+        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?,
+    };
+    Ok(format!("{scheme}://{host}:{port}"))
 }
 
 #[cfg(test)]
@@ -234,7 +234,8 @@ mod tests {
         assert_eq!(endpoint("https://[::1]/"), Ok("https://[::1]:2379".into()));
         let refusal = endpoint("http://root:hunter2@a:2379").unwrap_err();
         assert!(refusal.contains("etcd.password_file") && !refusal.contains("hunter2"));
-        for wrong in ["a:2379", "tcp://a:2379", "http://", "http://a:2379/v3"] {
+        for wrong in ["a:2379", "tcp://a:2379", "http://", "http://a:2379/v3", "http://a:65536", "http://a:0"]
+        {
             assert!(endpoint(wrong).is_err(), "{wrong}");
         }
     }

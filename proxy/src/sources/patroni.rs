@@ -9,6 +9,9 @@ use serde_json::Value;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
 
+/// The longest lease that etcd grants, in seconds (`MaxLeaseTTL` in `server/lease/lessor.go`).
+const LEASE_MAX: u64 = 9_000_000_000;
+
 /// A key below the cluster's prefix that affects routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -115,7 +118,7 @@ pub(super) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
         paused: truth(&config.pause),
         standby_cluster: follows_another_cluster(&config.standby_cluster),
         failsafe_mode: truth(&config.failsafe_mode),
-        ttl: seconds(&config.ttl).unwrap_or_else(|| ClusterConfig::default().ttl),
+        ttl: lease_length(&config.ttl).unwrap_or_else(|| ClusterConfig::default().ttl),
     })
 }
 
@@ -136,10 +139,10 @@ fn is_set(value: &Value) -> bool {
     }
 }
 
-/// A number of seconds, which may be written as text.
-fn seconds(value: &Value) -> Option<Duration> {
+/// The length of a lease in seconds, which may be written as text. etcd grants no longer one.
+fn lease_length(value: &Value) -> Option<Duration> {
     let seconds = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    (seconds > 0).then(|| Duration::from_secs(seconds))
+    (1..=LEASE_MAX).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
 /// Reads `failsafe`: the names of the members that a leader without etcd must reach. Like Patroni, anything else than an
@@ -306,6 +309,11 @@ mod tests {
         assert_eq!(parsed(r#"{"ttl":30,"loop_wait":10,"retry_timeout":10}"#), ClusterConfig::default());
         let ttl = |seconds| ClusterConfig { ttl: Duration::from_secs(seconds), ..ClusterConfig::default() };
         assert_eq!([parsed(r#"{"ttl":20}"#), parsed(r#"{"ttl":"45"}"#)], [ttl(20), ttl(45)]);
+        assert_eq!(
+            parsed(r#"{"ttl":18446744073709551615}"#),
+            ClusterConfig::default(),
+            "no lease is that long"
+        );
         assert_eq!(
             parsed(r#"{"pause":true,"failsafe_mode":true,"standby_cluster":{"host":"a"}}"#),
             ClusterConfig {
