@@ -4,11 +4,14 @@
 # How long `make torture` strikes, and with which faults; a random seed if it is empty.
 MINUTES := 10
 SEED :=
+# How long each fuzzer runs, in seconds.
+SECONDS := 60
 # How many disturbances the model checker goes through; each setup has its own number if this is empty.
 DEPTH :=
-.PHONY: help install demo test page-test model torture observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
+.PHONY: help install demo test page-test model fuzz torture observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -40,6 +43,10 @@ model: ## Check the decision in a model of the whole system, and the checker by 
 torture: install ## Registers and lists under random faults of a real cluster, judged by porcupine (MINUTES=60 SEED=7; ARGS for more)
 	cargo build --release -p pg-leader-proxy -p torture
 	target/release/torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: ## Fuzz the decision under the laws (SECONDS=600 for longer than a minute)
+	@cargo fuzz --version 2>/dev/null | grep -q " $(CARGO_FUZZ_VERSION)$$" || cargo install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION)
+	fuzz/run $(SECONDS) $(TARGETS)
 
 observability: install ## Prove alert rules and dashboard on a real Prometheus through a real failover (about seven minutes)
 	cargo build --release -p pg-leader-proxy -p lab

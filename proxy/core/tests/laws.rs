@@ -2,58 +2,40 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod check_law;
 mod histories;
+mod judged;
 mod oracle;
 mod script;
 
 #[path = "laws/readers.rs"]
 mod readers;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
-use histories::check_law::{Outcome, check_law, try_check_law};
-use histories::{healthy, histories};
-use oracle::{Oracle, Replay};
+use check_law::{check_law, try_check_law};
+use histories::{Outcome, healthy, histories};
+use judged::{each, ensure, epoch};
 use pg_leader_proxy_core::{
-    Admission, Alarm, Basis, Leader, Policy, PolicyOptions, ReadRoute, Reason, RouteEpoch, Router, Routing,
-    ServerId, Sources, Timeline, WriteRoute,
+    Admission, Alarm, Basis, Policy, PolicyOptions, ReadRoute, Reason, RouteEpoch, Router, Sources,
+    WriteRoute,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
-use script::{Input, Player, Snapshot, Step, at_ms, parse, play, scenario_text};
+use script::{Input, Player, Step, at_ms, parse, play, scenario_text};
 
 #[test]
 fn law_1_there_is_one_leader_per_epoch_and_epochs_only_grow() {
-    check_law("one leader per epoch", |_, player| {
-        let mut leaders: BTreeMap<RouteEpoch, (ServerId, Timeline)> = BTreeMap::new();
-        for leader in player.trail.iter().filter_map(|snapshot| snapshot.routing.write.leader()) {
-            let identity = (leader.server(), leader.timeline());
-            let newest = leaders.last_key_value().map(|(epoch, _)| *epoch);
-            ensure(newest <= Some(leader.epoch()), || format!("epoch {} comes back", leader.epoch()))?;
-            let known = leaders.entry(leader.epoch()).or_insert(identity);
-            ensure(*known == identity, || {
-                format!("epoch {} has {known:?} and {identity:?}", leader.epoch())
-            })?;
-        }
-        Ok(())
-    });
+    check_law("one leader per epoch", judged::one_leader_per_epoch);
 }
 
 #[test]
 fn law_2_an_ended_epoch_never_returns() {
-    check_law("an ended epoch never returns", |_, player| {
-        let mut ended = BTreeSet::new();
-        for (before, after) in player.trail.iter().zip(player.trail.iter().skip(1)) {
-            let (before, after) = (epoch(&before.routing), epoch(&after.routing));
-            ended.extend(before.filter(|_| before != after));
-            ensure(!after.is_some_and(|epoch| ended.contains(&epoch)), || format!("{after:?} had ended"))?;
-        }
-        Ok(())
-    });
+    check_law("an ended epoch never returns", judged::ended_epochs_stay_ended);
 }
 
 #[test]
@@ -74,36 +56,17 @@ fn law_2_another_leader_key_ends_the_epoch_but_in_maintenance_mode() {
 
 #[test]
 fn law_3_nothing_is_forwarded_past_the_horizon_without_the_all_members_rule() {
-    check_law("never past the lease", |steps, player| {
-        each(steps, player, |snapshot, oracle| {
-            let Some(leader) = snapshot.routing.write.leader() else { return Ok(()) };
-            let Some(until) = snapshot.valid_until else { return Err("there is no end to it".to_owned()) };
-            let suspended = until <= snapshot.at;
-            let Some(horizon) = oracle.horizon() else {
-                return ensure(
-                    suspended || !oracle.asks_the_dcs() || oracle.config().paused || !is_by_lease(leader),
-                    || format!("at {} no lease is confirmed", snapshot.at),
-                );
-            };
-            let by_lease = is_by_lease(leader) && !oracle.config().paused && oracle.asks_the_dcs();
-            ensure(!by_lease || until <= horizon, || {
-                format!("valid until {until}, but the horizon is {horizon}")
-            })
-        })
-    });
+    check_law("never past the lease", judged::never_past_the_lease);
 }
 
 #[test]
 fn law_3_the_router_forwards_exactly_when_the_table_allows_it() {
-    check_law("exactly the table", |steps, player| each(steps, player, oracle::by_the_table));
+    check_law("exactly the table", judged::exactly_the_table);
 }
 
 #[test]
 fn law_4_the_same_observations_give_the_same_routing() {
-    check_law("determinism", |steps, player| {
-        let again = play(steps);
-        ensure(again.trail == player.trail, || "the second run differs from the first".to_owned())
-    });
+    check_law("determinism", judged::deterministic);
 }
 
 #[test]
@@ -172,33 +135,12 @@ fn law_6_after_any_history_a_healthy_cluster_is_served_by_the_same_router() {
 
 #[test]
 fn law_7_no_server_that_is_known_not_to_be_the_leader_is_forwarded_to() {
-    check_law("never a server known not to lead", |steps, player| {
-        each(steps, player, |snapshot, oracle| {
-            let Some(leader) = snapshot.routing.write.leader() else { return Ok(()) };
-            let member = leader.member();
-            if let Some((_, reply)) = oracle.reply_at(member, leader.socket()) {
-                ensure(reply.timeline() == Some(leader.timeline()), || format!("{member} is elsewhere"))?;
-                ensure(oracle::is_primary(reply), || format!("{member} said that it is in recovery"))?;
-                let ours = oracle.initialize().is_none_or(|id| id == reply.system_id);
-                ensure(ours || !oracle.asks_the_dcs(), || format!("{member} is of another cluster"))?;
-            } else {
-                ensure(!oracle.is_down_at(member, leader.socket()), || format!("{member} was found down"))?;
-            }
-            let live = oracle.asks_the_dcs() && !oracle.dcs_is_silent();
-            let holder = oracle.key().map(|(key, _)| &key.holder);
-            ensure(!live || holder.is_none_or(|holder| holder == member), || {
-                format!("{holder:?} holds the key, and {member} is served")
-            })?;
-            ensure(!live || holder.is_some() || oracle.config().paused, || "nobody holds the key".to_owned())
-        })
-    });
+    check_law("never a server known not to lead", judged::never_to_another);
 }
 
 #[test]
 fn law_8_a_session_of_a_leader_with_a_confirmed_lease_ends_only_by_a_row_of_the_table() {
-    check_law("no healthy leader is cut", |steps, player| {
-        each(steps, player, oracle::no_healthy_leader_is_cut)
-    });
+    check_law("no healthy leader is cut", judged::no_healthy_leader_is_cut);
 }
 
 #[test]
@@ -342,29 +284,4 @@ fn the_random_histories_cover_enough() {
         shares.iter().zip(least).all(|(share, least)| *share >= least),
         "{shares:?} of 500, at least {least:?}"
     );
-}
-
-fn ensure(met: bool, why: impl FnOnce() -> String) -> Outcome {
-    if met { Ok(()) } else { Err(why()) }
-}
-
-/// Judges each thing that the router said by what the oracle says at that moment.
-fn each(
-    steps: &[Step],
-    player: &Player,
-    mut judge: impl FnMut(&Snapshot, &Oracle<'_>) -> Outcome,
-) -> Outcome {
-    let mut replay = Replay::new(steps, &player.trail);
-    while let Some((snapshot, oracle)) = replay.next() {
-        judge(snapshot, &oracle)?;
-    }
-    Ok(())
-}
-
-fn is_by_lease(leader: &Leader) -> bool {
-    leader.basis() == Basis::Lease
-}
-
-fn epoch(routing: &Routing) -> Option<RouteEpoch> {
-    routing.write.leader().map(|leader| leader.epoch())
 }

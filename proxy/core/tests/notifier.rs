@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod check_law;
 mod histories;
 mod script;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use histories::check_law::check_law;
+use check_law::check_law;
 use pg_leader_proxy_core::{Alarm, Event, Impact, MemberName, Moment, Notifier, RouteEpoch};
 use script::{Player, at_ms, parse, play};
 

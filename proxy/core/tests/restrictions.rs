@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod check_law;
 mod histories;
 mod script;
 
 use std::collections::BTreeSet;
 
-use histories::check_law::{Outcome, check_law};
+use check_law::check_law;
+use histories::Outcome;
 use pg_leader_proxy_core::{Admission, Alarm, Leader, MemberName, Moment, Restrictions, Routing};
 use script::{Input, Player, Snapshot, Step};
 

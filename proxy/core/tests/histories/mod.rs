@@ -2,8 +2,6 @@
 
 #![allow(dead_code, reason = "each test crate uses a part of the histories")]
 
-pub(crate) mod check_law;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,18 +18,23 @@ use crate::script::{
     DEFAULT_CLUSTER, DEFAULT_LSN, Input, Step, at_ms, default_addr, default_socket, default_start,
 };
 
+/// Whether a history obeys a law, and if not, how it breaks it.
+pub(crate) type Outcome = Result<(), String>;
+
 /// Histories of up to some sixty steps and two minutes.
 pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
-    (any::<u16>(), vec((0..100_u8, any::<u8>(), any::<u8>(), any::<u8>()), 0..36)).prop_map(
-        |(start, moves)| {
-            let mut world = World::new(start);
-            for (kind, who, detail, downtime) in moves {
-                world.pass(downtime);
-                world.happen(kind, usize::from(who) % 3, detail);
-            }
-            world.steps
-        },
-    )
+    (any::<u16>(), vec((0..100_u8, any::<u8>(), any::<u8>(), any::<u8>()), 0..36))
+        .prop_map(|(start, moves)| history(start, moves))
+}
+
+/// The history of these moves: what happens, to which member, how, and how long after the move before.
+pub(crate) fn history(start: u16, moves: impl IntoIterator<Item = (u8, u8, u8, u8)>) -> Vec<Step> {
+    let mut world = World::new(start);
+    for (kind, who, detail, downtime) in moves {
+        world.pass(downtime);
+        world.happen(kind, usize::from(who) % 3, detail);
+    }
+    world.steps
 }
 
 /// The name of one of three members.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pg_leader_proxy_core::{Admission, OpenSessions, ReadFallback};
 
-use crate::histories::check_law::check_law;
-use crate::{each, ensure, oracle};
+use crate::check_law::check_law;
+use crate::judged::{each, ensure};
+use crate::oracle;
 
 #[test]
 fn readers_go_where_the_table_lets_them_and_nowhere_else() {

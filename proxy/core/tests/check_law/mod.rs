@@ -5,15 +5,11 @@ use std::path::{Path, PathBuf};
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
+use crate::histories::{Outcome, histories};
 use crate::script::{Player, Step, play, scenario_text};
-
-use super::histories;
 
 /// How many histories each law is checked against.
 pub(crate) const CASES: u32 = 800;
-
-/// Whether a history obeys a law, and if not, how it breaks it.
-pub(crate) type Outcome = Result<(), String>;
 
 /// Checks a law against random histories, and panics if one breaks it.
 pub(crate) fn check_law(law: &str, rule: impl Fn(&[Step], &Player) -> Outcome) {
