@@ -44,7 +44,7 @@ torture: install ## Registers and lists under random faults of a real cluster, j
 	cargo build --release -p pg-leader-proxy -p torture
 	target/release/torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-fuzz: ## Fuzz the decision under the laws (SECONDS=600 for longer than a minute)
+fuzz: ## Fuzz every parser, and the decision under the laws (SECONDS=60 for each; TARGETS="values decision" for some)
 	@cargo fuzz --version 2>/dev/null | grep -q " $(CARGO_FUZZ_VERSION)$$" || cargo install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION)
 	fuzz/run $(SECONDS) $(TARGETS)
 

@@ -51,6 +51,8 @@ pub mod clock;
 pub mod driver;
 pub mod exec;
 pub mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod job_config;
 pub mod msgpack;
 pub mod plugin;

@@ -11,6 +11,8 @@ pub mod control_socket;
 pub mod counters;
 pub mod events;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http_client;
 mod http_server;
 pub mod import;

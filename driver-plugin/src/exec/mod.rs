@@ -35,6 +35,8 @@ use crate::resources::Cgroups;
 use crate::user::Account;
 
 pub use run::run;
+#[cfg(any(test, fuzzing))]
+pub(crate) use shim::ExecRequest;
 pub use shim::shim;
 pub use stream::{Response, stream};
 

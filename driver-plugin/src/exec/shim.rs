@@ -32,7 +32,7 @@ const NOT_FOUND: u8 = 127;
 
 /// What the plugin sends its shim. The command's standard input comes with it as a descriptor.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ExecRequest {
+pub(crate) struct ExecRequest {
     pub(super) spec: ExecSpec,
     /// Whether standard input is a terminal, which becomes the controlling terminal.
     pub(super) terminal: bool,

@@ -24,7 +24,7 @@ mod control_socket;
 pub(crate) mod deadlines;
 mod launch;
 pub mod protocol;
-mod record;
+pub(crate) mod record;
 mod server;
 pub(crate) mod state_dir;
 

@@ -112,7 +112,7 @@ impl TaskExit {
 
 /// Who runs in a supervisor's directory, for when the supervisor does not reply. It contains nothing secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The task.
     pub(super) task: TaskName,
     /// The supervisor.

@@ -17,10 +17,7 @@ use crate::files::FileReader;
 /// The settings of the file at `path`; what cannot be one is added to `errors`.
 pub(super) fn read(files: &FileReader, path: &Path, errors: &mut Vec<ConfigError>) -> Vec<Named> {
     match files.read_to_string(path) {
-        Ok(text) => {
-            let mut reading = Reading { name: Arc::from(path.display().to_string()), text: &text, errors };
-            reading.document()
-        }
+        Ok(text) => parse(&path.display().to_string(), &text, errors),
         Err(error) => {
             errors.push(ConfigError {
                 subject: path.display().to_string(),
@@ -31,6 +28,11 @@ pub(super) fn read(files: &FileReader, path: &Path, errors: &mut Vec<ConfigError
             Vec::new()
         }
     }
+}
+
+/// The settings in the text of the file `name`; what cannot be one is added to `errors`.
+pub(super) fn parse(name: &str, text: &str, errors: &mut Vec<ConfigError>) -> Vec<Named> {
+    Reading { name: Arc::from(name), text, errors }.document()
 }
 
 struct Reading<'a> {

@@ -12,6 +12,8 @@ mod elsewhere;
 mod environment;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod given;
 mod keys;
 mod names;

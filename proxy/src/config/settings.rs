@@ -43,11 +43,15 @@ pub struct Settings {
 impl Settings {
     /// Collects the settings from everywhere; what cannot be one is added to `errors`.
     pub fn gather(origins: &Origins, errors: &mut Vec<ConfigError>) -> Self {
+        let file = origins.file.as_ref().map(|path| file::read(&origins.files, path, errors));
+        Self::with_file(file.unwrap_or_default(), origins, errors)
+    }
+
+    /// The same, where the file has been read.
+    pub(super) fn with_file(file: Vec<Named>, origins: &Origins, errors: &mut Vec<ConfigError>) -> Self {
         let mut settings = Self::default();
         settings.defaults();
-        if let Some(path) = &origins.file {
-            settings.take(file::read(&origins.files, path, errors), errors);
-        }
+        settings.take(file, errors);
         settings.take(given::read(&origins.given, errors), errors);
         settings.take(environment::read(origins, errors), errors);
         settings.take(flags(&origins.flags, errors), errors);

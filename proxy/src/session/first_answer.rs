@@ -13,7 +13,7 @@ const ERROR_MAX: usize = 16 * 1024;
 
 /// What a server answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FirstAnswer {
+pub(crate) enum FirstAnswer {
     /// An answer that is the client's business.
     ForClient,
     /// The server is starting up or shutting down, or lost a process: it did nothing for the client.
@@ -44,7 +44,7 @@ pub(super) async fn read(
 /// PostgreSQL does not send AuthenticationOk and what follows it before the login is complete or has failed
 /// (`sendAuthRequest` in `src/backend/libpq/auth.c`), nor NegotiateProtocolVersion (`v`) before what follows that
 /// (`SendNegotiateProtocolVersion` in `src/backend/tcop/backend_startup.c`). So an error may stand behind them.
-fn classify(mut bytes: &[u8]) -> Option<FirstAnswer> {
+pub(crate) fn classify(mut bytes: &[u8]) -> Option<FirstAnswer> {
     bytes.first()?;
     while let Some((&kind, rest)) = bytes.split_first() {
         if !matches!(kind, b'E' | b'R' | b'S' | b'K' | b'N' | b'v') {

@@ -1,11 +1,11 @@
 //! Sessions: one client connection each, from its first packet to the end of its relay.
 
 mod accepted;
-mod boundary;
+pub(crate) mod boundary;
 mod cancel;
 mod connect_failure;
 mod direction;
-mod first_answer;
+pub(crate) mod first_answer;
 mod first_packet;
 mod hold;
 mod identity;
@@ -78,7 +78,7 @@ pub struct SessionSettings {
 
 impl SessionSettings {
     /// `ttl` is the length of the leader's lease.
-    fn hold_timeout(&self, route: RouteKind, ttl: Duration) -> Duration {
+    pub(crate) fn hold_timeout(&self, route: RouteKind, ttl: Duration) -> Duration {
         match route {
             RouteKind::Write => self.write_hold_timeout.unwrap_or(ttl + HOLD_BEYOND_TTL),
             RouteKind::Read => self.read_hold_timeout,

@@ -8,7 +8,7 @@ use pg_leader_proxy_core::{MemberName, ProbeUrgency, ServerAddr};
 
 pub mod clock;
 pub mod etcd;
-mod patroni;
+pub(crate) mod patroni;
 pub mod probe;
 
 /// Which members to probe, and how often. Control publishes it in a `watch`.

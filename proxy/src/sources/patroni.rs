@@ -14,7 +14,7 @@ const LEASE_MAX: u64 = 9_000_000_000;
 
 /// A key below the cluster's prefix that affects routing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(crate) enum Key {
     Leader,
     Member(MemberName),
     Config,
@@ -25,7 +25,7 @@ pub(super) enum Key {
 
 impl Key {
     /// Recognizes what follows the prefix; `None` for the keys that routing ignores (`status`, `history`, `sync`, …).
-    pub(super) fn parse(key: &str) -> Option<Self> {
+    pub(crate) fn parse(key: &str) -> Option<Self> {
         match key {
             "leader" => Some(Self::Leader),
             "config" => Some(Self::Config),
@@ -44,7 +44,7 @@ impl Key {
 
 /// Why a value is invalid.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ValueError {
+pub(crate) enum ValueError {
     #[error("it is not UTF-8")]
     Encoding(#[source] std::str::Utf8Error),
     #[error("it is not the JSON that Patroni writes")]
@@ -61,10 +61,10 @@ pub(super) enum ValueError {
 
 /// What a member publishes about itself, before the address map is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Published {
-    pub(super) conn: ServerAddr,
-    pub(super) proxy: Option<ServerAddr>,
-    pub(super) no_load_balance: bool,
+pub(crate) struct Published {
+    pub(crate) conn: ServerAddr,
+    pub(crate) proxy: Option<ServerAddr>,
+    pub(crate) no_load_balance: bool,
 }
 
 #[derive(Deserialize)]
@@ -82,7 +82,7 @@ struct Tags {
 }
 
 /// Parses `members/<name>`.
-pub(super) fn member(value: &[u8]) -> Result<Published, ValueError> {
+pub(crate) fn member(value: &[u8]) -> Result<Published, ValueError> {
     let member: MemberJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
     let conn = server_addr(&member.conn_url.ok_or(ValueError::NoUrl)?).ok_or(ValueError::Url)?;
     // An invalid URL of a pooler must not hide the member.
@@ -92,7 +92,7 @@ pub(super) fn member(value: &[u8]) -> Result<Published, ValueError> {
 }
 
 /// Parses `leader`: the name of a member.
-pub(super) fn leader(value: &[u8]) -> Result<MemberName, ValueError> {
+pub(crate) fn leader(value: &[u8]) -> Result<MemberName, ValueError> {
     match text(value)? {
         "" => Err(ValueError::Empty),
         name => Ok(MemberName::new(name)),
@@ -112,7 +112,7 @@ struct ConfigJson {
 }
 
 /// Parses `config`.
-pub(super) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
+pub(crate) fn config(value: &[u8]) -> Result<ClusterConfig, ValueError> {
     let config: ConfigJson = serde_json::from_slice(value).map_err(ValueError::Json)?;
     Ok(ClusterConfig {
         paused: truth(&config.pause),
@@ -147,7 +147,7 @@ fn lease_length(value: &Value) -> Option<Duration> {
 
 /// Reads `failsafe`: the names of the members that a leader without etcd must reach. Like Patroni, anything else than an
 /// object is taken for an absent key.
-pub(super) fn failsafe(value: &[u8]) -> BTreeSet<MemberName> {
+pub(crate) fn failsafe(value: &[u8]) -> BTreeSet<MemberName> {
     match serde_json::from_slice(value) {
         Ok(Value::Object(members)) => members.keys().map(|name| MemberName::new(name)).collect(),
         Ok(_) | Err(_) => BTreeSet::new(),
@@ -158,7 +158,7 @@ pub(super) fn failsafe(value: &[u8]) -> BTreeSet<MemberName> {
 ///
 /// A switchover that is scheduled for later does not count: it may be hours away, and Patroni does not rewrite the request
 /// without its date when the time comes. Its first sign is the deletion of the leader key.
-pub(super) fn switchover(value: &[u8]) -> bool {
+pub(crate) fn switchover(value: &[u8]) -> bool {
     match serde_json::from_slice::<Value>(value) {
         Ok(Value::Object(request)) => {
             let named = |field: &str| request.get(field).is_some_and(|value| !is_blank(value));
@@ -172,7 +172,7 @@ pub(super) fn switchover(value: &[u8]) -> bool {
 }
 
 /// Parses `initialize`; `None` while the cluster is being created.
-pub(super) fn initialize(value: &[u8]) -> Result<Option<SystemId>, ValueError> {
+pub(crate) fn initialize(value: &[u8]) -> Result<Option<SystemId>, ValueError> {
     match text(value)? {
         "" => Ok(None),
         number => Ok(Some(SystemId(number.parse().map_err(ValueError::Number)?))),
@@ -202,7 +202,7 @@ fn truth(value: &Value) -> bool {
 /// Patroni makes these URLs of an address and a database name. User, password, database and options are cut off before
 /// the rest is parsed, so that an odd password never gets into a host that is logged. One that hides where it
 /// ends makes the URL invalid, as it is for libpq.
-fn server_addr(url: &str) -> Option<ServerAddr> {
+pub(crate) fn server_addr(url: &str) -> Option<ServerAddr> {
     let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"))?;
     let authority = rest.split(['/', '?', '#']).next()?;
     if rest[authority.len()..].contains('@') {

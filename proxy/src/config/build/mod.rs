@@ -13,7 +13,7 @@ use pg_leader_proxy_core::{AgeLimit, OnDcsLoss, Policy, PolicyOptions, ReadFallb
 use tracing_subscriber::EnvFilter;
 
 use super::checked::{Config, LeaderSource, Log, LogFormat, Probe, Session, SslMode, SystemCa};
-use super::error::ConfigErrors;
+use super::error::{ConfigError, ConfigErrors};
 use super::require_auth::RequireAuth;
 use super::settings::{Origins, Settings};
 use super::values::show_duration;
@@ -31,7 +31,16 @@ impl Config {
     pub fn load(origins: &Origins) -> Result<Self, ConfigErrors> {
         let mut errors = Vec::new();
         let settings = Settings::gather(origins, &mut errors);
-        let mut reader = Reader::new(&settings, origins, errors);
+        Self::of_settings(&settings, origins, errors)
+    }
+
+    /// The configuration that these settings make, beside which `errors` were found.
+    pub(super) fn of_settings(
+        settings: &Settings,
+        origins: &Origins,
+        errors: Vec<ConfigError>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(settings, origins, errors);
         let config = config(&mut reader);
         if let Ok(config) = &config {
             contradictions::name(&mut reader, config);

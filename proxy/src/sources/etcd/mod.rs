@@ -18,11 +18,12 @@ mod backoff;
 mod check;
 mod connect;
 mod endpoint_log;
+pub(crate) mod entry;
 mod error;
 mod nearby;
 mod observation_sender;
 mod read;
-mod snapshot;
+pub(crate) mod snapshot;
 mod tls;
 mod watch_session;
 

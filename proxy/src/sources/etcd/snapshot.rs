@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use etcd_client::{Event, EventType, KeyValue};
+use etcd_client::{Event, EventType};
 use pg_leader_proxy_core::{
     ClusterConfig, ConfigProblem, LeaderKey, Member, MemberName, Moment, Observation, Revision, ServerAddr,
     Stamped, SystemId,
@@ -11,6 +11,7 @@ use pg_leader_proxy_core::{
 use tracing::warn;
 
 use super::super::patroni::{self, Key, ValueError};
+use super::entry::Entry;
 use crate::config;
 
 /// How much of an invalid value to log, in bytes.
@@ -18,17 +19,17 @@ const SHOWN_BYTES: usize = 80;
 
 /// The leader key and the ID of its lease; 0 if it has none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HeldKey {
-    pub(super) key: LeaderKey,
-    pub(super) lease: i64,
+pub(crate) struct HeldKey {
+    pub(crate) key: LeaderKey,
+    pub(crate) lease: i64,
 }
 
 /// What the store says about the cluster at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Snapshot {
+pub(crate) struct Snapshot {
     /// The revision up to which all changes are included.
-    pub(super) revision: i64,
-    pub(super) leader: Option<HeldKey>,
+    pub(crate) revision: i64,
+    pub(crate) leader: Option<HeldKey>,
     members: BTreeMap<MemberName, Member>,
     config: Result<ClusterConfig, ConfigProblem>,
     failsafe: BTreeSet<MemberName>,
@@ -38,7 +39,7 @@ pub(super) struct Snapshot {
 
 /// How an event of the watch changed the snapshot.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// Not in a way that matters for routing.
     Nothing,
     /// Send this observation.
@@ -63,20 +64,25 @@ impl Snapshot {
     }
 
     /// The snapshot from a read of all keys.
-    pub(super) fn of(values: &mut Values, kvs: &[KeyValue], revision: i64) -> Self {
+    pub(crate) fn of<'a>(
+        values: &mut Values,
+        entries: impl IntoIterator<Item: Into<Entry<'a>>>,
+        revision: i64,
+    ) -> Self {
         let mut snapshot = Self::empty(revision);
-        for kv in kvs {
-            match values.key(kv.key()) {
-                Some(Key::Leader) => snapshot.leader = values.leader(kv),
+        for entry in entries {
+            let entry = &entry.into();
+            match values.key(entry.key) {
+                Some(Key::Leader) => snapshot.leader = values.leader(entry),
                 Some(Key::Member(name)) => {
-                    if let Some(member) = values.member(kv) {
+                    if let Some(member) = values.member(entry) {
                         snapshot.members.insert(name, member);
                     }
                 }
-                Some(Key::Config) => snapshot.config = values.config(kv),
-                Some(Key::Failover) => snapshot.announced = patroni::switchover(kv.value()),
-                Some(Key::Failsafe) => snapshot.failsafe = patroni::failsafe(kv.value()),
-                Some(Key::Initialize) => snapshot.initialize = values.initialize(kv),
+                Some(Key::Config) => snapshot.config = values.config(entry),
+                Some(Key::Failover) => snapshot.announced = patroni::switchover(entry.value),
+                Some(Key::Failsafe) => snapshot.failsafe = patroni::failsafe(entry.value),
+                Some(Key::Initialize) => snapshot.initialize = values.initialize(entry),
                 None => {}
             }
         }
@@ -84,39 +90,44 @@ impl Snapshot {
     }
 
     /// Whether it has none of Patroni's keys.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::empty(self.revision)
     }
 
     /// Applies an event of the watch. An event that a read has already shown changes nothing.
-    pub(super) fn apply(&mut self, values: &mut Values, event: &Event) -> Change {
-        let Some(kv) = event.kv().filter(|kv| kv.mod_revision() > self.revision) else {
+    pub(crate) fn apply(&mut self, values: &mut Values, event: &Event) -> Change {
+        event.kv().map_or(Change::Nothing, |kv| self.apply_to(values, &kv.into(), event.event_type()))
+    }
+
+    /// Applies what happened to a key.
+    pub(crate) fn apply_to(&mut self, values: &mut Values, entry: &Entry<'_>, event: EventType) -> Change {
+        if entry.mod_revision <= self.revision {
             return Change::Nothing;
-        };
-        let put = (event.event_type() == EventType::Put).then_some(kv);
-        match values.key(kv.key()) {
-            Some(Key::Leader) => self.set_leader(put.and_then(|kv| values.leader(kv))),
+        }
+        let put = (event == EventType::Put).then_some(entry);
+        match values.key(entry.key) {
+            Some(Key::Leader) => self.set_leader(put.and_then(|entry| values.leader(entry))),
             Some(Key::Member(name)) => {
-                let changed = match put.and_then(|kv| values.member(kv)) {
+                let changed = match put.and_then(|entry| values.member(entry)) {
                     Some(member) => self.members.insert(name, member.clone()) != Some(member),
                     None => self.members.remove(&name).is_some(),
                 };
                 changed.then(|| self.observe_members()).map_or(Change::Nothing, Change::Observe)
             }
             Some(Key::Config) => {
-                let config = put.map_or(Err(ConfigProblem::Deleted), |kv| values.config(kv));
+                let config = put.map_or(Err(ConfigProblem::Deleted), |entry| values.config(entry));
                 replace(&mut self.config, config, observe_config)
             }
             Some(Key::Failover) => {
-                let announced = put.is_some_and(|kv| patroni::switchover(kv.value()));
+                let announced = put.is_some_and(|entry| patroni::switchover(entry.value));
                 replace(&mut self.announced, announced, |announced| Observation::Switchover { announced })
             }
             Some(Key::Failsafe) => {
-                let failsafe = put.map(|kv| patroni::failsafe(kv.value())).unwrap_or_default();
+                let failsafe = put.map(|entry| patroni::failsafe(entry.value)).unwrap_or_default();
                 replace(&mut self.failsafe, failsafe, Observation::Failsafe)
             }
             Some(Key::Initialize) => {
-                let initialize = put.and_then(|kv| values.initialize(kv));
+                let initialize = put.and_then(|entry| values.initialize(entry));
                 replace(&mut self.initialize, initialize, Observation::Initialize)
             }
             None => Change::Nothing,
@@ -124,7 +135,7 @@ impl Snapshot {
     }
 
     /// Records that all changes up to `revision` are included.
-    pub(super) fn advance_revision(&mut self, revision: i64) {
+    pub(crate) fn advance_revision(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
@@ -137,12 +148,12 @@ impl Snapshot {
     }
 
     /// Whether `other` says the same about the cluster, even at another revision.
-    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+    pub(crate) fn agrees_with(&self, other: &Self) -> bool {
         Self { revision: other.revision, ..self.clone() } == *other
     }
 
     /// Everything except the leader key, as observations. With `known`, only what differs from it.
-    pub(super) fn observations(&self, known: Option<&Self>) -> Vec<Observation> {
+    pub(crate) fn observations(&self, known: Option<&Self>) -> Vec<Observation> {
         let differs = |same: fn(&Self, &Self) -> bool| known.is_none_or(|known| !same(self, known));
         let mut observations = Vec::new();
         if differs(|a, b| a.members == b.members) {
@@ -164,7 +175,7 @@ impl Snapshot {
     }
 
     /// The leader key as an observation.
-    pub(super) fn observe_leader(&self, lease: Option<Stamped<Duration>>, seen: Moment) -> Observation {
+    pub(crate) fn observe_leader(&self, lease: Option<Stamped<Duration>>, seen: Moment) -> Observation {
         let key = self.leader.as_ref().map(|held| held.key.clone());
         Observation::LeaderKey { lease: key.is_some().then_some(lease).flatten(), key, seen }
     }
@@ -193,7 +204,7 @@ fn replace<T: Clone + PartialEq>(
 
 /// Parses keys and values, and logs each invalid value once.
 #[derive(Debug)]
-pub(super) struct Values {
+pub(crate) struct Values {
     prefix: String,
     prefer_proxy_url: bool,
     address_map: BTreeMap<ServerAddr, ServerAddr>,
@@ -201,11 +212,20 @@ pub(super) struct Values {
 }
 
 impl Values {
-    pub(super) fn new(config: &config::Etcd) -> Self {
+    pub(crate) fn new(config: &config::Etcd) -> Self {
         Self {
-            prefix: config.prefix.clone(),
             prefer_proxy_url: config.prefer_proxy_url,
             address_map: config.address_map.clone(),
+            ..Self::below(&config.prefix)
+        }
+    }
+
+    /// Of the keys below this prefix, with every address as it is published.
+    pub(crate) fn below(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            prefer_proxy_url: false,
+            address_map: BTreeMap::new(),
             reported: BTreeMap::new(),
         }
     }
@@ -214,40 +234,40 @@ impl Values {
         Key::parse(std::str::from_utf8(key).ok()?.strip_prefix(&self.prefix)?)
     }
 
-    fn leader(&mut self, kv: &KeyValue) -> Option<HeldKey> {
-        let holder = self.parsed_or_warn(kv, patroni::leader(kv.value()))?;
-        let create_revision = Revision(u64::try_from(kv.create_revision()).unwrap_or_default());
-        Some(HeldKey { key: LeaderKey { holder, create_revision }, lease: kv.lease() })
+    fn leader(&mut self, entry: &Entry<'_>) -> Option<HeldKey> {
+        let holder = self.parsed_or_warn(entry, patroni::leader(entry.value))?;
+        let create_revision = Revision(u64::try_from(entry.create_revision).unwrap_or_default());
+        Some(HeldKey { key: LeaderKey { holder, create_revision }, lease: entry.lease })
     }
 
-    fn member(&mut self, kv: &KeyValue) -> Option<Member> {
-        let published = self.parsed_or_warn(kv, patroni::member(kv.value()))?;
+    fn member(&mut self, entry: &Entry<'_>) -> Option<Member> {
+        let published = self.parsed_or_warn(entry, patroni::member(entry.value))?;
         let proxy = published.proxy.filter(|_| self.prefer_proxy_url);
         let addr = proxy.unwrap_or(published.conn);
         let addr = self.address_map.get(&addr).cloned().unwrap_or(addr);
         Some(Member { addr, no_load_balance: published.no_load_balance })
     }
 
-    fn config(&mut self, kv: &KeyValue) -> Result<ClusterConfig, ConfigProblem> {
-        self.parsed_or_warn(kv, patroni::config(kv.value())).ok_or(ConfigProblem::Unreadable)
+    fn config(&mut self, entry: &Entry<'_>) -> Result<ClusterConfig, ConfigProblem> {
+        self.parsed_or_warn(entry, patroni::config(entry.value)).ok_or(ConfigProblem::Unreadable)
     }
 
-    fn initialize(&mut self, kv: &KeyValue) -> Option<SystemId> {
-        self.parsed_or_warn(kv, patroni::initialize(kv.value())).flatten()
+    fn initialize(&mut self, entry: &Entry<'_>) -> Option<SystemId> {
+        self.parsed_or_warn(entry, patroni::initialize(entry.value)).flatten()
     }
 
     /// The parsed value, or a warning in the log, unless the same bytes were already logged.
-    fn parsed_or_warn<T>(&mut self, kv: &KeyValue, parsed: Result<T, ValueError>) -> Option<T> {
+    fn parsed_or_warn<T>(&mut self, entry: &Entry<'_>, parsed: Result<T, ValueError>) -> Option<T> {
         match parsed {
             Ok(fact) => {
-                self.reported.remove(kv.key());
+                self.reported.remove(entry.key);
                 Some(fact)
             }
             Err(error) => {
-                let before = self.reported.insert(kv.key().to_vec(), kv.value().to_vec());
-                if before.as_deref() != Some(kv.value()) {
-                    let key = String::from_utf8_lossy(kv.key());
-                    let value = shown(self.key(kv.key()).as_ref(), kv.value());
+                let before = self.reported.insert(entry.key.to_vec(), entry.value.to_vec());
+                if before.as_deref() != Some(entry.value) {
+                    let key = String::from_utf8_lossy(entry.key);
+                    let value = shown(self.key(entry.key).as_ref(), entry.value);
                     warn!(%key, %value, error = super::chain(&error), "ignoring an invalid value in etcd");
                 }
                 None

@@ -12,7 +12,7 @@ use crate::config::{AuthMethod, RequireAuth};
 const REQUEST: usize = 9;
 
 /// What the server has sent of the login so far.
-pub(super) struct LoginWatch {
+pub(crate) struct LoginWatch {
     allowed: RequireAuth,
     encrypted: bool,
     /// The beginning of the present message.
@@ -27,9 +27,9 @@ pub(super) struct LoginWatch {
 
 /// A server asked for something that is forbidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Forbidden {
-    pub(super) method: AuthMethod,
-    pub(super) encrypted: bool,
+pub(crate) struct Forbidden {
+    pub(crate) method: AuthMethod,
+    pub(crate) encrypted: bool,
 }
 
 impl fmt::Display for Forbidden {
@@ -52,12 +52,12 @@ impl fmt::Display for Forbidden {
 impl std::error::Error for Forbidden {}
 
 impl LoginWatch {
-    pub(super) const fn new(allowed: RequireAuth, encrypted: bool) -> Self {
+    pub(crate) const fn new(allowed: RequireAuth, encrypted: bool) -> Self {
         Self { allowed, encrypted, head: [0; REQUEST], filled: 0, rest: 0, asked: false, done: false }
     }
 
     /// Reads what the server has sent. After an error the bytes must not be used.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Forbidden> {
+    pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<(), Forbidden> {
         for byte in bytes {
             if self.done {
                 break;

@@ -57,7 +57,7 @@ fn field<'a>(row: &'a SimpleQueryRow, name: &str) -> Option<&'a str> {
     row.try_get(name).ok().flatten()
 }
 
-fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<ProbeReply, String> {
+pub(crate) fn of_fields<'a>(field: impl Fn(&str) -> Option<&'a str>) -> Result<ProbeReply, String> {
     let wrong = |name: &str| format!("{name} is {:?}", field(name));
     let boolean = |name: &str| match field(name) {
         Some("true") => Ok(true),
@@ -90,7 +90,7 @@ fn parse_system_id(text: &str) -> Option<SystemId> {
     text.parse::<i64>().ok().map(|id| SystemId(id.cast_unsigned()))
 }
 
-fn parse_lsn(text: &str) -> Option<Lsn> {
+pub(crate) fn parse_lsn(text: &str) -> Option<Lsn> {
     let (high, low) = text.split_once('/')?;
     let part = |hex: &str| u32::from_str_radix(hex, 16).ok().map(u64::from);
     Some(Lsn(part(high)? << 32 | part(low)?))

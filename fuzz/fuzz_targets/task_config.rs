@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nomad_driver_pg_leader_proxy::fuzz::task_config(data));
