@@ -8,7 +8,7 @@ SEED :=
 SECONDS := 60
 # How many disturbances the model checker goes through; each setup has its own number if this is empty.
 DEPTH :=
-.PHONY: help install demo test page-test model fuzz torture observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
+.PHONY: help install demo test page-test model races fuzz torture observability check deny docs conformance nomad-e2e nomad-cluster packages packages-test bench bench-failover
 
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -47,6 +47,9 @@ torture: install ## Registers and lists under random faults of a real cluster, j
 fuzz: ## Fuzz every parser, and the decision under the laws (SECONDS=60 for each; TARGETS="values decision" for some)
 	@cargo fuzz --version 2>/dev/null | grep -q " $(CARGO_FUZZ_VERSION)$$" || cargo install cargo-fuzz --locked --version $(CARGO_FUZZ_VERSION)
 	fuzz/run $(SECONDS) $(TARGETS)
+
+races: ## Go through the orders in which the threads of admission, hand-over and termination may run
+	cargo test -p pg-leader-proxy --features races --lib -- races::
 
 observability: install ## Prove alert rules and dashboard on a real Prometheus through a real failover (about seven minutes)
 	cargo build --release -p pg-leader-proxy -p lab

@@ -21,9 +21,13 @@ pub mod net;
 pub mod networks;
 pub mod phase;
 pub mod proxy_protocol;
+#[cfg(test)]
+#[cfg(feature = "races")]
+mod races;
 pub mod route;
 pub mod session;
 pub mod sources;
+mod sync;
 pub mod timing;
 mod tls;
 pub mod wire;

@@ -1,9 +1,11 @@
 //! The gate: the queue in which clients wait for a server, and which limits how many log in at once.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// How many clients may log in at once when a gate has just opened.
 const FIRST_CONNECTING: usize = 2;
@@ -199,6 +201,14 @@ impl Gate {
             std::mem::take(&mut state.waiting)
         };
         drop(waiting);
+    }
+
+    /// How many clients a server is working for, and how many wait.
+    #[cfg(test)]
+    #[cfg(feature = "races")]
+    pub(crate) fn connecting_and_waiting(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.connecting, state.waiting.len())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pg_leader_proxy_core::{Moment, Reason};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Why sessions were terminated.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,9 @@ mod addresses;
 mod gate;
 mod grant;
 mod hold_terms;
+#[cfg(test)]
+#[cfg(feature = "races")]
+mod races;
 mod targets;
 
 pub use self::access::{Access, RouteAccess};

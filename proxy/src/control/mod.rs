@@ -2,6 +2,9 @@
 
 mod handle;
 mod outputs;
+#[cfg(test)]
+#[cfg(feature = "races")]
+mod races;
 mod restriction;
 
 use std::convert::Infallible;

@@ -36,6 +36,9 @@ pub(crate) use self::relay::{End, Progress, Relay, Side};
 pub(crate) use self::scratch::Scratch;
 pub use self::snapshot::{SessionSelector, SessionSnapshot, SessionState};
 pub(crate) use self::startup::StartupContext;
+#[cfg(test)]
+#[cfg(feature = "races")]
+use crate::admission::Target;
 use crate::admission::{Access, ClientAddresses, Gate, HoldTerms, SessionGuard, Targets};
 use crate::clock;
 use crate::counters::{Counters, TerminationKind};
@@ -123,6 +126,29 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// A session between these sockets, whose client has settled.
+    #[cfg(test)]
+    #[cfg(feature = "races")]
+    pub(crate) fn in_model(
+        shared: Arc<Shared>,
+        (target, guard): (Target, SessionGuard),
+        sockets: [std::net::TcpStream; 2],
+    ) -> Self {
+        let (now, counters) = (clock::now(), Arc::clone(target.sessions.counters()));
+        let (id, identity) = (SessionId(1), None);
+        let record = Box::new(record::SessionRecord {
+            id,
+            accepted_at: now,
+            waited_ms: 0,
+            first_byte_ms: 0,
+            identity,
+        });
+        let login = login::Login::new(None, std::time::Instant::now(), (counters, None));
+        let streams = (boundary::Boundary::messages(), [Vec::new(), Vec::new()]);
+        let accepted = AcceptedClient::new(shared, RouteKind::Write, target.socket);
+        Self { accepted, target: guard, relay: Relay::new(sockets, target.grant, streams, (record, login)) }
+    }
+
     /// The route that the client came on.
     pub(crate) const fn route(&self) -> RouteKind {
         self.accepted.route

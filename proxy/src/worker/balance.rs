@@ -5,13 +5,13 @@
 //! never move.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Wake as _;
 
 use tokio::sync::mpsc;
 
 use super::{LoopWaker, WorkerCommand};
 use crate::session::{End, Session};
+use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 /// All workers, ordered by index.
 pub(super) type Pool = Arc<[Peer]>;

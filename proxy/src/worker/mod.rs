@@ -9,6 +9,9 @@ mod accept;
 mod acceptors;
 mod balance;
 mod event_loop;
+#[cfg(test)]
+#[cfg(feature = "races")]
+mod races;
 mod sessions;
 mod turns;
 
