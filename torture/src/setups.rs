@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use lab::{Cluster, Haproxy, HaproxyCheck, haproxy_configuration};
-use tokio_postgres::Config;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Config, NoTls};
 
 use crate::proxies::{NAMES, Proxies};
 
@@ -14,6 +15,11 @@ const HAPROXY_HOSTS: [u8; 2] = [91, 92];
 const PORT: u16 = 5433;
 /// How long a client with several hosts tries each.
 const CONNECT_EACH: Duration = Duration::from_secs(2);
+/// How long HAProxy may take to know the leader.
+const SETTLE_TIME: Duration = Duration::from_secs(60);
+/// How many connections in a row have to reach the leader before. HAProxy gives them to its servers in turn, of which there are
+/// three.
+const IN_A_ROW: u32 = 6;
 
 /// A way to the leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -81,6 +87,32 @@ pub(crate) async fn start(cluster: &Cluster, setups: &[Setup]) -> Result<Running
             let configuration = haproxy_configuration(HaproxyCheck::Rest, listen, &members);
             running.haproxies.push(Haproxy::start(listen, &configuration)?);
         }
+        for config in Setup::Haproxy.endpoints(cluster)? {
+            timeout(SETTLE_TIME, settled(&config)).await.context("HAProxy does not find the leader")?;
+        }
     }
     Ok(running)
+}
+
+/// Waits until HAProxy has asked its servers. Before, it takes all of them for the leader, which says nothing about faults.
+async fn settled(haproxy: &Config) {
+    let mut reached = 0;
+    while reached < IN_A_ROW {
+        match reaches_leader(haproxy).await {
+            Ok(true) => reached += 1,
+            Ok(false) | Err(_) => {
+                reached = 0;
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn reaches_leader(config: &Config) -> Result<bool, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    let connection = tokio::spawn(connection);
+    let row = client.query_one("select not pg_is_in_recovery()", &[]).await?;
+    drop(client);
+    connection.abort();
+    row.try_get(0)
 }

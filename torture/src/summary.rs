@@ -96,7 +96,7 @@ impl fmt::Display for Summary {
             ("keys not linearizable", |setup| setup.verdict.illegal.len()),
             ("  also without plain reads", |setup| setup.verdict.illegal_confirmed.len()),
             ("keys undecided", |setup| setup.verdict.undecided.len()),
-            ("answers of a former leader", |setup| setup.counts.stale),
+            ("answers while another one leads", |setup| setup.counts.stale),
             ("answers of a server in recovery", |setup| setup.counts.in_recovery),
             ("writes refused with 25006", |setup| setup.counts.read_only),
             ("acknowledged appends lost", |setup| setup.counts.lost),
