@@ -1,6 +1,5 @@
 //! A client: it keeps one session with its endpoint, does one operation after the other, and records each.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -179,13 +178,5 @@ fn known_value(request: Request, answer: &Answer) -> Option<i64> {
         (Request::Write(value), Answer::Done)
         | (Request::CompareAndSet { value, .. }, Answer::Swapped(true)) => Some(value),
         (_, Answer::Done | Answer::Swapped(_) | Answer::Lists(_)) => None,
-    }
-}
-
-/// An answer with the server that gave it.
-pub(crate) fn acknowledged(answer: Answer, server: Option<IpAddr>, in_recovery: bool) -> Outcome {
-    match server {
-        Some(server) => Outcome::Acknowledged { answer, server, in_recovery },
-        None => Outcome::Unknown("the server gave no address".to_owned()),
     }
 }

@@ -10,7 +10,6 @@ use lab::Session;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Error, Row};
 
-use crate::client::acknowledged;
 use crate::operation::{Answer, Outcome, Request};
 
 /// Every answer ends with these columns.
@@ -155,5 +154,13 @@ fn text(error: &Error) -> String {
     match error.as_db_error() {
         Some(error) => format!("{} {}", error.code().code(), error.message()),
         None => error.to_string(),
+    }
+}
+
+/// An answer with the server that gave it.
+fn acknowledged(answer: Answer, server: Option<IpAddr>, in_recovery: bool) -> Outcome {
+    match server {
+        Some(server) => Outcome::Acknowledged { answer, server, in_recovery },
+        None => Outcome::Unknown("the server gave no address".to_owned()),
     }
 }

@@ -89,7 +89,9 @@ fn writes(mut data: &[u8]) -> Vec<Write<'_>> {
         let event = if what < 200 { EventType::Put } else { EventType::Delete };
         // A transaction writes each key once at most.
         let again = writes.iter().rev().take_while(|write| write.kv.mod_revision == revision);
-        let begins = what & 64 == 0 || again.into_iter().any(|write| write.kv.key == key.as_bytes());
+        // An empty etcd has revision 1, so the first write is of the next one.
+        let begins =
+            revision == 1 || what & 64 == 0 || again.into_iter().any(|write| write.kv.key == key.as_bytes());
         revision += i64::from(begins);
         let create_revision = match event {
             EventType::Put => *created.entry(key).or_insert(revision),
