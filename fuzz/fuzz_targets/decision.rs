@@ -1,3 +1,4 @@
+//! The fuzzer `decision`; ../README.md says what it reads and what must hold.
 #![no_main]
 // The same laws as in the tests of the core, whose modules these are.
 
